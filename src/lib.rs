@@ -1,0 +1,2 @@
+//! ssecast: a gateway that holds one upstream event stream per channel and fans it out.
+pub mod config;
