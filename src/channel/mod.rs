@@ -1,0 +1,164 @@
+//! Channels: one upstream, one log, any number of subscribers.
+//!
+//! A [`Channel`] is the handle that the rest of the process holds; its [`Upstream`] is the task that
+//! writes. What a channel's subscribers do is not known here, beyond how many they are.
+
+mod counters;
+mod error;
+mod exchange;
+mod reconnect;
+mod request;
+mod upstream;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::time::Instant;
+
+pub use self::counters::{Counters, Departure};
+pub use self::error::{UpstreamError, with_causes};
+pub use self::reconnect::Backoff;
+pub use self::upstream::Upstream;
+use crate::config;
+use crate::log::Log;
+
+/// A handle to a channel.
+#[derive(Debug, Clone)]
+pub struct Channel {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    settings: Arc<config::Channel>,
+    log: Log,
+    counters: Counters,
+    n_subscribers: AtomicUsize,
+    status: Mutex<Status>,
+}
+
+/// A subscriber's place in a channel; dropping it gives the place back.
+#[derive(Debug)]
+pub struct Seat {
+    channel: Arc<Shared>,
+}
+
+/// What the upstream is doing.
+///
+/// ```text
+///   Connecting ──head is fine──▶ Open ──204──▶ Over
+///       ▲  └────────fails──┐      │ fails
+///       └──────waited── Waiting ◀─┘
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// On the way to a response head.
+    Connecting,
+    /// Reading events.
+    Open,
+    /// The origin said that no more will come.
+    Over,
+    /// Until the next attempt.
+    Waiting,
+}
+
+/// The upstream's state, and how it came to it.
+#[derive(Debug, Clone)]
+pub struct Status {
+    /// What it is doing.
+    pub state: State,
+    /// Since when.
+    pub since: Instant,
+    /// Why it failed last.
+    pub last_error: Option<String>,
+}
+
+impl Channel {
+    /// A channel without events, and the upstream that will write them.
+    pub fn new(settings: Arc<config::Channel>) -> (Self, Upstream) {
+        let (log, writer) = Log::new(settings.history.clone(), settings.ids);
+        let status =
+            Status { state: State::Connecting, since: Instant::now(), last_error: None };
+        let shared = Shared {
+            settings,
+            log,
+            counters: Counters::default(),
+            n_subscribers: AtomicUsize::new(0),
+            status: Mutex::new(status),
+        };
+        let channel = Self { shared: Arc::new(shared) };
+        let upstream = Upstream::new(channel.clone(), writer);
+        (channel, upstream)
+    }
+
+    /// Takes a place for one more subscriber; `None` if `max_subscribers` are there.
+    pub fn join(&self) -> Option<Seat> {
+        let max = self.shared.settings.max_subscribers.unwrap_or(usize::MAX);
+        let n_before = self.shared.n_subscribers.fetch_add(1, Ordering::Relaxed);
+        let seat = Seat { channel: Arc::clone(&self.shared) };
+        // A seat that is over the limit gives its place back as it is dropped.
+        (n_before < max).then_some(seat)
+    }
+
+    /// What the channel was told to do.
+    pub fn settings(&self) -> &Arc<config::Channel> {
+        &self.shared.settings
+    }
+
+    /// The channel's events.
+    pub fn log(&self) -> &Log {
+        &self.shared.log
+    }
+
+    /// What was counted.
+    pub fn counters(&self) -> &Counters {
+        &self.shared.counters
+    }
+
+    /// Subscribers right now.
+    pub fn n_subscribers(&self) -> usize {
+        self.shared.n_subscribers.load(Ordering::Relaxed)
+    }
+
+    /// What the upstream is doing.
+    pub fn status(&self) -> Status {
+        self.lock_status().clone()
+    }
+
+    /// A number that tells this channel from every other of the process.
+    pub fn identity(&self) -> usize {
+        Arc::as_ptr(&self.shared).addr()
+    }
+
+    fn enter(&self, state: State, last_error: Option<String>) {
+        let mut status = self.lock_status();
+        status.state = state;
+        status.since = Instant::now();
+        if last_error.is_some() {
+            status.last_error = last_error;
+        }
+    }
+
+    /// Recovers from poison: a status is replaced field by field, and no field depends on another.
+    fn lock_status(&self) -> MutexGuard<'_, Status> {
+        self.shared.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.channel.n_subscribers.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl State {
+    /// The state's name, as it is logged and told.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Connecting => "connecting",
+            Self::Open => "open",
+            Self::Over => "over",
+            Self::Waiting => "waiting",
+        }
+    }
+}

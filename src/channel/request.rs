@@ -1,0 +1,200 @@
+//! Asking an origin for its event stream: the request, redirects, and what answers are fine.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderName,
+    HeaderValue, LOCATION, USER_AGENT,
+};
+use http::{Request, Response, StatusCode, Uri, Version};
+use http_body_util::Empty;
+use tokio::time::timeout;
+use url::Url;
+
+use super::error::UpstreamError;
+use super::exchange::{self, Body};
+use crate::config::{self, UpstreamHttp};
+use crate::net::connect::{Connection, Protocol, Scheme, Target, Tls};
+use crate::net::gather::Gather;
+
+/// What is needed to reach origins.
+#[derive(Debug, Clone)]
+pub struct Dialer {
+    /// How https is spoken.
+    pub tls: Tls,
+    /// With whom the socket shares its wake-ups; `None`: alone.
+    pub gather: Option<Gather>,
+}
+
+/// An answer that an origin may give.
+pub(super) enum Answer {
+    /// An event stream.
+    Events(Body),
+    /// 204: no more will come (WHATWG HTML, 9.2.3).
+    Over,
+}
+
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+const EVENT_STREAM: &str = "text/event-stream";
+
+/// Requests the event stream, following redirects.
+pub(super) async fn open(
+    settings: &config::Upstream,
+    dialer: &Dialer,
+    last_event_id: Option<&HeaderValue>,
+) -> Result<Answer, UpstreamError> {
+    let unusable = |location: &str| UpstreamError::UnusableRedirect(location.to_owned());
+    let first = settings.url.to_string();
+    let first = Url::parse(&first).map_err(|_| unusable(&first))?;
+    let mut url = first.clone();
+    for _ in 0..=settings.max_redirects {
+        // A credential is for the origin that it was configured for (RFC 9110, 15.4).
+        let keeps_credentials = url.origin() == first.origin();
+        let request = request(settings, &url, last_event_id, keeps_credentials)?;
+        let response = exchange(settings, dialer, &url, request).await?;
+        let status = response.status();
+        if !is_redirect(status) {
+            return accept(response);
+        }
+        let location = response.headers().get(LOCATION).map(HeaderValue::as_bytes);
+        let location = String::from_utf8_lossy(location.unwrap_or_default()).into_owned();
+        if location.is_empty() {
+            return Err(unusable(&location));
+        }
+        url = url.join(&location).map_err(|_| unusable(&location))?;
+        tracing::debug!(%status, location, "following a redirect");
+    }
+    Err(UpstreamError::TooManyRedirects)
+}
+
+fn request(
+    settings: &config::Upstream,
+    url: &Url,
+    last_event_id: Option<&HeaderValue>,
+    keeps_credentials: bool,
+) -> Result<Request<Empty<Bytes>>, UpstreamError> {
+    let unusable = || UpstreamError::UnusableRedirect(url.to_string());
+    let is_http2 = settings.http == UpstreamHttp::Two;
+    let authority = url.authority();
+    // HTTP/1.1 asks an origin server in origin-form, HTTP/2 by pseudo-header fields.
+    let target = if is_http2 { url.as_str() } else { url.as_str().split_once(authority).map_or("/", |(_, rest)| rest) };
+    let target = target.split('#').next().unwrap_or("/");
+    let mut request = Request::new(Empty::new());
+    *request.uri_mut() = target.parse::<Uri>().map_err(|_| unusable())?;
+    *request.version_mut() = if is_http2 { Version::HTTP_2 } else { Version::HTTP_11 };
+    let fields = request.headers_mut();
+    if !is_http2 {
+        fields.insert(HOST, HeaderValue::from_str(authority).map_err(|_| unusable())?);
+    }
+    fields.insert(ACCEPT, HeaderValue::from_static(EVENT_STREAM));
+    fields.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    fields.insert(USER_AGENT, HeaderValue::from_static(concat!("ssecast/", env!("CARGO_PKG_VERSION"))));
+    for (name, value) in &settings.headers {
+        if keeps_credentials || !(value.is_sensitive() || name == HOST) {
+            fields.insert(name.clone(), value.clone());
+        }
+    }
+    if let Some(id) = last_event_id {
+        fields.insert(LAST_EVENT_ID, id.clone());
+    }
+    Ok(request)
+}
+
+async fn exchange(
+    settings: &config::Upstream,
+    dialer: &Dialer,
+    url: &Url,
+    request: Request<Empty<Bytes>>,
+) -> Result<Response<Body>, UpstreamError> {
+    let protocol = match settings.http {
+        UpstreamHttp::One => Protocol::Http1,
+        UpstreamHttp::Two => Protocol::Http2,
+    };
+    let target = target(url)?;
+    let connect = Connection::open(&target, protocol, &dialer.tls, dialer.gather.as_ref());
+    let connection = within(settings.connect_timeout, connect)
+        .await
+        .ok_or(UpstreamError::ConnectTimedOut)?
+        .map_err(UpstreamError::ConnectFailed)?;
+    within(settings.header_timeout, exchange::send(connection, protocol, request))
+        .await
+        .ok_or(UpstreamError::ResponseTimedOut)?
+        .map_err(UpstreamError::RequestFailed)
+}
+
+async fn within<T>(limit: Duration, future: impl Future<Output = T>) -> Option<T> {
+    timeout(limit, future).await.ok()
+}
+
+fn target(url: &Url) -> Result<Target, UpstreamError> {
+    let unusable = || UpstreamError::UnusableRedirect(url.to_string());
+    let scheme = match url.scheme() {
+        "http" => Scheme::Http,
+        "https" => Scheme::Https,
+        _ => return Err(unusable()),
+    };
+    let host = url.host_str().ok_or_else(unusable)?;
+    let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    let port = url.port_or_known_default().ok_or_else(unusable)?;
+    Ok(Target { scheme, host, port })
+}
+
+fn is_redirect(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
+}
+
+/// Judges a response that is not a redirect (WHATWG HTML, 9.2.3).
+fn accept(response: Response<Body>) -> Result<Answer, UpstreamError> {
+    let status = response.status();
+    if status == StatusCode::NO_CONTENT {
+        return Ok(Answer::Over);
+    }
+    if status != StatusCode::OK {
+        return Err(UpstreamError::UnexpectedStatus(status));
+    }
+    let field = |name: HeaderName| {
+        let value = response.headers().get(name).map(HeaderValue::as_bytes);
+        String::from_utf8_lossy(value.unwrap_or_default()).into_owned()
+    };
+    let media_type = field(CONTENT_TYPE);
+    if !is_event_stream(&media_type) {
+        return Err(UpstreamError::UnexpectedMediaType(media_type));
+    }
+    let encoding = field(CONTENT_ENCODING);
+    if !(encoding.is_empty() || encoding.trim().eq_ignore_ascii_case("identity")) {
+        return Err(UpstreamError::UnexpectedEncoding(encoding));
+    }
+    Ok(Answer::Events(response.into_body()))
+}
+
+/// Parameters do not matter: the format is always UTF-8.
+fn is_event_stream(media_type: &str) -> bool {
+    let essence = media_type.split(';').next().unwrap_or_default();
+    essence.trim().eq_ignore_ascii_case(EVENT_STREAM)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_of_the_media_type_do_not_matter() {
+        for fine in ["text/event-stream", "text/event-stream; charset=utf-8", "Text/Event-Stream ;x"] {
+            assert!(is_event_stream(fine), "{fine:?}");
+        }
+        for wrong in ["", "text/html", "text/event-streams", "application/json"] {
+            assert!(!is_event_stream(wrong), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_target_has_a_bare_host_and_a_port() {
+        let of = |url: &str| target(&Url::parse(url).expect("url")).expect("target");
+        let target = of("http://[::1]:81/x");
+        assert_eq!((target.host.as_str(), target.port), ("::1", 81));
+        let target = of("https://example.org/x");
+        assert_eq!((target.host.as_str(), target.port, target.scheme), ("example.org", 443, Scheme::Https));
+    }
+}

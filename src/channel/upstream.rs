@@ -1,0 +1,269 @@
+//! The upstream of a channel: the task that holds the one connection to the origin.
+//!
+//! It connects, reads, and when that fails waits and connects again, until the origin says that the
+//! channel is over. It is the log's **One Writer**, and never waits for a subscriber.
+
+use std::future::{Future as _, poll_fn};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::HeaderValue;
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
+
+use super::error::{UpstreamError, with_causes};
+use super::exchange::{Body, Drained, Flow};
+use super::reconnect::Backoff;
+use super::request::{self, Answer, Dialer};
+use super::{Channel, State};
+use crate::config::{self, Notices};
+use crate::log::{Ending, Repeats, Verdict, Writer};
+use crate::sse::{Event, Item, Limits, Parser};
+
+/// The task of a channel's upstream, not yet running.
+#[derive(Debug)]
+pub struct Upstream {
+    channel: Channel,
+    intake: Intake,
+    backoff: Backoff,
+    /// The last event ID of the origin: the only one that it is ever sent.
+    last_event_id: Option<String>,
+    /// Whether a connection was open before, so that events may have been missed since.
+    was_open: bool,
+}
+
+/// Where parsed events go.
+#[derive(Debug)]
+struct Intake {
+    channel: Channel,
+    writer: Writer,
+    /// While the origin may be repeating what is in the log.
+    repeats: Option<Repeats>,
+    /// Events in a batch are appended at this many bytes, so that a batch is a small part of the
+    /// history.
+    batch_bytes: usize,
+    n_events: u64,
+}
+
+/// How a connection ended that was not a failure.
+enum Finished {
+    Over,
+}
+
+impl Upstream {
+    pub(super) fn new(channel: Channel, writer: Writer) -> Self {
+        const BATCH_BYTES: usize = 64 * 1024;
+        let settings = channel.settings();
+        let backoff = Backoff::new(settings.upstream.backoff.clone());
+        let batch_bytes = BATCH_BYTES.min(settings.history.bytes / 4);
+        let intake =
+            Intake { channel: channel.clone(), writer, repeats: None, batch_bytes, n_events: 0 };
+        Self { channel, intake, backoff, last_event_id: None, was_open: false }
+    }
+
+    /// Holds the connection until the channel is over.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped at any time; the log keeps what was appended.
+    pub async fn run(mut self, dialer: Dialer) {
+        let name = self.channel.settings().name.clone();
+        loop {
+            self.enter(State::Connecting, None);
+            let error = match self.hold_connection(&dialer).await {
+                Ok(Finished::Over) => break,
+                Err(error) => error,
+            };
+            let wait = self.backoff.failed(Instant::now(), fastrand::f64());
+            self.channel.counters().upstream_failed.add(1);
+            let cause = with_causes(&error);
+            let (reason, attempt) = (error.reason(), self.backoff.n_failures());
+            tracing::warn!(
+                channel = name,
+                reason,
+                error = cause,
+                attempt,
+                retry_in = ?wait,
+                "upstream failed"
+            );
+            self.enter(State::Waiting, Some(cause));
+            sleep(wait).await;
+        }
+        tracing::info!(channel = name, "the origin says that the channel is over");
+        self.intake.writer.end(Ending::Over, Instant::now());
+        self.channel.enter(State::Over, None);
+    }
+
+    /// Notes a state, and tells it to subscribers that want to know.
+    fn enter(&mut self, state: State, last_error: Option<String>) {
+        self.channel.enter(state, last_error);
+        if self.channel.settings().notices == Notices::All {
+            let data = format!(r#"{{"state":"{}"}}"#, state.name());
+            self.intake.writer.push_notice("ssecast.upstream", &data);
+            self.intake.writer.commit(Instant::now());
+        }
+    }
+
+    /// One connection, from the attempt to its end.
+    async fn hold_connection(&mut self, dialer: &Dialer) -> Result<Finished, UpstreamError> {
+        let settings = std::sync::Arc::clone(self.channel.settings());
+        let url = &settings.upstream.url;
+        tracing::debug!(channel = settings.name, %url, "connecting to the origin");
+        let last_event_id = self.last_event_id.as_deref().and_then(header_value);
+        let answer = request::open(&settings.upstream, dialer, last_event_id.as_ref()).await?;
+        let Answer::Events(body) = answer else { return Ok(Finished::Over) };
+        let now = Instant::now();
+        self.backoff.opened(now);
+        self.channel.counters().upstream_opened.add(1);
+        tracing::info!(channel = settings.name, %url, resumed_after = self.last_event_id, "upstream open");
+        self.enter(State::Open, None);
+        if std::mem::replace(&mut self.was_open, true) {
+            if last_event_id.is_some() {
+                let last_id = self.last_event_id.as_deref();
+                self.intake.repeats = Some(self.intake.writer.expect_repeats(last_id, now));
+            } else {
+                self.intake.tell_gap(now);
+            }
+        }
+        Err(self.read(body, &settings.upstream).await)
+    }
+
+    /// Reads events until the stream fails or ends.
+    async fn read(&mut self, body: Body, settings: &config::Upstream) -> UpstreamError {
+        let limits = Limits {
+            max_line_bytes: settings.max_line_bytes,
+            max_event_bytes: settings.max_event_bytes,
+        };
+        let mut stream = Stream {
+            body,
+            parser: Parser::new(limits),
+            last_byte_at: Instant::now(),
+            idle_timeout: settings.idle_timeout,
+        };
+        let mut idle = pin!(sleep(settings.idle_timeout));
+        let error = loop {
+            let (intake, backoff) = (&mut self.intake, &mut self.backoff);
+            let read = poll_fn(|cx| stream.poll_read(cx, idle.as_mut(), intake, backoff)).await;
+            intake.commit(stream.last_byte_at);
+            if let Err(error) = read {
+                break error;
+            }
+            // A flood from this origin must not keep the thread from its other work.
+            tokio::task::consume_budget().await;
+        };
+        self.intake.repeats = None;
+        // An empty ID takes the last one back (WHATWG HTML, 9.2.6).
+        if let Some(id) = stream.parser.last_event_id() {
+            self.last_event_id = Some(id).filter(|id| !id.is_empty()).map(str::to_owned);
+        }
+        error
+    }
+}
+
+/// An open event stream.
+struct Stream {
+    body: Body,
+    parser: Parser,
+    last_byte_at: Instant,
+    idle_timeout: Duration,
+}
+
+impl Stream {
+    /// Reads and parses what is readable. Ready when something was.
+    fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut idle: Pin<&mut Sleep>,
+        intake: &mut Intake,
+        backoff: &mut Backoff,
+    ) -> Poll<Result<(), UpstreamError>> {
+        let now = Instant::now();
+        let mut broken = None;
+        let parser = &mut self.parser;
+        let drained = self.body.poll_drain(cx, |piece| {
+            let parsed = parser.push(piece, |item| match item {
+                Item::Event(event) => intake.receive(&event, now),
+                Item::Retry(wish) => backoff.set_origin_wish(wish),
+            });
+            broken = parsed.err();
+            if broken.is_some() { Flow::Stop } else { Flow::Continue }
+        });
+        let Poll::Ready((n_bytes, drained)) = drained else {
+            return self.poll_idle(cx, idle.as_mut(), now);
+        };
+        self.last_byte_at = now;
+        intake.channel.counters().upstream_bytes.add(n_bytes as u64);
+        Poll::Ready(match (broken, drained) {
+            (Some(limit), _) => Err(UpstreamError::LimitExceeded(limit)),
+            (None, Drained::Ended) => Err(UpstreamError::StreamEnded),
+            (None, Drained::Failed(error)) => Err(UpstreamError::StreamBroke(error)),
+            (None, Drained::Open) => Ok(()),
+        })
+    }
+
+    /// Fails if no byte came for too long. The timer is set again only when it fires, so that a
+    /// read does not touch it.
+    fn poll_idle(
+        &self,
+        cx: &mut Context<'_>,
+        mut idle: Pin<&mut Sleep>,
+        now: Instant,
+    ) -> Poll<Result<(), UpstreamError>> {
+        while idle.as_mut().poll(cx).is_ready() {
+            let deadline = self.last_byte_at + self.idle_timeout;
+            if deadline <= now {
+                return Poll::Ready(Err(UpstreamError::Stalled));
+            }
+            idle.set(sleep_until(deadline));
+        }
+        Poll::Pending
+    }
+}
+
+impl Intake {
+    /// Takes an event of the origin.
+    fn receive(&mut self, event: &Event<'_>, now: Instant) {
+        if let Some(repeats) = &mut self.repeats {
+            match self.writer.judge(repeats, event, now) {
+                Verdict::Repeat => {
+                    self.channel.counters().repeats.add(1);
+                    return;
+                }
+                Verdict::Undecided => {}
+                Verdict::Resumed => self.repeats = None,
+                Verdict::Missed => {
+                    self.repeats = None;
+                    self.tell_gap(now);
+                }
+            }
+        }
+        self.writer.push(event);
+        self.n_events += 1;
+        if self.writer.pending_bytes() >= self.batch_bytes {
+            self.writer.commit(now);
+        }
+    }
+
+    /// **Every Loss Is Told**: events may have been missed, nobody knows how many.
+    fn tell_gap(&mut self, now: Instant) {
+        let settings = self.channel.settings();
+        tracing::warn!(channel = settings.name, "the origin could not resume: events may be missing");
+        self.channel.counters().gaps.add(1);
+        if settings.notices != Notices::None {
+            let data = r#"{"missed":"unknown","reason":"upstream-not-resumed"}"#;
+            self.writer.push_notice("ssecast.gap", data);
+            self.writer.commit(now);
+        }
+    }
+
+    fn commit(&mut self, now: Instant) {
+        self.writer.commit(now);
+        self.channel.counters().events.add(std::mem::take(&mut self.n_events));
+    }
+}
+
+/// An ID as a header field value; `None` if HTTP can't carry it, so that it can't be resumed from.
+fn header_value(id: &str) -> Option<HeaderValue> {
+    let value = HeaderValue::from_str(id).or_else(|_| HeaderValue::from_bytes(id.as_bytes()));
+    value.inspect_err(|_| tracing::warn!(id, "an event ID that no header field can carry")).ok()
+}

@@ -1,0 +1,277 @@
+//! One subscriber: a socket, a place in the wire stream, and what goes out before it goes on.
+
+use std::io::{self, IoSlice};
+use std::task::{Context, Poll, Waker};
+
+use tokio::time::Instant;
+
+use super::wire::{Framing, MAX_PIECES, Wire};
+use crate::channel::{Departure, Seat};
+use crate::log::Position;
+use crate::net::permit::Permit;
+use crate::net::socket::Socket;
+
+/// A subscriber on a shard.
+#[derive(Debug)]
+pub(super) struct Subscriber {
+    socket: Socket,
+    /// Wakes the shard when the socket can be read or written.
+    waker: Waker,
+    /// Its position in the wire stream; moves only by bytes that the socket accepted.
+    at: Position,
+    /// What goes out before the wire stream goes on: the prologue, the rest of an event, a goodbye.
+    tail: Option<Box<Tail>>,
+    pace: Pace,
+    framing: Framing,
+    /// Whether it was at the head once. Until then it replays, and is behind by its own wish.
+    has_caught_up: bool,
+    /// Why it goes once `tail` is out, and when it goes even if that is not.
+    leaving: Option<(Departure, Instant)>,
+    /// Its place in the channel and among the connections.
+    _places: (Seat, Permit),
+}
+
+/// Bytes of this subscriber alone.
+#[derive(Debug)]
+struct Tail {
+    bytes: Vec<u8>,
+    n_sent: usize,
+}
+
+/// Who writes next to a subscriber.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// The shard, when its socket is writable.
+    Blocked,
+    /// The next pass: it is one of the crowd.
+    Flowing,
+    /// The shard, when its turn comes: it has more to get than one write may carry.
+    Queued,
+}
+
+/// What a write came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wrote {
+    /// It has everything.
+    All,
+    /// The subscriber is gone.
+    Gone(Departure),
+    /// There is more for it, which waits for its socket or its turn.
+    Some,
+}
+
+/// The most that one write carries to a straggler, so that one can't hold up the others.
+const WRITE_BYTES: usize = 64 * 1024;
+
+impl Subscriber {
+    pub(super) fn new(
+        socket: Socket,
+        waker: Waker,
+        framing: Framing,
+        places: (Seat, Permit),
+    ) -> Self {
+        Self {
+            socket,
+            waker,
+            at: 0,
+            tail: None,
+            pace: Pace::Queued,
+            framing,
+            has_caught_up: false,
+            leaving: None,
+            _places: places,
+        }
+    }
+
+    /// Sets where it begins, and what it gets before.
+    pub(super) fn begin(&mut self, at: Position, prologue: Vec<u8>) {
+        self.at = at;
+        self.tail = Some(Box::new(Tail { bytes: prologue, n_sent: 0 }));
+    }
+
+    /// Writes the bytes from `at`, which are the same for all the crowd. They end at `to`.
+    pub(super) fn write_shared(&mut self, bytes: &[u8], to: Position) -> Wrote {
+        match self.socket.try_write(bytes) {
+            Ok(n) if n == bytes.len() => {
+                self.at = to;
+                Wrote::All
+            }
+            Ok(n) => {
+                self.at += n as u64;
+                self.block()
+            }
+            Err(error) => self.after_error(&error),
+        }
+    }
+
+    /// Writes a heartbeat. Only for one that has everything.
+    pub(super) fn write_heartbeat(&mut self, bytes: &[u8]) -> Wrote {
+        match self.socket.try_write(bytes) {
+            Ok(n) if n == bytes.len() => Wrote::All,
+            Ok(n) => {
+                // Half a heartbeat would break the framing: its rest goes first.
+                let bytes = bytes.get(n..).unwrap_or_default().to_vec();
+                self.tail = Some(Box::new(Tail { bytes, n_sent: 0 }));
+                self.block()
+            }
+            // No heartbeat for who is slow: it has bytes to read.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Wrote::All,
+            Err(error) => self.after_error(&error),
+        }
+    }
+
+    /// Writes the tail and what follows of the wire stream, once, as much as one turn allows.
+    pub(super) fn write_own(&mut self, wire: &Wire) -> Wrote {
+        let mut pieces = [IoSlice::new(&[]); MAX_PIECES];
+        let (mut n_pieces, mut n_wanted) = (0, 0);
+        if let (Some(tail), Some(first)) = (&self.tail, pieces.first_mut()) {
+            *first = IoSlice::new(tail.rest());
+            n_pieces = 1;
+            n_wanted = tail.rest().len();
+        }
+        if self.leaving.is_none() {
+            let room = WRITE_BYTES.saturating_sub(n_wanted).max(1);
+            let free = pieces.get_mut(n_pieces..).unwrap_or_default();
+            let n_wire = wire.gather(self.at, self.framing, room, free);
+            n_wanted += free.iter().take(n_wire).map(|piece| piece.len()).sum::<usize>();
+            n_pieces += n_wire;
+        }
+        if n_wanted == 0 {
+            return self.finish_turn(wire);
+        }
+        let pieces = pieces.get(..n_pieces).unwrap_or_default();
+        let written = match pieces {
+            [only] => self.socket.try_write(only),
+            _ => self.socket.try_write_vectored(pieces),
+        };
+        match written {
+            Ok(n) => {
+                self.accept(n, wire);
+                if n < n_wanted { self.block() } else { self.finish_turn(wire) }
+            }
+            Err(error) => self.after_error(&error),
+        }
+    }
+
+    /// Notes that the socket took `n` bytes of the tail and what follows it.
+    fn accept(&mut self, n: usize, wire: &Wire) {
+        let mut n_wire = n;
+        if let Some(tail) = &mut self.tail {
+            let n_tail = tail.rest().len().min(n);
+            tail.n_sent += n_tail;
+            n_wire -= n_tail;
+            if tail.rest().is_empty() {
+                self.tail = None;
+            }
+        }
+        if n_wire > 0 {
+            self.at = wire.advance(self.at, self.framing, n_wire);
+        }
+    }
+
+    /// All that was offered was taken: what now?
+    fn finish_turn(&mut self, wire: &Wire) -> Wrote {
+        if let Some((departure, _)) = self.leaving {
+            return Wrote::Gone(departure);
+        }
+        if self.at >= wire.head() {
+            self.pace = Pace::Flowing;
+            self.has_caught_up = true;
+            return Wrote::All;
+        }
+        self.pace = Pace::Queued;
+        Wrote::Some
+    }
+
+    /// Waits for the socket. If it became writable in the meantime, that is its next turn.
+    fn block(&mut self) -> Wrote {
+        let mut cx = Context::from_waker(&self.waker);
+        self.pace = match self.socket.poll_write_ready(&mut cx) {
+            Poll::Pending => Pace::Blocked,
+            // An error shows in the next write.
+            Poll::Ready(_) => Pace::Queued,
+        };
+        Wrote::Some
+    }
+
+    fn after_error(&mut self, error: &io::Error) -> Wrote {
+        match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => self.block(),
+            io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => {
+                Wrote::Gone(Departure::ClientLeft)
+            }
+            _ => Wrote::Gone(Departure::WriteFailed),
+        }
+    }
+
+    /// Looks whether the client is still there, and asks to be woken when that changes. A
+    /// subscriber sends nothing: any byte ends it, as the end of its stream does.
+    pub(super) fn check_presence(&self) -> Result<(), Departure> {
+        let mut cx = Context::from_waker(&self.waker);
+        loop {
+            if self.socket.poll_read_ready(&mut cx).is_pending() {
+                return Ok(());
+            }
+            match self.socket.try_read(&mut [0; 16]) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                    return Err(Departure::WriteFailed);
+                }
+                Ok(_) | Err(_) => return Err(Departure::ClientLeft),
+            }
+        }
+    }
+
+    /// Begins to leave: the rest of its event, then `goodbye`, then the end, at `deadline` at the
+    /// latest.
+    pub(super) fn leave(
+        &mut self,
+        departure: Departure,
+        goodbye: &[u8],
+        deadline: Instant,
+        wire: &Wire,
+    ) {
+        if self.leaving.is_some() {
+            return;
+        }
+        self.leaving = Some((departure, deadline));
+        let mut bytes = self.tail.take().map_or_else(Vec::new, |tail| tail.rest().to_vec());
+        bytes.extend(wire.rest_of_event(self.at, self.framing));
+        bytes.extend_from_slice(goodbye);
+        self.at = wire.event_end(self.at);
+        if !bytes.is_empty() {
+            self.tail = Some(Box::new(Tail { bytes, n_sent: 0 }));
+        }
+    }
+
+    pub(super) fn at(&self) -> Position {
+        self.at
+    }
+
+    pub(super) fn pace(&self) -> Pace {
+        self.pace
+    }
+
+    pub(super) fn framing(&self) -> Framing {
+        self.framing
+    }
+
+    pub(super) fn has_caught_up(&self) -> bool {
+        self.has_caught_up
+    }
+
+    pub(super) fn leaving(&self) -> Option<(Departure, Instant)> {
+        self.leaving
+    }
+
+    /// Gives it a turn of its own, if it has one to wait for no longer.
+    pub(super) fn queue(&mut self) {
+        self.pace = Pace::Queued;
+    }
+}
+
+impl Tail {
+    fn rest(&self) -> &[u8] {
+        self.bytes.get(self.n_sent..).unwrap_or_default()
+    }
+}

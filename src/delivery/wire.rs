@@ -1,0 +1,159 @@
+//! A shard's private index of a log's wire stream.
+//!
+//! The bytes are shared with the log and the other shards; the index is this shard's own, so
+//! delivery needs no lock. It reaches back as far as the slowest subscriber of the shard needs.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+use std::sync::Arc;
+
+use crate::log::{Batch, Feed, Position, Taken};
+
+/// The batches that some subscriber of this shard has yet to get.
+#[derive(Debug)]
+pub(super) struct Wire {
+    /// In order, without gaps.
+    batches: VecDeque<Arc<Batch>>,
+    /// Invariant: the end of the last batch that was taken from the feed.
+    head: Position,
+}
+
+/// How events are framed on a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    /// Each event is a chunk of the chunked transfer coding: HTTP/1.1.
+    Chunked,
+    /// Events follow each other, and the end of the connection ends the stream: HTTP/1.0.
+    Plain,
+}
+
+/// Pieces in one vectored write: enough that a write of small batches is large.
+pub(super) const MAX_PIECES: usize = 64;
+
+impl Wire {
+    pub(super) fn new(head: Position) -> Self {
+        Self { batches: VecDeque::new(), head }
+    }
+
+    /// Where the stream ends, as far as this shard knows.
+    pub(super) fn head(&self) -> Position {
+        self.head
+    }
+
+    /// Takes what is new.
+    pub(super) fn pull(&mut self, feed: &Feed) -> Taken {
+        let taken = feed.take(&mut self.batches);
+        if let Some(newest) = self.batches.back() {
+            self.head = self.head.max(newest.end());
+        }
+        taken
+    }
+
+    /// Makes room for a subscriber that starts earlier than any other: `batches` are those from its
+    /// position on, in order.
+    pub(super) fn reach_back(&mut self, batches: &[Arc<Batch>]) {
+        let first = self.batches.front().map_or(self.head, |batch| batch.start());
+        for batch in batches.iter().rev().filter(|batch| batch.start() < first) {
+            self.batches.push_front(Arc::clone(batch));
+        }
+    }
+
+    /// Forgets what is before `floor`.
+    pub(super) fn trim(&mut self, floor: Position) {
+        while self.batches.front().is_some_and(|batch| batch.end() <= floor) {
+            self.batches.pop_front();
+        }
+        if self.batches.is_empty() {
+            // A burst must not leave its index behind in every quiet channel.
+            self.batches.shrink_to(4);
+        }
+    }
+
+    /// How far a subscriber at `at` is behind. The newest batch does not count: however large it is,
+    /// nobody can be blamed for not having it yet.
+    pub(super) fn lag(&self, at: Position) -> u64 {
+        self.batches.back().map_or(0, |newest| newest.start().saturating_sub(at))
+    }
+
+    /// Where the event ends that `at` is inside of; `at` itself between events.
+    pub(super) fn event_end(&self, at: Position) -> Position {
+        self.from(at).next().map_or(at, |batch| batch.event_end(at))
+    }
+
+    /// The batches from `from` on, as many as fit into `max_bytes`, but at least one.
+    pub(super) fn window(
+        &self,
+        from: Position,
+        max_bytes: u64,
+    ) -> impl Iterator<Item = &Arc<Batch>> {
+        self.from(from)
+            .take_while(move |batch| batch.start() <= from || batch.end() - from <= max_bytes)
+    }
+
+    /// Fills `pieces` with what follows `at`, up to `max_bytes`; returns how many pieces there are.
+    pub(super) fn gather<'a>(
+        &'a self,
+        at: Position,
+        framing: Framing,
+        max_bytes: usize,
+        pieces: &mut [IoSlice<'a>],
+    ) -> usize {
+        let mut left = max_bytes;
+        let mut n_pieces = 0;
+        let bytes: &mut dyn Iterator<Item = &'a [u8]> = match framing {
+            Framing::Chunked => &mut self.from(at).map(|batch| batch.chunked_from(at)),
+            Framing::Plain => {
+                &mut self.from(at).flat_map(|batch| batch.payloads_from(at)).map(|(bytes, _)| bytes)
+            }
+        };
+        for (piece, bytes) in pieces.iter_mut().zip(bytes) {
+            let bytes = bytes.get(..left).unwrap_or(bytes);
+            *piece = IoSlice::new(bytes);
+            n_pieces += 1;
+            left -= bytes.len();
+            if left == 0 {
+                break;
+            }
+        }
+        n_pieces
+    }
+
+    /// Where a subscriber at `at` is after its socket took `n_bytes` of what [`Wire::gather`] gave.
+    pub(super) fn advance(&self, at: Position, framing: Framing, n_bytes: usize) -> Position {
+        if framing == Framing::Chunked {
+            return at + n_bytes as u64;
+        }
+        let (mut at, mut left) = (at, n_bytes);
+        for batch in self.from(at) {
+            for (bytes, end) in batch.payloads_from(at) {
+                if left < bytes.len() {
+                    return batch.after_payload(at, left);
+                }
+                left -= bytes.len();
+                at = end;
+                if left == 0 {
+                    return at;
+                }
+            }
+        }
+        at
+    }
+
+    /// The rest of the event that `at` is inside of, framed.
+    pub(super) fn rest_of_event(&self, at: Position, framing: Framing) -> Vec<u8> {
+        let n_bytes = usize::try_from(self.event_end(at) - at).unwrap_or(usize::MAX);
+        let Some(batch) = self.from(at).next() else { return Vec::new() };
+        match framing {
+            Framing::Chunked => batch.chunked_from(at).get(..n_bytes).unwrap_or_default().to_vec(),
+            Framing::Plain if n_bytes == 0 => Vec::new(),
+            Framing::Plain => {
+                batch.payloads_from(at).next().map_or_else(Vec::new, |(bytes, _)| bytes.to_vec())
+            }
+        }
+    }
+
+    fn from(&self, at: Position) -> impl Iterator<Item = &Arc<Batch>> {
+        let first = self.batches.partition_point(|batch| batch.end() <= at);
+        self.batches.range(first..)
+    }
+}

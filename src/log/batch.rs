@@ -1,0 +1,252 @@
+//! Batches: immutable runs of the wire stream, and the builder that encodes them.
+//!
+//! **Encode Once**: an event is encoded into a batch a single time, with the HTTP/1.1 chunk framing
+//! around it (RFC 9112, 7.1), and every subscriber on every shard is served from those bytes. A
+//! batch has no gaps: batches in order, end to end, are the wire stream of a log.
+
+use std::ops::Range;
+
+use tokio::time::Instant;
+
+use crate::sse::{self, Event};
+
+/// A byte position in the wire stream of one log. It only grows.
+pub type Position = u64;
+
+/// A run of encoded events, shared by all who deliver it.
+#[derive(Debug)]
+pub struct Batch {
+    /// Position of the first byte.
+    start: Position,
+    /// The events, each an HTTP/1.1 chunk.
+    bytes: Box<[u8]>,
+    /// Where each event is in `bytes`, in order; never empty.
+    marks: Box<[Mark]>,
+    /// When the batch was appended.
+    appended_at: Instant,
+}
+
+/// The place of one event in its batch.
+///
+/// Offsets are 32 bits wide because the largest event that the configuration allows is far smaller.
+#[derive(Debug, Clone, Copy)]
+struct Mark {
+    /// First byte of the event itself, after the chunk's size line.
+    payload_start: u32,
+    /// First byte after the chunk, which ends with CR LF.
+    end: u32,
+}
+
+impl Batch {
+    /// Position of the first byte.
+    pub fn start(&self) -> Position {
+        self.start
+    }
+
+    /// Position after the last byte.
+    pub fn end(&self) -> Position {
+        self.start + self.bytes.len() as u64
+    }
+
+    /// When the batch was appended to its log.
+    pub fn appended_at(&self) -> Instant {
+        self.appended_at
+    }
+
+    /// Bytes of the wire stream in this batch.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// A batch holds at least one event.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// The bytes from `at` on, chunk framing included; empty if `at` is outside.
+    pub fn chunked_from(&self, at: Position) -> &[u8] {
+        let offset = usize::try_from(at.saturating_sub(self.start)).unwrap_or(usize::MAX);
+        self.bytes.get(offset..).unwrap_or_default()
+    }
+
+    /// The position where the event ends that `at` is inside of; `at` itself if it is between events.
+    pub fn event_end(&self, at: Position) -> Position {
+        let offset = at.saturating_sub(self.start);
+        if offset == 0 {
+            return at;
+        }
+        let next = self.marks.partition_point(|mark| u64::from(mark.end) < offset);
+        self.marks.get(next).map_or(at, |mark| self.start + u64::from(mark.end))
+    }
+
+    /// The events from `at` on without their chunk framing: for each piece its bytes, and the
+    /// position that is reached when they are sent.
+    ///
+    /// Sending `n` bytes of a piece `(bytes, end)` leads to the position of
+    /// [`Batch::after_payload`]; a fully sent piece leads to `end`.
+    pub fn payloads_from(&self, at: Position) -> impl Iterator<Item = (&[u8], Position)> {
+        let offset = at.saturating_sub(self.start);
+        let first = self.marks.partition_point(|mark| u64::from(mark.end) <= offset);
+        self.marks.get(first..).unwrap_or_default().iter().map(move |mark| {
+            let Range { start, end } = mark.payload();
+            let from = start.max(usize::try_from(offset).unwrap_or(usize::MAX)).min(end);
+            (self.bytes.get(from..end).unwrap_or_default(), self.start + u64::from(mark.end))
+        })
+    }
+
+    /// Where a subscriber without chunk framing stands that was at `at` and took `n` more bytes of
+    /// the event there.
+    pub fn after_payload(&self, at: Position, n: usize) -> Position {
+        let offset = at.saturating_sub(self.start);
+        let first = self.marks.partition_point(|mark| u64::from(mark.end) <= offset);
+        let Some(mark) = self.marks.get(first) else { return at };
+        let Range { start, end } = mark.payload();
+        let reached = start.max(usize::try_from(offset).unwrap_or(usize::MAX)) + n;
+        if reached >= end { self.start + u64::from(mark.end) } else { self.start + reached as u64 }
+    }
+}
+
+impl Mark {
+    fn payload(self) -> Range<usize> {
+        // The two bytes are the CR LF behind the chunk's data.
+        self.payload_start as usize..(self.end as usize).saturating_sub(2)
+    }
+}
+
+/// Encodes events into the next batch.
+#[derive(Debug, Default)]
+pub struct BatchBuilder {
+    bytes: Vec<u8>,
+    marks: Vec<Mark>,
+    /// The event being encoded; kept for its capacity.
+    block: Vec<u8>,
+}
+
+impl BatchBuilder {
+    /// Encodes one event as one chunk.
+    pub fn push(&mut self, event: &Event<'_>) {
+        self.block.clear();
+        sse::encode_event(&mut self.block, event);
+        let payload_start = push_chunk(&mut self.bytes, &self.block);
+        self.marks.push(Mark { payload_start: narrow(payload_start), end: narrow(self.bytes.len()) });
+    }
+
+    /// Bytes encoded so far.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Whether nothing was pushed since the last batch.
+    pub fn is_empty(&self) -> bool {
+        self.marks.is_empty()
+    }
+
+    /// Takes what was pushed as one batch that starts at `start`.
+    pub(super) fn build(&mut self, start: Position, now: Instant) -> Batch {
+        Batch {
+            start,
+            // Exact copies: what the builder keeps is capacity for the next batch.
+            bytes: self.bytes.as_slice().into(),
+            marks: self.marks.as_slice().into(),
+            appended_at: now,
+        }
+    }
+
+    /// Forgets what was built; keeps a modest capacity.
+    pub(super) fn clear(&mut self) {
+        const KEPT_BYTES: usize = 4 * 1024;
+        self.bytes.clear();
+        self.bytes.shrink_to(KEPT_BYTES);
+        self.marks.clear();
+        self.marks.shrink_to(KEPT_BYTES / size_of::<Mark>());
+        self.block.clear();
+        self.block.shrink_to(KEPT_BYTES);
+    }
+
+    /// End offset of each event pushed so far.
+    pub(super) fn ends(&self) -> impl Iterator<Item = usize> {
+        self.marks.iter().map(|mark| mark.end as usize)
+    }
+}
+
+/// Appends `payload` as one chunk of the chunked transfer coding (RFC 9112, 7.1); returns where the
+/// payload starts in `out`.
+pub fn push_chunk(out: &mut Vec<u8>, payload: &[u8]) -> usize {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    let len = payload.len();
+    let digits = (usize::BITS - len.leading_zeros()).div_ceil(4).max(1);
+    for digit in (0..digits).rev() {
+        let nibble = (len >> (digit * 4)) & 0xf;
+        out.extend(HEX.get(nibble));
+    }
+    out.extend_from_slice(b"\r\n");
+    let payload_start = out.len();
+    out.extend_from_slice(payload);
+    out.extend_from_slice(b"\r\n");
+    payload_start
+}
+
+/// An offset inside a batch. Batches are bounded far below 4 GiB by the limits of the
+/// configuration; a wrong mark, never a panic, would be the result if they were not.
+fn narrow(offset: usize) -> u32 {
+    u32::try_from(offset).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batch() -> Batch {
+        let mut builder = BatchBuilder::default();
+        builder.push(&Event { event_type: "", data: "a", id: Some("1") });
+        builder.push(&Event { event_type: "t", data: "bb", id: None });
+        builder.build(100, Instant::now())
+    }
+
+    #[test]
+    fn an_event_is_one_chunk() {
+        assert_eq!(
+            String::from_utf8_lossy(batch().chunked_from(100)),
+            "f\r\ndata: a\nid: 1\n\n\r\n13\r\nevent: t\ndata: bb\n\n\r\n"
+        );
+    }
+
+    #[test]
+    fn chunk_sizes_are_plain_hex() {
+        for len in [0usize, 1, 15, 16, 255, 256, 4096, 70_000] {
+            let mut out = Vec::new();
+            let at = push_chunk(&mut out, &vec![b'x'; len]);
+            assert_eq!(&out[..at], format!("{len:x}\r\n").as_bytes());
+            assert_eq!(out.len(), at + len + 2);
+        }
+    }
+
+    #[test]
+    fn event_end_is_a_boundary_from_anywhere() {
+        let batch = batch();
+        let first = 100 + 20;
+        assert_eq!(batch.event_end(100), 100, "the start is between events");
+        for at in 101..=first {
+            assert_eq!(batch.event_end(at), first, "at {at}");
+        }
+        for at in first + 1..=batch.end() {
+            assert_eq!(batch.event_end(at), batch.end(), "at {at}");
+        }
+    }
+
+    #[test]
+    fn payloads_resume_at_every_byte() {
+        let batch = batch();
+        let whole: Vec<u8> =
+            batch.payloads_from(100).flat_map(|(bytes, _)| bytes.iter().copied()).collect();
+        assert_eq!(whole, b"data: a\nid: 1\n\nevent: t\ndata: bb\n\n");
+        // Take the stream one byte at a time, through every position.
+        let (mut at, mut taken) = (100, Vec::new());
+        while at < batch.end() {
+            let (bytes, _) = batch.payloads_from(at).next().expect("more");
+            taken.push(bytes[0]);
+            at = batch.after_payload(at, 1);
+        }
+        assert_eq!(taken, whole);
+    }
+}

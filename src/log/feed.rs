@@ -1,0 +1,96 @@
+//! How new batches reach a shard: a feed per log and shard.
+//!
+//! The writer pushes, the shard takes. The writer never waits: what a shard does not take in time
+//! is bounded (`max_pending_bytes`), and beyond that the feed is overrun, which the shard tells its
+//! subscribers by ending their streams.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::Ending;
+use super::batch::Batch;
+
+/// Where a feed tells that it has something. Implemented by the shard.
+pub trait Outlet: Send + Sync {
+    /// Called once when a feed turns from empty to not empty.
+    fn mark_dirty(&self);
+}
+
+/// The batches that a shard has not taken yet.
+pub struct Feed {
+    outlet: Box<dyn Outlet>,
+    max_pending_bytes: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    pending: VecDeque<Arc<Batch>>,
+    /// Invariant: the sum of the lengths of `pending`.
+    pending_bytes: usize,
+    is_overrun: bool,
+    ended: Option<Ending>,
+    /// Whether the outlet was told since the last `take`.
+    is_marked: bool,
+}
+
+/// What happened to a feed besides batches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Taken {
+    /// Batches were dropped: what is taken is no longer contiguous with what was.
+    pub is_overrun: bool,
+    /// The log has ended, after the batches that were taken.
+    pub ended: Option<Ending>,
+}
+
+impl Feed {
+    pub(super) fn new(outlet: Box<dyn Outlet>, max_pending_bytes: usize) -> Self {
+        Self { outlet, max_pending_bytes, state: Mutex::default() }
+    }
+
+    pub(super) fn push(&self, batch: &Arc<Batch>) {
+        let mut state = self.lock();
+        state.pending_bytes += batch.len();
+        state.pending.push_back(Arc::clone(batch));
+        if state.pending_bytes > self.max_pending_bytes && state.pending.len() > 1 {
+            state.pending.clear();
+            state.pending_bytes = 0;
+            state.is_overrun = true;
+        }
+        self.mark(state);
+    }
+
+    pub(super) fn end(&self, ending: Ending) {
+        let mut state = self.lock();
+        state.ended = Some(ending);
+        self.mark(state);
+    }
+
+    /// Moves what is pending to the end of `into`.
+    pub fn take(&self, into: &mut VecDeque<Arc<Batch>>) -> Taken {
+        let mut state = self.lock();
+        state.is_marked = false;
+        state.pending_bytes = 0;
+        into.extend(state.pending.drain(..));
+        Taken { is_overrun: std::mem::take(&mut state.is_overrun), ended: state.ended }
+    }
+
+    fn mark(&self, mut state: MutexGuard<'_, State>) {
+        let was_marked = std::mem::replace(&mut state.is_marked, true);
+        // The outlet has a lock of its own.
+        drop(state);
+        if !was_marked {
+            self.outlet.mark_dirty();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for Feed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Feed").field("state", &*self.lock()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,139 @@
+//! The log of a channel: a bounded run of its wire stream, and the ids to find a place in it.
+//!
+//! **One Writer**: a [`Writer`] encodes events and appends them; there is exactly one per log. Readers
+//! are the shards: each has a [`Feed`] that is given every new batch, and asks [`Log::start`] where a
+//! new subscriber begins. **Never Wait For A Subscriber**: no reader can hold up the writer.
+//!
+//! The log knows nothing of sockets, subscribers or HTTP beyond the chunk framing of its bytes.
+
+mod batch;
+mod feed;
+mod id;
+mod replay;
+mod ring;
+mod writer;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::time::Instant;
+
+pub use self::batch::{Batch, Position, push_chunk};
+pub use self::feed::{Feed, Outlet, Taken};
+pub use self::id::{Epoch, Seq};
+pub use self::replay::{Replay, Start};
+use self::ring::Ring;
+pub use self::writer::{Repeats, Writer};
+use crate::config::{History, Ids};
+use crate::sse::Event;
+
+/// A handle to a log.
+#[derive(Debug, Clone)]
+pub struct Log {
+    shared: Arc<Shared>,
+}
+
+/// Why no more events will come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// The origin said that the channel is over: nobody need come back.
+    Over,
+}
+
+/// Sizes of a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size {
+    /// Retained events.
+    pub n_events: usize,
+    /// Bytes of the batches in memory.
+    pub held_bytes: usize,
+    /// How often an id came again with other content.
+    pub n_ambiguous: u64,
+}
+
+#[derive(Debug)]
+struct Shared {
+    /// A std mutex: no await inside, and the critical sections are short. It is taken once per
+    /// appended batch and once per new subscriber, never in a pass.
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    ring: Ring,
+    feeds: Vec<Arc<Feed>>,
+    ended: Option<Ending>,
+}
+
+impl Log {
+    /// An empty log and its writer.
+    pub fn new(limits: History, ids: Ids) -> (Self, Writer) {
+        let epoch = Epoch::fresh();
+        let ring = Ring::new(limits, ids, epoch.clone());
+        let state = Mutex::new(State { ring, feeds: Vec::new(), ended: None });
+        let log = Self { shared: Arc::new(Shared { state }) };
+        let writer = Writer::new(log.clone(), ids, epoch);
+        (log, writer)
+    }
+
+    /// Opens a feed of every batch from now on; returns it and the position of the head.
+    pub fn attach(
+        &self,
+        outlet: Box<dyn Outlet>,
+        max_pending_bytes: usize,
+    ) -> (Arc<Feed>, Position) {
+        let feed = Arc::new(Feed::new(outlet, max_pending_bytes));
+        let mut state = self.lock();
+        state.feeds.push(Arc::clone(&feed));
+        (feed, state.ring.head())
+    }
+
+    /// Closes a feed.
+    pub fn detach(&self, feed: &Arc<Feed>) {
+        self.lock().feeds.retain(|other| !Arc::ptr_eq(other, feed));
+    }
+
+    /// Where a subscriber begins that has seen `last_event_id`.
+    ///
+    /// A shard that takes its feed after this call has every batch from there on: there is no seam
+    /// between replay and live.
+    pub fn start(&self, last_event_id: Option<&str>, now: Instant) -> Start {
+        let mut state = self.lock();
+        state.ring.evict(now);
+        let (at, replay) = state.ring.start_after(last_event_id);
+        let batches = state.ring.batches_from(at).cloned().collect();
+        Start { at, replay, batches, ended: state.ended }
+    }
+
+    /// Drops what is older than the limit allows, for logs to which nothing is appended.
+    pub fn evict(&self, now: Instant) {
+        self.lock().ring.evict(now);
+    }
+
+    /// How large the log is.
+    pub fn size(&self) -> Size {
+        let state = self.lock();
+        Size {
+            n_events: state.ring.n_events(),
+            held_bytes: state.ring.held_bytes(),
+            n_ambiguous: state.ring.n_ambiguous(),
+        }
+    }
+
+    /// Recovers from poison: the state is valid between any two of its statements that can panic.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether an event, encoded with the id that its twin in the log has on the wire, is its twin.
+fn is_repeat(ring: &Ring, seq: Seq, event: &Event<'_>) -> bool {
+    let Some((entry, block)) = ring.event(seq) else { return false };
+    let wire_id = match entry.wire_id {
+        ring::WireId::Gateway => Some(ring.epoch().id(seq).to_string()),
+        ring::WireId::None => None,
+        ring::WireId::Origin => entry.origin_id.as_deref().map(str::to_owned),
+    };
+    let mut encoded = Vec::with_capacity(block.len());
+    crate::sse::encode_event(&mut encoded, &Event { id: wire_id.as_deref(), ..*event });
+    entry.origin_id.as_deref() == event.id && encoded == block
+}

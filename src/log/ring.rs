@@ -1,0 +1,331 @@
+//! The ring: what is retained of the wire stream, and the index of its ids.
+//!
+//! Pure: the time is an argument. Two ends move: `append` at the head, `evict` at the tail. Events
+//! leave one by one when there are too many, and batch by batch when they are too old or too large,
+//! because a batch is the unit of memory.
+//!
+//! ```text
+//!   batches   [ b0      ][ b1 ][ b2            ]
+//!   entries        e4 e5  e6    e7 e8 e9          (e0…e3 evicted by count, b0 still in memory)
+//!              tail ^                           ^ head
+//! ```
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::batch::{Batch, Position};
+use super::id::{Epoch, Seq};
+use super::replay::Replay;
+use crate::config::{History, Ids};
+
+/// What the log keeps of an event besides its bytes.
+#[derive(Debug, Clone)]
+pub(super) struct Entry {
+    /// Position after the event.
+    pub(super) end: Position,
+    /// The origin's id, if it gave one that is not empty.
+    pub(super) origin_id: Option<Arc<str>>,
+    /// The id that subscribers see.
+    pub(super) wire_id: WireId,
+}
+
+/// Which id an event carries on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum WireId {
+    /// `epoch-sequence`
+    Gateway,
+    /// None: a notice, or an event of an origin that gives none, with `ids = "upstream"`.
+    None,
+    /// The origin's.
+    Origin,
+}
+
+/// The retained part of a log.
+#[derive(Debug)]
+pub(super) struct Ring {
+    limits: History,
+    ids: Ids,
+    epoch: Epoch,
+    /// In order, without gaps.
+    batches: VecDeque<Arc<Batch>>,
+    /// The retained events, in order. Invariant: all of them lie in `batches`.
+    entries: VecDeque<Entry>,
+    /// The number of `entries.front()`, or of the next entry if there is none.
+    first_seq: Seq,
+    /// The event before `entries.front()`: who has seen it has missed nothing that is gone.
+    evicted: Option<Entry>,
+    /// Invariant: the end of the last batch that was appended.
+    head: Position,
+    /// Bytes held by `batches`, chunk framing included.
+    ///
+    /// Invariant: the sum of their lengths; not above `limits.bytes` when `append` returns, unless
+    /// the one remaining batch alone is.
+    held_bytes: usize,
+    /// Origin ids of the retained events.
+    index: HashMap<Arc<str>, Slot>,
+    /// How often an id came again with other content.
+    n_ambiguous: u64,
+}
+
+/// What the index knows of one origin id.
+#[derive(Debug)]
+struct Slot {
+    /// The first retained event with this id.
+    seq: Seq,
+    /// How many retained events have it.
+    n_entries: usize,
+    /// Whether "the event with this id" is a guess.
+    is_ambiguous: bool,
+}
+
+impl Ring {
+    pub(super) fn new(limits: History, ids: Ids, epoch: Epoch) -> Self {
+        Self {
+            limits,
+            ids,
+            epoch,
+            batches: VecDeque::new(),
+            entries: VecDeque::new(),
+            first_seq: Seq::FIRST,
+            evicted: None,
+            head: 0,
+            held_bytes: 0,
+            index: HashMap::new(),
+            n_ambiguous: 0,
+        }
+    }
+
+    /// Appends a batch with its entries, then evicts what the limits demand.
+    pub(super) fn append(
+        &mut self,
+        batch: Arc<Batch>,
+        entries: impl Iterator<Item = Entry>,
+        now: Instant,
+    ) {
+        debug_assert_eq!(batch.start(), self.head, "the wire stream has no gaps");
+        self.head = batch.end();
+        self.held_bytes += batch.len();
+        self.batches.push_back(batch);
+        for entry in entries {
+            self.index_entry(&entry);
+            self.entries.push_back(entry);
+        }
+        self.evict(now);
+    }
+
+    /// Drops what is over the limits; returns whether anything left memory.
+    pub(super) fn evict(&mut self, now: Instant) -> bool {
+        while self.entries.len() > self.limits.events {
+            self.evict_entry();
+        }
+        let held_before = self.held_bytes;
+        while let Some(oldest) = self.batches.front() {
+            let is_too_old =
+                self.limits.age.is_some_and(|age| now - oldest.appended_at() > age);
+            let is_too_much = self.held_bytes > self.limits.bytes && self.batches.len() > 1;
+            let is_unused = self.entries.front().is_none_or(|entry| entry.end > oldest.end());
+            if !(is_too_old || is_too_much || is_unused) {
+                break;
+            }
+            let end = oldest.end();
+            self.held_bytes -= oldest.len();
+            self.batches.pop_front();
+            while self.entries.front().is_some_and(|entry| entry.end <= end) {
+                self.evict_entry();
+            }
+        }
+        self.held_bytes < held_before
+    }
+
+    fn evict_entry(&mut self) {
+        let Some(entry) = self.entries.pop_front() else { return };
+        let seq = self.first_seq;
+        self.first_seq = seq.next();
+        if let Some(id) = &entry.origin_id
+            && let Some(slot) = self.index.get_mut(id)
+        {
+            slot.n_entries -= 1;
+            if slot.n_entries == 0 {
+                self.index.remove(id);
+            } else if slot.seq == seq {
+                // Later events have this id too; which of them a subscriber saw is not known.
+                slot.is_ambiguous = true;
+            }
+        }
+        self.evicted = Some(entry);
+    }
+
+    fn index_entry(&mut self, entry: &Entry) {
+        let Some(id) = &entry.origin_id else { return };
+        let seq = self.next_seq();
+        let Some(known) = self.index.get(id) else {
+            self.index
+                .insert(Arc::clone(id), Slot { seq, n_entries: 1, is_ambiguous: false });
+            return;
+        };
+        // The new event is not in `entries` yet: its bytes begin where the last entry ended.
+        let start = self.entries.back().map_or_else(|| self.tail(), |last| last.end);
+        let is_same =
+            self.payload_of(known.seq) == self.payload_between(start, entry.end);
+        if let Some(slot) = self.index.get_mut(id) {
+            slot.n_entries += 1;
+            if !is_same {
+                slot.is_ambiguous = true;
+                self.n_ambiguous += 1;
+            }
+        }
+    }
+
+    /// Where a subscriber starts that has seen `last_event_id`, and what that means.
+    pub(super) fn start_after(&self, last_event_id: Option<&str>) -> (Position, Replay) {
+        let Some(id) = last_event_id else {
+            return (self.head, Replay::Live(self.tip_id()));
+        };
+        match self.locate(id) {
+            Ok(at) => (at, Replay::Complete),
+            Err(replay) => (self.tail(), replay),
+        }
+    }
+
+    /// The position after the event with this id, or why there is none.
+    fn locate(&self, id: &str) -> Result<Position, Replay> {
+        if self.ids != Ids::Gateway {
+            if let Some(slot) = self.index.get(id) {
+                let entry = self.entry(slot.seq).filter(|_| !slot.is_ambiguous);
+                return entry.map(|entry| entry.end).ok_or(Replay::Unknown);
+            }
+            if let Some(evicted) = self.evicted.as_ref().and_then(|entry| entry.origin_id.as_deref())
+            {
+                if evicted == id {
+                    return Ok(self.tail());
+                }
+                if is_older(id, evicted) {
+                    return Err(Replay::Expired);
+                }
+            }
+        }
+        let seq = self.epoch.seq_of(id).ok_or(Replay::Unknown)?;
+        if seq.next() < self.first_seq {
+            return Err(Replay::Expired);
+        }
+        let entry = if seq.next() == self.first_seq { self.evicted.as_ref() } else { self.entry(seq) };
+        entry
+            .filter(|entry| entry.wire_id == WireId::Gateway)
+            .map(|entry| entry.end)
+            .ok_or(Replay::Unknown)
+    }
+
+    /// The batches that hold the wire stream from `at` to the head.
+    pub(super) fn batches_from(&self, at: Position) -> impl Iterator<Item = &Arc<Batch>> {
+        let first = self.batches.partition_point(|batch| batch.end() <= at);
+        self.batches.range(first..)
+    }
+
+    /// The retained event with this origin id, if there is exactly one.
+    pub(super) fn find_origin_id(&self, id: &str) -> Option<Seq> {
+        self.index.get(id).filter(|slot| !slot.is_ambiguous).map(|slot| slot.seq)
+    }
+
+    /// Whether an id is that of a retained event, or of the last one that was evicted.
+    pub(super) fn has_seen_origin_id(&self, id: &str) -> bool {
+        self.index.contains_key(id)
+            || self.evicted.as_ref().is_some_and(|entry| entry.origin_id.as_deref() == Some(id))
+    }
+
+    /// The first entry at or after `seq` that has an origin id.
+    pub(super) fn next_with_origin_id(&self, seq: Seq) -> Option<Seq> {
+        let from = usize::try_from(seq.0.checked_sub(self.first_seq.0)?).ok()?;
+        let found = self.entries.iter().skip(from).position(|entry| entry.origin_id.is_some())?;
+        Some(Seq(seq.0 + found as u64))
+    }
+
+    /// The id and the encoded block of a retained event.
+    pub(super) fn event(&self, seq: Seq) -> Option<(&Entry, &[u8])> {
+        Some((self.entry(seq)?, self.payload_of(seq)?))
+    }
+
+    /// The number that the next entry will get.
+    pub(super) fn next_seq(&self) -> Seq {
+        Seq(self.first_seq.0 + self.entries.len() as u64)
+    }
+
+    pub(super) fn epoch(&self) -> &Epoch {
+        &self.epoch
+    }
+
+    pub(super) fn head(&self) -> Position {
+        self.head
+    }
+
+    pub(super) fn held_bytes(&self) -> usize {
+        self.held_bytes
+    }
+
+    pub(super) fn n_events(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(super) fn n_ambiguous(&self) -> u64 {
+        self.n_ambiguous
+    }
+
+    /// The position of the oldest retained event; the head if there is none.
+    fn tail(&self) -> Position {
+        if self.entries.is_empty() {
+            return self.head;
+        }
+        let from_batches = self.batches.front().map_or(self.head, |batch| batch.start());
+        self.evicted.as_ref().map_or(from_batches, |entry| entry.end)
+    }
+
+    fn entry(&self, seq: Seq) -> Option<&Entry> {
+        let index = usize::try_from(seq.0.checked_sub(self.first_seq.0)?).ok()?;
+        self.entries.get(index)
+    }
+
+    /// The id of the newest event that has one.
+    fn tip_id(&self) -> Option<String> {
+        let newest = (self.first_seq.0..self.next_seq().0)
+            .rev()
+            .map(Seq)
+            .zip(self.entries.iter().rev())
+            .find(|(_, entry)| entry.wire_id != WireId::None);
+        let before = self.evicted.as_ref().map(|entry| (Seq(self.first_seq.0 - 1), entry));
+        let (seq, entry) = newest.or(before)?;
+        match entry.wire_id {
+            WireId::Gateway => Some(self.epoch.id(seq).to_string()),
+            WireId::Origin => entry.origin_id.as_deref().map(str::to_owned),
+            WireId::None => None,
+        }
+    }
+
+    fn payload_of(&self, seq: Seq) -> Option<&[u8]> {
+        let end = self.entry(seq)?.end;
+        let start = match seq.0.checked_sub(1).and_then(|before| self.entry(Seq(before))) {
+            Some(before) => before.end,
+            None => self.tail(),
+        };
+        self.payload_between(start, end)
+    }
+
+    /// The block of the event that starts at `start` and ends at `end`.
+    fn payload_between(&self, start: Position, end: Position) -> Option<&[u8]> {
+        let batch = self.batches_from(start).next()?;
+        batch
+            .payloads_from(start)
+            .next()
+            .and_then(|(bytes, payload_end)| (payload_end == end).then_some(bytes))
+    }
+}
+
+/// Whether `id` was given before `other`, as far as counting origins go: both are decimal numbers.
+fn is_older(id: &str, other: &str) -> bool {
+    matches!((decimal(id), decimal(other)), (Some(id), Some(other)) if id < other)
+}
+
+/// The value of an id that is a plain decimal number.
+pub(super) fn decimal(id: &str) -> Option<u64> {
+    id.bytes().all(|byte| byte.is_ascii_digit()).then(|| id.parse().ok()).flatten()
+}

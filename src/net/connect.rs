@@ -1,0 +1,206 @@
+//! Outgoing connections: TCP, or TLS by the platform's roots.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use rustls_platform_verifier::ConfigVerifierExt as _;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::gather::{Gather, Gathered};
+
+/// How outgoing TLS connections are made; made once per process.
+#[derive(Debug, Clone)]
+pub struct Tls {
+    http1: Arc<ClientConfig>,
+    http2: Arc<ClientConfig>,
+}
+
+/// Whom to connect to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// TLS or not.
+    pub scheme: Scheme,
+    /// A host name, or an IP address without brackets.
+    pub host: String,
+    /// The TCP port.
+    pub port: u16,
+}
+
+/// How bytes travel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scheme {
+    /// In the clear.
+    Http,
+    /// Over TLS.
+    Https,
+}
+
+/// What is offered by ALPN.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// `http/1.1`
+    Http1,
+    /// `h2`
+    Http2,
+}
+
+/// An outgoing connection.
+#[derive(Debug)]
+pub enum Connection {
+    /// In the clear.
+    Plain(Stream),
+    /// Over TLS.
+    Tls(Box<TlsStream<Stream>>),
+}
+
+/// The TCP connection below.
+#[derive(Debug)]
+pub enum Stream {
+    /// Woken on its own.
+    Alone(TcpStream),
+    /// Woken with others.
+    Gathered(Gathered),
+}
+
+impl Tls {
+    /// TLS by the platform's roots.
+    ///
+    /// # Errors
+    ///
+    /// If the platform's roots can't be read.
+    pub fn platform() -> io::Result<Self> {
+        let base = ClientConfig::with_platform_verifier().map_err(io::Error::other)?;
+        let with_alpn = |protocol: &[u8]| {
+            let mut config = base.clone();
+            config.alpn_protocols = vec![protocol.to_vec()];
+            Arc::new(config)
+        };
+        Ok(Self { http1: with_alpn(b"http/1.1"), http2: with_alpn(b"h2") })
+    }
+
+    fn connector(&self, protocol: Protocol) -> TlsConnector {
+        let config = match protocol {
+            Protocol::Http1 => &self.http1,
+            Protocol::Http2 => &self.http2,
+        };
+        TlsConnector::from(Arc::clone(config))
+    }
+}
+
+impl Connection {
+    /// Resolves the host, connects to the first address that answers, and shakes hands.
+    ///
+    /// # Errors
+    ///
+    /// If the name has no address, no address answers, or the handshake fails. There is no time
+    /// limit here.
+    pub async fn open(
+        target: &Target,
+        protocol: Protocol,
+        tls: &Tls,
+        gather: Option<&Gather>,
+    ) -> io::Result<Self> {
+        let stream = TcpStream::connect((target.host.as_str(), target.port)).await?;
+        stream.set_nodelay(true)?;
+        let stream = match gather {
+            Some(gather) => Stream::Gathered(gather.adopt(stream)?),
+            None => Stream::Alone(stream),
+        };
+        if target.scheme == Scheme::Http {
+            return Ok(Self::Plain(stream));
+        }
+        let name = ServerName::try_from(target.host.clone()).map_err(io::Error::other)?;
+        let stream = tls.connector(protocol).connect(name, stream).await?;
+        if protocol == Protocol::Http2 && stream.get_ref().1.alpn_protocol() != Some(b"h2") {
+            return Err(io::Error::other("the origin does not speak HTTP/2 (no h2 by ALPN)"));
+        }
+        Ok(Self::Tls(Box::new(stream)))
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Alone(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Gathered(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Alone(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Gathered(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Alone(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Gathered(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Alone(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Gathered(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! Listening sockets. Accepting can't fail: what goes wrong is logged, waited out and tried again.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::FileTypeExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, SockAddr, Type};
+use tokio::io::unix::AsyncFd;
+
+use super::socket::Unbound;
+use crate::config::ListenAddress;
+
+/// A bound listener. A unix socket's path is removed with it.
+#[derive(Debug)]
+pub struct Listener {
+    socket: AsyncFd<socket2::Socket>,
+    address: Bound,
+}
+
+/// The address that was bound, with the port that the kernel chose if it was asked to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Bound {
+    /// TCP
+    Tcp(SocketAddr),
+    /// A unix domain socket
+    Unix(PathBuf),
+}
+
+/// Connections that wait to be accepted. The kernel caps it at `net.core.somaxconn`.
+const BACKLOG: i32 = 65_535;
+
+/// Wait after an error of the process (no descriptors, no memory), so that accepting never spins.
+const ERROR_PAUSE: Duration = Duration::from_millis(100);
+
+impl Listener {
+    /// Binds and listens. Must be called inside the runtime that will accept.
+    ///
+    /// # Errors
+    ///
+    /// As the kernel says: in use, not permitted, not our address. A unix socket's path that
+    /// somebody listens on is in use; one that nobody listens on is replaced.
+    pub fn bind(address: &ListenAddress) -> io::Result<Self> {
+        let (socket, address) = match address {
+            ListenAddress::Tcp(address) => bind_tcp(*address)?,
+            ListenAddress::Unix(path) => bind_unix(path)?,
+        };
+        socket.set_nonblocking(true)?;
+        Ok(Self { socket: AsyncFd::new(socket)?, address })
+    }
+
+    /// The next connection.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: no connection is lost when the future is dropped.
+    pub async fn accept(&self) -> Unbound {
+        loop {
+            let error = match self.try_accept().await {
+                Ok(connection) => return connection,
+                Err(error) => error,
+            };
+            if is_of_connection(&error) {
+                continue;
+            }
+            tracing::error!(address = %self.address, %error, "can't accept, trying again");
+            tokio::time::sleep(ERROR_PAUSE).await;
+        }
+    }
+
+    async fn try_accept(&self) -> io::Result<Unbound> {
+        loop {
+            let mut ready = self.socket.readable().await?;
+            match ready.try_io(|socket| socket.get_ref().accept()) {
+                Ok(Ok((socket, _))) => {
+                    return Ok(match self.address {
+                        Bound::Tcp(_) => Unbound::Tcp(socket.into()),
+                        Bound::Unix(_) => Unbound::Unix(socket.into()),
+                    });
+                }
+                Ok(Err(error)) => return Err(error),
+                Err(_would_block) => {}
+            }
+        }
+    }
+
+    /// The address that was bound.
+    pub fn address(&self) -> &Bound {
+        &self.address
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if let Bound::Unix(path) = &self.address
+            && let Err(error) = std::fs::remove_file(path)
+        {
+            tracing::warn!(path = %path.display(), %error, "can't remove the unix socket");
+        }
+    }
+}
+
+impl fmt::Display for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+fn bind_tcp(address: SocketAddr) -> io::Result<(socket2::Socket, Bound)> {
+    let socket =
+        socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // A restart must not wait for the old process's connections to time out.
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        // "[::]:80" beside "0.0.0.0:80" must not clash.
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    let bound = socket.local_addr()?.as_socket().unwrap_or(address);
+    Ok((socket, Bound::Tcp(bound)))
+}
+
+fn bind_unix(path: &Path) -> io::Result<(socket2::Socket, Bound)> {
+    remove_stale(path)?;
+    let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    socket.listen(BACKLOG)?;
+    Ok((socket, Bound::Unix(path.to_owned())))
+}
+
+/// Removes a socket file that a dead process left.
+fn remove_stale(path: &Path) -> io::Result<()> {
+    let Ok(metadata) = std::fs::symlink_metadata(path) else { return Ok(()) };
+    if !metadata.file_type().is_socket() {
+        return Err(io::Error::new(
+            io::ErrorKind::AlreadyExists,
+            "there is a file that is not a socket",
+        ));
+    }
+    if std::os::unix::net::UnixStream::connect(path).is_ok() {
+        return Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens there"));
+    }
+    std::fs::remove_file(path)
+}
+
+/// Errors of one connection that was gone before it was accepted (accept(2)).
+fn is_of_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
+}

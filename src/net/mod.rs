@@ -1,0 +1,9 @@
+//! Sockets: listeners, connections of either kind, outgoing connections.
+//!
+//! Nothing here knows HTTP or events.
+
+pub mod connect;
+pub mod gather;
+pub mod listener;
+pub mod permit;
+pub mod socket;

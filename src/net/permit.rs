@@ -1,0 +1,52 @@
+//! The limit on downstream connections: a permit travels with each connection, to its end.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// How many connections there may be, and how many there are.
+#[derive(Debug, Clone)]
+pub struct Permits {
+    n_held: Arc<AtomicUsize>,
+    max: usize,
+}
+
+/// One connection's place; dropping it gives the place back.
+#[derive(Debug)]
+pub struct Permit {
+    n_held: Arc<AtomicUsize>,
+}
+
+/// What a new connection may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admission {
+    /// Whatever it asks for.
+    Admitted,
+    /// An answer that says that the limit is reached: standing clients are never touched for it.
+    Refused,
+}
+
+impl Permits {
+    /// Permits for `max` connections.
+    pub fn new(max: usize) -> Self {
+        Self { n_held: Arc::default(), max }
+    }
+
+    /// Takes a place. There is always one, because even a refusal needs a connection to be said on.
+    pub fn acquire(&self) -> (Permit, Admission) {
+        let n_before = self.n_held.fetch_add(1, Ordering::Relaxed);
+        let admission =
+            if n_before < self.max { Admission::Admitted } else { Admission::Refused };
+        (Permit { n_held: Arc::clone(&self.n_held) }, admission)
+    }
+
+    /// Connections right now.
+    pub fn n_held(&self) -> usize {
+        self.n_held.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.n_held.fetch_sub(1, Ordering::Relaxed);
+    }
+}
