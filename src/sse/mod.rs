@@ -5,11 +5,13 @@
 //!
 //! Spec: HTML Living Standard, 9.2.5 (grammar) and 9.2.6 (interpretation).
 
+mod encoder;
 mod event;
 mod parser;
 #[cfg(test)]
 mod test_streams;
 
+pub use encoder::{HEARTBEAT_COMMENT, encode_cursor, encode_event, encode_retry};
 pub use event::Event;
 #[cfg(any(test, fuzzing))]
 pub use parser::fuzz_parser;
