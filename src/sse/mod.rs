@@ -1,0 +1,18 @@
+//! The event stream format: bytes to events and back.
+//!
+//! Pure: no I/O, no clock, nothing of the rest of the crate. What is done with an event, and which
+//! ID it gets on its way to a subscriber, is decided elsewhere.
+//!
+//! Spec: HTML Living Standard, 9.2.5 (grammar) and 9.2.6 (interpretation).
+
+mod encoder;
+mod event;
+mod parser;
+#[cfg(test)]
+mod test_streams;
+
+pub use encoder::{HEARTBEAT_COMMENT, encode_cursor, encode_event, encode_retry};
+pub use event::Event;
+#[cfg(any(test, fuzzing))]
+pub use parser::fuzz_parser;
+pub use parser::{Item, LimitExceeded, Limits, Parser};
