@@ -15,9 +15,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::time::Instant;
 
-pub use self::counters::{Counters, Departure};
+pub use self::counters::{Counter, Counters, Departure};
 pub use self::error::{UpstreamError, with_causes};
 pub use self::reconnect::Backoff;
+pub use self::request::Dialer;
 pub use self::upstream::Upstream;
 use crate::config;
 use crate::log::Log;

@@ -1,5 +1,6 @@
 //! Asking an origin for its event stream: the request, redirects, and what answers are fine.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -22,7 +23,7 @@ use crate::net::gather::Gather;
 #[derive(Debug, Clone)]
 pub struct Dialer {
     /// How https is spoken.
-    pub tls: Tls,
+    pub tls: Arc<Tls>,
     /// With whom the socket shares its wake-ups; `None`: alone.
     pub gather: Option<Gather>,
 }

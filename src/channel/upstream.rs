@@ -264,6 +264,6 @@ impl Intake {
 
 /// An ID as a header field value; `None` if HTTP can't carry it, so that it can't be resumed from.
 fn header_value(id: &str) -> Option<HeaderValue> {
-    let value = HeaderValue::from_str(id).or_else(|_| HeaderValue::from_bytes(id.as_bytes()));
+    let value = HeaderValue::from_bytes(id.as_bytes());
     value.inspect_err(|_| tracing::warn!(id, "an event ID that no header field can carry")).ok()
 }

@@ -223,16 +223,16 @@ impl Subscriber {
     }
 
     /// Begins to leave: the rest of its event, then `goodbye`, then the end, at `deadline` at the
-    /// latest.
+    /// latest. Returns whether it was not leaving already; it then has a turn of its own.
     pub(super) fn leave(
         &mut self,
         departure: Departure,
         goodbye: &[u8],
         deadline: Instant,
         wire: &Wire,
-    ) {
+    ) -> bool {
         if self.leaving.is_some() {
-            return;
+            return false;
         }
         self.leaving = Some((departure, deadline));
         let mut bytes = self.tail.take().map_or_else(Vec::new, |tail| tail.rest().to_vec());
@@ -242,6 +242,13 @@ impl Subscriber {
         if !bytes.is_empty() {
             self.tail = Some(Box::new(Tail { bytes, n_sent: 0 }));
         }
+        self.pace = Pace::Queued;
+        true
+    }
+
+    /// Whether it will read the wire stream from where it is, without waiting for a pass.
+    pub(super) fn needs_wire(&self) -> bool {
+        self.pace != Pace::Flowing && self.leaving.is_none()
     }
 
     pub(super) fn at(&self) -> Position {
@@ -262,11 +269,6 @@ impl Subscriber {
 
     pub(super) fn leaving(&self) -> Option<(Departure, Instant)> {
         self.leaving
-    }
-
-    /// Gives it a turn of its own, if it has one to wait for no longer.
-    pub(super) fn queue(&mut self) {
-        self.pace = Pace::Queued;
     }
 }
 

@@ -69,6 +69,11 @@ impl Wire {
         }
     }
 
+    /// Forgets everything.
+    pub(super) fn clear(&mut self) {
+        self.batches.clear();
+    }
+
     /// How far a subscriber at `at` is behind. The newest batch does not count: however large it is,
     /// nobody can be blamed for not having it yet.
     pub(super) fn lag(&self, at: Position) -> u64 {

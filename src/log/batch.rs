@@ -115,7 +115,7 @@ impl Mark {
 
 /// Encodes events into the next batch.
 #[derive(Debug, Default)]
-pub struct BatchBuilder {
+pub(super) struct BatchBuilder {
     bytes: Vec<u8>,
     marks: Vec<Mark>,
     /// The event being encoded; kept for its capacity.
@@ -124,7 +124,7 @@ pub struct BatchBuilder {
 
 impl BatchBuilder {
     /// Encodes one event as one chunk.
-    pub fn push(&mut self, event: &Event<'_>) {
+    pub(super) fn push(&mut self, event: &Event<'_>) {
         self.block.clear();
         sse::encode_event(&mut self.block, event);
         let payload_start = push_chunk(&mut self.bytes, &self.block);
@@ -132,12 +132,12 @@ impl BatchBuilder {
     }
 
     /// Bytes encoded so far.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.bytes.len()
     }
 
     /// Whether nothing was pushed since the last batch.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.marks.is_empty()
     }
 
@@ -161,11 +161,6 @@ impl BatchBuilder {
         self.marks.shrink_to(KEPT_BYTES / size_of::<Mark>());
         self.block.clear();
         self.block.shrink_to(KEPT_BYTES);
-    }
-
-    /// End offset of each event pushed so far.
-    pub(super) fn ends(&self) -> impl Iterator<Item = usize> {
-        self.marks.iter().map(|mark| mark.end as usize)
     }
 }
 

@@ -22,7 +22,7 @@ pub use self::feed::{Feed, Outlet, Taken};
 pub use self::id::{Epoch, Seq};
 pub use self::replay::{Replay, Start};
 use self::ring::Ring;
-pub use self::writer::{Repeats, Writer};
+pub use self::writer::{Repeats, Verdict, Writer};
 use crate::config::{History, Ids};
 use crate::sse::Event;
 

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
 use rustls::ClientConfig;
@@ -15,9 +15,14 @@ use tokio_rustls::client::TlsStream;
 
 use super::gather::{Gather, Gathered};
 
-/// How outgoing TLS connections are made; made once per process.
-#[derive(Debug, Clone)]
+/// How outgoing TLS connections are made. The platform's roots are read when the first one is.
+#[derive(Debug, Default)]
 pub struct Tls {
+    configs: OnceLock<Configs>,
+}
+
+#[derive(Debug)]
+struct Configs {
     http1: Arc<ClientConfig>,
     http2: Arc<ClientConfig>,
 }
@@ -70,12 +75,25 @@ pub enum Stream {
 }
 
 impl Tls {
-    /// TLS by the platform's roots.
-    ///
-    /// # Errors
-    ///
-    /// If the platform's roots can't be read.
-    pub fn platform() -> io::Result<Self> {
+    fn connector(&self, protocol: Protocol) -> io::Result<TlsConnector> {
+        let configs = match self.configs.get() {
+            Some(configs) => configs,
+            None => {
+                // Two at once read the roots twice, which does no harm.
+                let configs = Configs::platform()?;
+                self.configs.get_or_init(|| configs)
+            }
+        };
+        let config = match protocol {
+            Protocol::Http1 => &configs.http1,
+            Protocol::Http2 => &configs.http2,
+        };
+        Ok(TlsConnector::from(Arc::clone(config)))
+    }
+}
+
+impl Configs {
+    fn platform() -> io::Result<Self> {
         let base = ClientConfig::with_platform_verifier().map_err(io::Error::other)?;
         let with_alpn = |protocol: &[u8]| {
             let mut config = base.clone();
@@ -84,14 +102,6 @@ impl Tls {
         };
         Ok(Self { http1: with_alpn(b"http/1.1"), http2: with_alpn(b"h2") })
     }
-
-    fn connector(&self, protocol: Protocol) -> TlsConnector {
-        let config = match protocol {
-            Protocol::Http1 => &self.http1,
-            Protocol::Http2 => &self.http2,
-        };
-        TlsConnector::from(Arc::clone(config))
-    }
 }
 
 impl Connection {
@@ -99,8 +109,8 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// If the name has no address, no address answers, or the handshake fails. There is no time
-    /// limit here.
+    /// If the name has no address, no address answers, the platform has no roots, or the handshake
+    /// fails. There is no time limit here.
     pub async fn open(
         target: &Target,
         protocol: Protocol,
@@ -117,7 +127,7 @@ impl Connection {
             return Ok(Self::Plain(stream));
         }
         let name = ServerName::try_from(target.host.clone()).map_err(io::Error::other)?;
-        let stream = tls.connector(protocol).connect(name, stream).await?;
+        let stream = tls.connector(protocol)?.connect(name, stream).await?;
         if protocol == Protocol::Http2 && stream.get_ref().1.alpn_protocol() != Some(b"h2") {
             return Err(io::Error::other("the origin does not speak HTTP/2 (no h2 by ALPN)"));
         }

@@ -106,6 +106,10 @@ impl Driver {
     /// If the reactor or the poll fails, which leaves the sockets of this gather deaf.
     pub async fn run(self) -> io::Result<()> {
         let Self { mut poll, shared, window } = self;
+        #[expect(
+            deprecated,
+            reason = "the replacement is unsafe; the descriptor is the poll's, which outlives this"
+        )]
         let fd = AsyncFd::with_interest(poll.as_raw_fd(), Readiness::READABLE)?;
         let mut events = Events::with_capacity(EVENTS);
         loop {

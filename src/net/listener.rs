@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockAddr, Type};
-use tokio::io::unix::AsyncFd;
+use tokio::net::{TcpListener, UnixListener};
 
 use super::socket::Unbound;
 use crate::config::ListenAddress;
@@ -16,8 +16,14 @@ use crate::config::ListenAddress;
 /// A bound listener. A unix socket's path is removed with it.
 #[derive(Debug)]
 pub struct Listener {
-    socket: AsyncFd<socket2::Socket>,
+    socket: Kind,
     address: Bound,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Tcp(TcpListener),
+    Unix(UnixListener),
 }
 
 /// The address that was bound, with the port that the kernel chose if it was asked to.
@@ -43,12 +49,10 @@ impl Listener {
     /// As the kernel says: in use, not permitted, not our address. A unix socket's path that
     /// somebody listens on is in use; one that nobody listens on is replaced.
     pub fn bind(address: &ListenAddress) -> io::Result<Self> {
-        let (socket, address) = match address {
-            ListenAddress::Tcp(address) => bind_tcp(*address)?,
-            ListenAddress::Unix(path) => bind_unix(path)?,
-        };
-        socket.set_nonblocking(true)?;
-        Ok(Self { socket: AsyncFd::new(socket)?, address })
+        match address {
+            ListenAddress::Tcp(address) => bind_tcp(*address),
+            ListenAddress::Unix(path) => bind_unix(path),
+        }
     }
 
     /// The next connection.
@@ -70,19 +74,11 @@ impl Listener {
         }
     }
 
+    /// The connection is taken off this thread's reactor at once: another thread will serve it.
     async fn try_accept(&self) -> io::Result<Unbound> {
-        loop {
-            let mut ready = self.socket.readable().await?;
-            match ready.try_io(|socket| socket.get_ref().accept()) {
-                Ok(Ok((socket, _))) => {
-                    return Ok(match self.address {
-                        Bound::Tcp(_) => Unbound::Tcp(socket.into()),
-                        Bound::Unix(_) => Unbound::Unix(socket.into()),
-                    });
-                }
-                Ok(Err(error)) => return Err(error),
-                Err(_would_block) => {}
-            }
+        match &self.socket {
+            Kind::Tcp(listener) => listener.accept().await?.0.into_std().map(Unbound::Tcp),
+            Kind::Unix(listener) => listener.accept().await?.0.into_std().map(Unbound::Unix),
         }
     }
 
@@ -111,7 +107,7 @@ impl fmt::Display for Bound {
     }
 }
 
-fn bind_tcp(address: SocketAddr) -> io::Result<(socket2::Socket, Bound)> {
+fn bind_tcp(address: SocketAddr) -> io::Result<Listener> {
     let socket =
         socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // A restart must not wait for the old process's connections to time out.
@@ -122,16 +118,19 @@ fn bind_tcp(address: SocketAddr) -> io::Result<(socket2::Socket, Bound)> {
     }
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
-    let bound = socket.local_addr()?.as_socket().unwrap_or(address);
-    Ok((socket, Bound::Tcp(bound)))
+    socket.set_nonblocking(true)?;
+    let address = Bound::Tcp(socket.local_addr()?.as_socket().unwrap_or(address));
+    Ok(Listener { socket: Kind::Tcp(TcpListener::from_std(socket.into())?), address })
 }
 
-fn bind_unix(path: &Path) -> io::Result<(socket2::Socket, Bound)> {
+fn bind_unix(path: &Path) -> io::Result<Listener> {
     remove_stale(path)?;
     let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.bind(&SockAddr::unix(path)?)?;
     socket.listen(BACKLOG)?;
-    Ok((socket, Bound::Unix(path.to_owned())))
+    socket.set_nonblocking(true)?;
+    let socket = Kind::Unix(UnixListener::from_std(socket.into())?);
+    Ok(Listener { socket, address: Bound::Unix(path.to_owned()) })
 }
 
 /// Removes a socket file that a dead process left.

@@ -25,18 +25,23 @@ pub enum Admission {
     Refused,
 }
 
+/// Connections beyond the limit that are being refused at the same time.
+pub const REFUSALS_AT_ONCE: usize = 32;
+
 impl Permits {
     /// Permits for `max` connections.
     pub fn new(max: usize) -> Self {
         Self { n_held: Arc::default(), max }
     }
 
-    /// Takes a place. There is always one, because even a refusal needs a connection to be said on.
-    pub fn acquire(&self) -> (Permit, Admission) {
+    /// Takes a place. A few are left beyond the limit, because even a refusal needs a connection to
+    /// be said on; `None` if those are taken too.
+    pub fn acquire(&self) -> Option<(Permit, Admission)> {
         let n_before = self.n_held.fetch_add(1, Ordering::Relaxed);
+        let permit = Permit { n_held: Arc::clone(&self.n_held) };
         let admission =
             if n_before < self.max { Admission::Admitted } else { Admission::Refused };
-        (Permit { n_held: Arc::clone(&self.n_held) }, admission)
+        (n_before < self.max.saturating_add(REFUSALS_AT_ONCE)).then_some((permit, admission))
     }
 
     /// Connections right now.

@@ -1,0 +1,240 @@
+//! The process: what is started in which order, and how it ends.
+//!
+//! Channels first, so that their upstreams are on the way before the first client; then the
+//! listeners. **Every Task Has An Owner**: upstreams and connections belong to a shard's runtime and
+//! end with it, accept loops to the caller's.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::thread::available_parallelism;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use crate::channel::{Channel, Dialer};
+use crate::config::Config;
+use crate::delivery::{Delivery, ShardHandle};
+use crate::http::{Gateway, Page, Routes, Seen, serve_connection};
+use crate::net::connect::Tls;
+use crate::net::gather::Gather;
+use crate::net::listener::{Bound, Listener};
+use crate::net::permit::{Permits, REFUSALS_AT_ONCE};
+
+/// A gateway that is ready: its upstreams connect and its listeners are bound.
+#[derive(Debug)]
+pub struct App {
+    delivery: Delivery,
+    gateway: Arc<Gateway>,
+    listeners: Vec<Listener>,
+    channels: Vec<Channel>,
+    permits: Permits,
+}
+
+/// Why a gateway could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The address of a listener can't be had.
+    #[error("can't listen on {address}, from [listen.{name}]: {cause}")]
+    Listen {
+        /// The listener's name.
+        name: String,
+        /// The address, as it was written.
+        address: String,
+        /// What the kernel says.
+        cause: io::Error,
+    },
+    /// No threads, no reactor or no poll.
+    #[error("can't start the delivery threads: {0}")]
+    Threads(#[from] io::Error),
+    /// Not even the reserve fits into the limit.
+    #[error(
+        "at most {limit} descriptors are allowed, which {n_channels} channels use up; \
+         raise the limit (ulimit -n, or LimitNOFILE= of the systemd unit)"
+    )]
+    TooFewDescriptors {
+        /// The limit on open descriptors.
+        limit: u64,
+        /// How many channels there are.
+        n_channels: usize,
+    },
+}
+
+/// Descriptors that are never given to subscribers: for listeners, reactors, logs, the reserve of
+/// refusals.
+const RESERVED_DESCRIPTORS: usize = 64 + REFUSALS_AT_ONCE;
+
+/// How often logs to which nothing is appended forget what is too old.
+const EVICTION_INTERVAL: Duration = Duration::from_secs(10);
+
+impl App {
+    /// Starts the threads, the upstreams and the listeners. Must be called inside a runtime, whose
+    /// thread will accept.
+    ///
+    /// # Errors
+    ///
+    /// If the system gives no threads, descriptors or addresses; nothing is left behind then.
+    pub fn start(config: Config, pages: &[(&'static str, Page)]) -> Result<Self, StartError> {
+        let max_connections = max_connections(&config)?;
+        let listeners = bind(&config)?;
+        let n_shards = config.server.threads.unwrap_or_else(default_threads);
+        let delivery = Delivery::start(n_shards)?;
+        let mut routes = Routes::default();
+        let mut channels = Vec::with_capacity(config.channels.len());
+        let mut upstreams = Upstreams::default();
+        for (number, settings) in config.channels.iter().enumerate() {
+            let (channel, upstream) = Channel::new(Arc::clone(settings));
+            let home = number % n_shards;
+            if let Some(shard) = delivery.shards().get(home) {
+                let dialer = upstreams.dialer(shard, home, settings.coalesce)?;
+                shard.spawn(upstream.run(dialer));
+            }
+            routes.add_channel(channel.clone(), home);
+            channels.push(channel);
+        }
+        for (path, page) in pages {
+            routes.add_page(path, *page);
+        }
+        let gateway = Arc::new(Gateway::new(config.server, routes, Arc::clone(delivery.shards())));
+        tracing::info!(threads = n_shards, channels = channels.len(), max_connections, "started");
+        for listener in &listeners {
+            tracing::info!(address = %listener.address(), "listening");
+        }
+        Ok(Self { delivery, gateway, listeners, channels, permits: Permits::new(max_connections) })
+    }
+
+    /// Accepts until `stop` is ready.
+    pub async fn run(&mut self, stop: impl Future<Output = ()>) {
+        let mut accepting = JoinSet::new();
+        for listener in self.listeners.drain(..) {
+            let (gateway, permits) = (Arc::clone(&self.gateway), self.permits.clone());
+            accepting.spawn(accept(listener, gateway, permits));
+        }
+        let channels = self.channels.clone();
+        accepting.spawn(async move {
+            let mut ticks = interval(EVICTION_INTERVAL);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                ticks.tick().await;
+                for channel in &channels {
+                    channel.log().evict(Instant::now());
+                }
+            }
+        });
+        stop.await;
+        accepting.shutdown().await;
+    }
+
+    /// Ends every stream at the end of its event. Blocks, for a second at most.
+    pub fn stop(self) {
+        let n_subscribers: usize = self.channels.iter().map(Channel::n_subscribers).sum();
+        tracing::info!(subscribers = n_subscribers, "stopping");
+        self.delivery.stop();
+        tracing::info!("stopped");
+    }
+
+    /// The channels, in the order of the configuration.
+    pub fn channels(&self) -> &[Channel] {
+        &self.channels
+    }
+
+    /// The addresses that were bound.
+    pub fn addresses(&self) -> impl Iterator<Item = &Bound> {
+        self.listeners.iter().map(Listener::address)
+    }
+}
+
+/// What upstreams share.
+#[derive(Default)]
+struct Upstreams {
+    tls: Arc<Tls>,
+    /// By shard and window.
+    gathers: HashMap<(usize, Duration), Gather>,
+}
+
+impl Upstreams {
+    /// How a channel of this shard reaches its origin.
+    fn dialer(
+        &mut self,
+        shard: &ShardHandle,
+        number: usize,
+        coalesce: Duration,
+    ) -> io::Result<Dialer> {
+        let tls = Arc::clone(&self.tls);
+        if coalesce.is_zero() {
+            return Ok(Dialer { tls, gather: None });
+        }
+        let gather = match self.gathers.entry((number, coalesce)) {
+            Entry::Occupied(entry) => entry.get().clone(),
+            Entry::Vacant(entry) => {
+                let (gather, driver) = Gather::new(coalesce)?;
+                shard.spawn(async move {
+                    if let Err(error) = driver.run().await {
+                        tracing::error!(%error, "channels with coalesce no longer receive");
+                    }
+                });
+                entry.insert(gather).clone()
+            }
+        };
+        Ok(Dialer { tls, gather: Some(gather) })
+    }
+}
+
+async fn accept(listener: Listener, gateway: Arc<Gateway>, permits: Permits) {
+    loop {
+        let socket = listener.accept().await;
+        let Some((permit, admission)) = permits.acquire() else {
+            // Refusing takes a descriptor too, and there is none to spare.
+            tracing::debug!("closed a connection beyond the reserve for refusals");
+            continue;
+        };
+        if let (number, Some(shard)) = gateway.next_shard() {
+            let seen = Seen { socket, permit, admission, shard: number };
+            shard.spawn(serve_connection(Arc::clone(&gateway), seen));
+        }
+    }
+}
+
+fn bind(config: &Config) -> Result<Vec<Listener>, StartError> {
+    let mut listeners = Vec::new();
+    for listener in &config.listeners {
+        for address in &listener.addresses {
+            let bound = Listener::bind(address).map_err(|cause| StartError::Listen {
+                name: listener.name.clone(),
+                address: address.to_string(),
+                cause,
+            })?;
+            listeners.push(bound);
+        }
+    }
+    Ok(listeners)
+}
+
+/// The limit on downstream connections. The process's limit on descriptors is raised as far as it
+/// may be.
+fn max_connections(config: &Config) -> Result<usize, StartError> {
+    let limit = rlimit::increase_nofile_limit(u64::MAX)?;
+    let n_channels = config.channels.len();
+    let reserved = RESERVED_DESCRIPTORS + n_channels;
+    let affordable = usize::try_from(limit).unwrap_or(usize::MAX).saturating_sub(reserved);
+    if affordable == 0 {
+        return Err(StartError::TooFewDescriptors { limit, n_channels });
+    }
+    let wanted = config.server.max_connections.unwrap_or(affordable);
+    if wanted > affordable {
+        tracing::warn!(
+            wanted,
+            affordable,
+            limit,
+            "max_connections is more than the limit on descriptors allows"
+        );
+    }
+    Ok(wanted.min(affordable))
+}
+
+fn default_threads() -> usize {
+    available_parallelism().map_or(1, std::num::NonZero::get)
+}

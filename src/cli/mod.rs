@@ -1,0 +1,123 @@
+//! The command line: what may be typed, and what each command does.
+
+mod check;
+mod log;
+mod serve;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{ArgGroup, Args, Parser, Subcommand};
+
+pub use self::log::install as install_log;
+use crate::demo;
+
+/// Fans one upstream event stream (SSE) per channel out to thousands of clients.
+#[derive(Debug, Parser)]
+#[command(name = "ssecast", version, about, long_about = LONG_ABOUT, after_help = EXAMPLES)]
+#[command(propagate_version = true, arg_required_else_help = true, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// What to log: error, warn, info, debug, trace, or a filter such as `ssecast::http=debug`
+    #[arg(long, global = true, value_name = "LEVEL", env = "SSECAST_LOG", default_value = "info")]
+    log: String,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway
+    Serve(Serve),
+    /// Check a configuration file and say what is wrong with it, and where
+    Check(Check),
+    /// Show it working: an origin that ticks, the gateway in front of it, and a page to look at
+    Demo(Demo),
+}
+
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("source").required(true).args(["config", "upstream"]))]
+struct Serve {
+    /// The configuration file (TOML)
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The event stream of one origin; no file is needed
+    #[arg(long, value_name = "URL")]
+    upstream: Option<String>,
+    /// Where clients find it [default: /events]
+    #[arg(long, value_name = "PATH", requires = "upstream")]
+    path: Option<String>,
+    /// The address to listen on: host:port, or unix:/path [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDR", requires = "upstream")]
+    listen: Option<String>,
+}
+
+#[derive(Debug, Args)]
+struct Check {
+    /// The configuration file (TOML)
+    file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct Demo {
+    /// The address to listen on
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    listen: String,
+}
+
+const LONG_ABOUT: &str = "\
+Fans one upstream event stream (SSE) per channel out to thousands of clients.
+
+ssecast holds one connection to each event stream of your backend and shares it among any number \
+of clients, with replay after a reconnect, heartbeats, and bounded memory.";
+
+const EXAMPLES: &str = "\
+Examples:
+  ssecast demo
+      Then open http://127.0.0.1:8080/ in a few tabs.
+  ssecast serve --upstream http://127.0.0.1:3000/events
+      Then: curl -N http://127.0.0.1:8080/events
+  ssecast check /etc/ssecast/ssecast.toml && ssecast serve --config /etc/ssecast/ssecast.toml";
+
+/// What a command came to.
+#[derive(Debug)]
+pub struct Finished {
+    /// For the parent process.
+    pub code: ExitCode,
+    /// For standard output.
+    pub output: String,
+    /// For standard error.
+    pub complaint: String,
+}
+
+impl Cli {
+    /// What to log.
+    pub fn log_filter(&self) -> &str {
+        &self.log
+    }
+
+    /// Does what was typed.
+    pub fn run(self) -> Finished {
+        match self.command {
+            Command::Check(check) => check::run(&check.file),
+            Command::Demo(demo) => Finished::from_result(demo::run(&demo.listen)),
+            Command::Serve(serve) => serve::run(&serve),
+        }
+    }
+}
+
+impl Finished {
+    fn fine(output: String) -> Self {
+        Self { code: ExitCode::SUCCESS, output, complaint: String::new() }
+    }
+
+    fn failed(complaint: String) -> Self {
+        Self { code: ExitCode::FAILURE, output: String::new(), complaint }
+    }
+
+    fn from_result(result: Result<(), impl std::fmt::Display>) -> Self {
+        match result {
+            Ok(()) => Self::fine(String::new()),
+            Err(error) => Self::failed(format!("error: {error}\n")),
+        }
+    }
+}

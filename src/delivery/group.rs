@@ -1,0 +1,395 @@
+//! The subscribers of one channel on one shard.
+//!
+//! Those at the head are the crowd: they all want the same bytes, and a *pass* writes one shared
+//! slice to each. The others are stragglers: they are written to one by one, when their socket or
+//! their turn comes. Which of the two a subscriber is, is a predicate, not a list.
+//!
+//! Invariant: between passes, a subscriber that is [`Pace::Flowing`] is at or beyond the end of the
+//! last pass; so the next pass finds everything that it lacks in [`Wire`].
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use slab::Slab;
+use tokio::time::Instant;
+
+use super::inbox::{GroupKey, Inbox, Mark, SubscriberKey};
+use super::pass::{Kind, Pass};
+use super::prologue::push_prologue;
+use super::subscriber::{Pace, Subscriber, Wrote};
+use super::wire::{Framing, Wire};
+use super::{Arrival, GOODBYE_GRACE};
+use crate::channel::{Channel, Departure};
+use crate::config::{End, HeartbeatForm, OnLag};
+use crate::log::{Feed, Position};
+use crate::sse::{self, Event};
+
+/// The subscribers of one channel on one shard.
+pub(super) struct Group {
+    channel: Channel,
+    feed: Arc<Feed>,
+    wire: Wire,
+    subscribers: Slab<Subscriber>,
+    /// The pass that is under way.
+    pass: Option<Pass>,
+    /// Passes that must follow it, besides one for new events.
+    wanted: VecDeque<Kind>,
+    /// The end of the last pass over events.
+    passed: Position,
+    /// The channel has ended: who has everything leaves.
+    is_over: bool,
+    /// How far this shard may be behind before it gives its subscribers up.
+    max_behind: usize,
+    /// When the crowd was last written to.
+    last_pass_at: Instant,
+    /// Whether the shard has this group in its queue.
+    pub(super) is_queued: bool,
+    heartbeat: Option<Heartbeat>,
+}
+
+/// When the crowd gets a heartbeat, and which.
+struct Heartbeat {
+    interval: std::time::Duration,
+    /// Framed for HTTP/1.1.
+    chunked: Vec<u8>,
+    plain: Vec<u8>,
+}
+
+/// How much one turn of a shard may do, so that every channel, and every other task of the thread,
+/// gets its turn.
+#[derive(Debug)]
+pub(super) struct Budget {
+    /// Writes left.
+    pub(super) n_writes: usize,
+    /// When the turn began.
+    pub(super) now: Instant,
+    /// When it must end.
+    pub(super) until: Instant,
+}
+
+/// Whether there is more to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    Done,
+    More,
+}
+
+/// The subscribers that a write made wait for a turn, and those that leave.
+#[derive(Debug, Default)]
+pub(super) struct Followup {
+    pub(super) queued: Vec<usize>,
+    pub(super) leaving: Vec<usize>,
+}
+
+/// However little a channel keeps, a burst must not end streams before the shard had a turn.
+const LEAST_MAX_BEHIND_BYTES: usize = 4 * 1024 * 1024;
+
+/// Bytes that one pass carries, so that a pass over many stays short and the next one carries what
+/// came meanwhile.
+const PASS_BYTES: u64 = 64 * 1024;
+
+impl Group {
+    pub(super) fn new(channel: Channel, inbox: &Arc<Inbox>, key: GroupKey, now: Instant) -> Self {
+        let settings = channel.settings();
+        let max_behind =
+            (settings.history.bytes + settings.lag.limit_bytes).max(LEAST_MAX_BEHIND_BYTES);
+        let mark = Mark { inbox: Arc::clone(inbox), group: key };
+        let (feed, head) = channel.log().attach(Box::new(mark), max_behind);
+        let heartbeat = settings.heartbeat.interval.map(|interval| {
+            let plain = match &settings.heartbeat.form {
+                HeartbeatForm::Comment => sse::HEARTBEAT_COMMENT.to_vec(),
+                HeartbeatForm::Event(event_type) => {
+                    let mut block = Vec::new();
+                    sse::encode_event(&mut block, &Event { event_type, data: "{}", id: None });
+                    block
+                }
+            };
+            let mut chunked = Vec::new();
+            super::push_framed(&mut chunked, &plain, Framing::Chunked);
+            Heartbeat { interval, chunked, plain }
+        });
+        Self {
+            channel,
+            feed,
+            wire: Wire::new(head),
+            subscribers: Slab::new(),
+            pass: None,
+            wanted: VecDeque::new(),
+            passed: head,
+            is_over: false,
+            max_behind,
+            last_pass_at: now,
+            is_queued: false,
+            heartbeat,
+        }
+    }
+
+    /// Takes what the log has for this shard.
+    pub(super) fn pull(&mut self, now: Instant, followup: &mut Followup) {
+        let taken = self.wire.pull(&self.feed);
+        let behind = self.wire.head() - self.passed;
+        if taken.is_overrun || behind > self.max_behind as u64 {
+            // This shard is too slow for this channel: what follows can't be delivered in order.
+            let everyone: Vec<usize> = self.subscribers.iter().map(|(index, _)| index).collect();
+            for index in everyone {
+                self.leave(index, Departure::Lagged, now, followup);
+            }
+            self.wire.clear();
+            self.passed = self.wire.head();
+            self.pass = None;
+        }
+        if taken.ended.is_some() && !std::mem::replace(&mut self.is_over, true) {
+            self.want(Kind::Farewell(Departure::Over));
+        }
+    }
+
+    /// Seats a new subscriber and writes what it gets first.
+    pub(super) fn admit(
+        &mut self,
+        arrival: Arrival,
+        (inbox, key): (&Arc<Inbox>, GroupKey),
+        now: Instant,
+        followup: &mut Followup,
+    ) {
+        let settings = Arc::clone(self.channel.settings());
+        let socket = match arrival.socket.receive() {
+            Ok(socket) => socket,
+            Err(error) => {
+                tracing::warn!(channel = settings.name, %error, "a socket could not be moved");
+                return;
+            }
+        };
+        if let Err(error) = socket.prepare_for_delivery() {
+            tracing::debug!(channel = settings.name, %error, "a client left before its first event");
+            return;
+        }
+        let counters = self.channel.counters();
+        counters.arrivals.add(1);
+        let start = self.channel.log().start(arrival.last_event_id.as_deref(), now);
+        if start.replay.reset_reason().is_some() {
+            counters.resets.add(1);
+        }
+        // After `start`, so that there is no seam between what it found and what the feed brings.
+        self.pull(now, followup);
+        self.is_over |= start.ended.is_some();
+        self.wire.reach_back(&start.batches);
+        let mut prologue = arrival.head;
+        push_prologue(&mut prologue, &settings, &start.replay, arrival.framing);
+        let entry = self.subscribers.vacant_entry();
+        let index = entry.key();
+        let bell = inbox.bell(SubscriberKey { group: key, index });
+        let mut subscriber = Subscriber::new(socket, bell, arrival.framing, arrival.places);
+        subscriber.begin(start.at, prologue);
+        entry.insert(subscriber);
+        self.drive(index, now, followup);
+    }
+
+    /// Lets one subscriber have its own turn: looks whether it is there, and writes what it lacks.
+    pub(super) fn drive(&mut self, index: usize, now: Instant, followup: &mut Followup) {
+        let Some(subscriber) = self.subscribers.get_mut(index) else { return };
+        if let Err(departure) = subscriber.check_presence() {
+            self.remove(index, departure);
+            return;
+        }
+        if subscriber.pace() == Pace::Flowing {
+            return;
+        }
+        match subscriber.write_own(&self.wire) {
+            Wrote::All if self.is_over => self.leave(index, Departure::Over, now, followup),
+            Wrote::All => {}
+            Wrote::Gone(departure) => self.remove(index, departure),
+            Wrote::Some => {
+                if subscriber.pace() == Pace::Queued {
+                    followup.queued.push(index);
+                }
+                self.judge_lag(index, now, followup);
+            }
+        }
+    }
+
+    /// Goes on with the pass, or begins the next one.
+    pub(super) fn turn(&mut self, budget: &mut Budget, followup: &mut Followup) -> Turn {
+        while budget.n_writes > 0 {
+            let Some(mut pass) = self.pass.take().or_else(|| self.next_pass()) else {
+                return Turn::Done;
+            };
+            let turn = self.advance(&mut pass, budget, followup);
+            if turn == Turn::More {
+                self.pass = Some(pass);
+                return Turn::More;
+            }
+            self.finish(pass);
+        }
+        if self.pass.is_some() || self.has_work() { Turn::More } else { Turn::Done }
+    }
+
+    /// Wants a heartbeat if the crowd has been idle for the interval; returns when to ask again.
+    pub(super) fn heartbeat(&mut self, now: Instant) -> Option<Instant> {
+        let interval = self.heartbeat.as_ref()?.interval;
+        let due = self.last_pass_at + interval;
+        if due > now {
+            return Some(due);
+        }
+        if self.pass.is_none() && !self.has_work() {
+            self.wanted.push_back(Kind::Heartbeat);
+        }
+        Some(now + interval)
+    }
+
+    /// Wants every subscriber to leave.
+    pub(super) fn dismiss(&mut self, departure: Departure) {
+        self.want(Kind::Farewell(departure));
+    }
+
+    /// Ends a subscriber whose goodbye was not taken in time.
+    pub(super) fn cut(&mut self, index: usize, now: Instant) {
+        let leaving = self.subscribers.get(index).and_then(Subscriber::leaving);
+        if let Some((departure, deadline)) = leaving
+            && deadline <= now
+        {
+            self.remove(index, departure);
+        }
+    }
+
+    /// Closes the feed. The group must be empty.
+    pub(super) fn close(&self) {
+        self.channel.log().detach(&self.feed);
+    }
+
+    pub(super) fn channel(&self) -> &Channel {
+        &self.channel
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.subscribers.is_empty()
+    }
+
+    pub(super) fn has_work(&self) -> bool {
+        self.pass.is_some() || !self.wanted.is_empty() || self.wire.head() > self.passed
+    }
+
+    fn want(&mut self, kind: Kind) {
+        if !self.wanted.contains(&kind) {
+            self.wanted.push_back(kind);
+        }
+    }
+
+    /// Events go before what was wanted: a goodbye says that there is nothing more.
+    fn next_pass(&mut self) -> Option<Pass> {
+        let places = self.subscribers.capacity();
+        if self.wire.head() > self.passed {
+            return Some(Pass::over_events(&self.wire, self.passed, PASS_BYTES, places));
+        }
+        self.wanted.pop_front().map(|kind| Pass::of(kind, self.passed, places))
+    }
+
+    /// Visits subscribers until the pass is over or the budget is spent.
+    fn advance(&mut self, pass: &mut Pass, budget: &mut Budget, followup: &mut Followup) -> Turn {
+        /// Looking at the clock costs a fiftieth of a write; this makes it nothing.
+        const WRITES_BETWEEN_LOOKS: usize = 16;
+        loop {
+            let Some(index) = pass.next_place() else { return Turn::Done };
+            let Some(subscriber) = self.subscribers.get_mut(index) else { continue };
+            let is_flowing = subscriber.pace() == Pace::Flowing;
+            match pass.kind() {
+                // Who still lacks events gets them first, and leaves when it has all.
+                Kind::Farewell(Departure::Over) if !is_flowing => continue,
+                Kind::Farewell(departure) => {
+                    self.leave(index, departure, budget.now, followup);
+                    continue;
+                }
+                Kind::Events | Kind::Heartbeat if !is_flowing => {
+                    self.judge_lag(index, budget.now, followup);
+                    continue;
+                }
+                Kind::Events | Kind::Heartbeat => {}
+            }
+            let wrote = match pass.kind() {
+                Kind::Heartbeat if subscriber.at() != pass.to() => continue,
+                Kind::Heartbeat => {
+                    let Some(heartbeat) = &self.heartbeat else { continue };
+                    subscriber.write_heartbeat(match subscriber.framing() {
+                        Framing::Chunked => &heartbeat.chunked,
+                        Framing::Plain => &heartbeat.plain,
+                    })
+                }
+                _ if subscriber.at() >= pass.to() => continue,
+                _ if subscriber.at() == pass.from() && subscriber.framing() == Framing::Chunked => {
+                    subscriber.write_shared(pass.bytes(), pass.to())
+                }
+                _ => subscriber.write_own(&self.wire),
+            };
+            match wrote {
+                Wrote::All => {}
+                Wrote::Gone(departure) => self.remove(index, departure),
+                Wrote::Some if subscriber.pace() == Pace::Queued => followup.queued.push(index),
+                Wrote::Some => {}
+            }
+            budget.n_writes -= 1;
+            let is_time_to_look = budget.n_writes % WRITES_BETWEEN_LOOKS == 0;
+            if budget.n_writes == 0 || (is_time_to_look && Instant::now() >= budget.until) {
+                budget.n_writes = 0;
+                return Turn::More;
+            }
+        }
+    }
+
+    fn finish(&mut self, pass: Pass) {
+        self.last_pass_at = Instant::now();
+        if let Kind::Events = pass.kind() {
+            self.passed = pass.to();
+            let behind = self.subscribers.iter().map(|(_, one)| one).filter(|one| one.needs_wire());
+            let floor = behind.map(Subscriber::at).min().unwrap_or(self.passed);
+            self.wire.trim(floor.min(self.passed));
+        }
+    }
+
+    /// Makes a straggler leave if it is too far behind.
+    fn judge_lag(&mut self, index: usize, now: Instant, followup: &mut Followup) {
+        let Some(subscriber) = self.subscribers.get(index) else { return };
+        let settings = self.channel.settings();
+        // Who still replays is behind by its own wish: as far as the log reaches.
+        let allowance = if subscriber.has_caught_up() { 0 } else { settings.history.bytes };
+        let limit = settings.lag.limit_bytes + allowance;
+        if self.wire.lag(subscriber.at()) <= limit as u64 {
+            return;
+        }
+        match settings.lag.then {
+            OnLag::Disconnect => self.leave(index, Departure::Lagged, now, followup),
+        }
+    }
+
+    /// Makes a subscriber leave at the end of its event.
+    fn leave(
+        &mut self,
+        index: usize,
+        departure: Departure,
+        now: Instant,
+        followup: &mut Followup,
+    ) {
+        let Some(subscriber) = self.subscribers.get_mut(index) else { return };
+        // A stream without its last chunk makes every client come back; with it, some stay away.
+        let is_clean = departure == Departure::Over || self.channel.settings().end == End::Clean;
+        let goodbye: &[u8] = match subscriber.framing() {
+            Framing::Chunked if is_clean => b"0\r\n\r\n",
+            _ => b"",
+        };
+        if subscriber.leave(departure, goodbye, now + GOODBYE_GRACE, &self.wire) {
+            followup.queued.push(index);
+            followup.leaving.push(index);
+        }
+    }
+
+    fn remove(&mut self, index: usize, departure: Departure) {
+        if self.subscribers.try_remove(index).is_none() {
+            return;
+        }
+        let (name, reason) = (&self.channel.settings().name, departure.reason());
+        self.channel.counters().departures(departure).add(1);
+        if departure == Departure::Lagged {
+            tracing::warn!(channel = name, reason, "a subscriber was too slow and was disconnected");
+        } else {
+            tracing::debug!(channel = name, reason, "a subscriber left");
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Delivery: from the logs to the sockets.
+//!
+//! The subscribers are divided among shards, one thread each. A shard has, per channel, a *group* of
+//! subscribers and an index of the bytes that they have yet to get. Nothing per subscriber crosses
+//! threads, and a pass over the crowd allocates nothing, locks nothing and makes one system call per
+//! client.
+//!
+//! **Never Wait For A Subscriber**: a socket that does not take its bytes makes its subscriber a
+//! straggler, which waits for its own socket, alone.
+
+mod group;
+mod inbox;
+mod pass;
+mod prologue;
+mod shard;
+mod subscriber;
+mod wire;
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use tokio::runtime::{Builder, Handle};
+
+use self::inbox::Inbox;
+pub use self::prologue::{push_framed, random_time};
+use self::shard::{GOODBYE_GRACE, Shard};
+pub use self::wire::Framing;
+use crate::channel::{Channel, Seat};
+use crate::net::permit::Permit;
+use crate::net::socket::{Socket, Unbound};
+
+/// All shards.
+#[derive(Debug)]
+pub struct Delivery {
+    shards: Arc<[ShardHandle]>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// A handle to one shard.
+#[derive(Debug, Clone)]
+pub struct ShardHandle {
+    inbox: Arc<Inbox>,
+    runtime: Handle,
+}
+
+/// A new subscriber on its way to a shard.
+#[derive(Debug)]
+pub struct Arrival {
+    /// What it subscribes to.
+    pub channel: Channel,
+    /// Its connection; nothing was written to it yet.
+    pub socket: Handover,
+    /// How events are framed for it.
+    pub framing: Framing,
+    /// The event that it has seen last.
+    pub last_event_id: Option<String>,
+    /// The response head, which goes out first.
+    pub head: Vec<u8>,
+    /// Its place in the channel and among the connections.
+    pub places: (Seat, Permit),
+}
+
+/// How a socket comes to its shard.
+#[derive(Debug)]
+pub enum Handover {
+    /// From another thread.
+    OtherShard(Unbound),
+    /// It is registered with the shard's reactor already.
+    SameShard(Socket),
+}
+
+impl Handover {
+    fn receive(self) -> io::Result<Socket> {
+        match self {
+            Self::OtherShard(socket) => socket.bind(),
+            Self::SameShard(socket) => Ok(socket),
+        }
+    }
+}
+
+impl Delivery {
+    /// Starts `n_shards` threads.
+    ///
+    /// # Errors
+    ///
+    /// If the system gives no thread or no reactor.
+    pub fn start(n_shards: usize) -> io::Result<Self> {
+        let mut shards = Vec::with_capacity(n_shards);
+        let mut threads = Vec::with_capacity(n_shards);
+        for number in 0..n_shards {
+            let runtime = Builder::new_current_thread().enable_all().build()?;
+            let inbox = Arc::new(Inbox::default());
+            shards.push(ShardHandle {
+                inbox: Arc::clone(&inbox),
+                runtime: runtime.handle().clone(),
+            });
+            let shard = Shard::new(inbox);
+            let thread = std::thread::Builder::new().name(format!("shard-{number}"));
+            threads.push(thread.spawn(move || {
+                // A task like the others, so that they take turns; it counts its own turns.
+                let serving = tokio::task::unconstrained(shard.run());
+                if let Err(error) = runtime.block_on(async { tokio::spawn(serving).await }) {
+                    tracing::error!(shard = number, %error, "a shard broke");
+                }
+                // Connections that were on their way to become subscribers end here.
+                runtime.shutdown_background();
+            })?);
+        }
+        Ok(Self { shards: shards.into(), threads })
+    }
+
+    /// The shards.
+    pub fn shards(&self) -> &Arc<[ShardHandle]> {
+        &self.shards
+    }
+
+    /// Ends every stream at the end of its event, and the threads. Blocks for as long as the slowest
+    /// subscriber may take for the rest of its event.
+    pub fn stop(self) {
+        for shard in self.shards.iter() {
+            shard.inbox.stop();
+        }
+        for thread in self.threads {
+            if thread.join().is_err() {
+                tracing::error!("a shard panicked");
+            }
+        }
+    }
+}
+
+impl ShardHandle {
+    /// Runs a task on the shard's thread.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        // The task ends with the shard's runtime, which owns it.
+        drop(self.runtime.spawn(task));
+    }
+
+    /// Seats a subscriber.
+    pub fn subscribe(&self, arrival: Arrival) {
+        self.inbox.arrive(arrival);
+    }
+}

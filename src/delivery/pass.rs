@@ -1,0 +1,111 @@
+//! A pass: one visit to every subscriber of a group, in an order that begins elsewhere each time.
+
+use std::sync::Arc;
+
+use super::wire::Wire;
+use crate::channel::Departure;
+use crate::log::{Batch, Position};
+
+/// A pass that is under way. It is interrupted after every slice of work, and goes on.
+#[derive(Debug)]
+pub(super) struct Pass {
+    kind: Kind,
+    /// Where those are who get the shared bytes.
+    from: Position,
+    /// Where they are afterwards.
+    to: Position,
+    bytes: Bytes,
+    /// The place to visit next.
+    next: usize,
+    /// Places still to visit.
+    n_left: usize,
+    /// All places.
+    n_places: usize,
+}
+
+/// What a pass is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// To write events.
+    Events,
+    /// To end every stream.
+    Farewell(Departure),
+    /// To write a heartbeat to those who have everything.
+    Heartbeat,
+}
+
+/// The bytes that the crowd shares.
+#[derive(Debug)]
+enum Bytes {
+    Joined(Vec<u8>),
+    None,
+    One(Arc<Batch>),
+}
+
+impl Pass {
+    /// A pass over the events after `from`, as many as fit into `max_bytes`.
+    pub(super) fn over_events(
+        wire: &Wire,
+        from: Position,
+        max_bytes: u64,
+        n_places: usize,
+    ) -> Self {
+        let mut pass = Self::of(Kind::Events, from, n_places);
+        let mut window = wire.window(from, max_bytes);
+        let Some(first) = window.next() else { return pass };
+        pass.to = first.end();
+        pass.bytes = Bytes::One(Arc::clone(first));
+        for batch in window {
+            pass.to = batch.end();
+            // Small batches are copied together once, so that each client costs one plain write.
+            match &mut pass.bytes {
+                Bytes::Joined(bytes) => bytes.extend_from_slice(batch.chunked_from(from)),
+                bytes => *bytes = Bytes::Joined([first.chunked_from(from), batch.chunked_from(from)].concat()),
+            }
+        }
+        pass
+    }
+
+    /// A pass that moves nobody.
+    pub(super) fn of(kind: Kind, at: Position, n_places: usize) -> Self {
+        Self {
+            kind,
+            from: at,
+            to: at,
+            bytes: Bytes::None,
+            // Nobody is always last.
+            next: if n_places == 0 { 0 } else { fastrand::usize(..n_places) },
+            n_left: n_places,
+            n_places,
+        }
+    }
+
+    /// The next place to visit.
+    pub(super) fn next_place(&mut self) -> Option<usize> {
+        self.n_left = self.n_left.checked_sub(1)?;
+        let place = self.next;
+        self.next = if place + 1 == self.n_places { 0 } else { place + 1 };
+        Some(place)
+    }
+
+    pub(super) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    pub(super) fn from(&self) -> Position {
+        self.from
+    }
+
+    pub(super) fn to(&self) -> Position {
+        self.to
+    }
+
+    /// The bytes between `from` and `to`.
+    pub(super) fn bytes(&self) -> &[u8] {
+        match &self.bytes {
+            Bytes::Joined(bytes) => bytes,
+            Bytes::None => &[],
+            Bytes::One(batch) => batch.chunked_from(self.from),
+        }
+    }
+}

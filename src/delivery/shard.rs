@@ -1,0 +1,206 @@
+//! A shard: one thread's share of the subscribers, and the loop that serves them.
+//!
+//! One task owns all of it, so nothing here is locked or shared. It waits for mail, and works in
+//! turns: a turn does a bounded number of writes and then yields to the thread's other tasks
+//! (handshakes, requests, upstreams) and to its reactor.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use slab::Slab;
+use tokio::time::{Instant, sleep_until};
+
+use super::group::{Budget, Followup, Group, Turn};
+use super::inbox::{GroupKey, GroupsByChannel, Inbox, Mail, SubscriberKey};
+use super::Arrival;
+use crate::channel::Departure;
+
+/// A thread's share of the subscribers.
+pub(super) struct Shard {
+    inbox: Arc<Inbox>,
+    groups: Slab<Group>,
+    by_channel: GroupsByChannel,
+    /// Groups with a pass to begin or to go on with; they take turns.
+    passes: VecDeque<GroupKey>,
+    /// Subscribers with a turn of their own.
+    queue: VecDeque<SubscriberKey>,
+    /// When to look at a group's heartbeat.
+    heartbeats: BinaryHeap<Reverse<(Instant, GroupKey)>>,
+    /// Those who leave, in the order of their deadlines.
+    leaving: VecDeque<(Instant, SubscriberKey)>,
+    followup: Followup,
+    is_stopping: bool,
+}
+
+/// Writes in a turn.
+const TURN_WRITES: usize = 128;
+
+/// Time for a turn.
+const TURN: Duration = Duration::from_millis(1);
+
+/// How long a leaving subscriber may take for the rest of its event.
+pub(super) const GOODBYE_GRACE: Duration = Duration::from_secs(1);
+
+impl Shard {
+    pub(super) fn new(inbox: Arc<Inbox>) -> Self {
+        Self {
+            inbox,
+            groups: Slab::new(),
+            by_channel: GroupsByChannel::new(),
+            passes: VecDeque::new(),
+            queue: VecDeque::new(),
+            heartbeats: BinaryHeap::new(),
+            leaving: VecDeque::new(),
+            followup: Followup::default(),
+            is_stopping: false,
+        }
+    }
+
+    /// Serves subscribers until it is told to stop and the last one is gone.
+    pub(super) async fn run(mut self) {
+        let mut mail = Mail::default();
+        while !(self.is_stopping && self.groups.is_empty()) {
+            if self.has_work() {
+                // Takes what there is; a shard with work does not wait.
+                poll_fn(|cx| Poll::Ready(self.inbox.poll_take(cx, &mut mail).is_ready())).await;
+            } else {
+                self.wait(&mut mail).await;
+            }
+            let now = Instant::now();
+            self.read(&mut mail, now);
+            self.look_at_timers(now);
+            self.take_turn(now);
+            if self.has_work() {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    /// Waits for mail or the next timer.
+    async fn wait(&mut self, mail: &mut Mail) {
+        let next_heartbeat = self.heartbeats.peek().map(|Reverse((at, _))| *at);
+        let next_deadline = self.leaving.front().map(|(at, _)| *at);
+        let next = [next_heartbeat, next_deadline].into_iter().flatten().min();
+        let received = poll_fn(|cx| self.inbox.poll_take(cx, mail));
+        match next {
+            Some(at) => tokio::select! {
+                biased;
+                () = received => {}
+                () = sleep_until(at) => {}
+            },
+            None => received.await,
+        }
+    }
+
+    fn read(&mut self, mail: &mut Mail, now: Instant) {
+        for key in mail.dirty.drain(..) {
+            let Some(group) = self.groups.get_mut(key) else { continue };
+            group.pull(now, &mut self.followup);
+            self.follow_up(key, now);
+        }
+        for key in mail.ready.drain(..) {
+            self.queue.push_back(key);
+        }
+        for arrival in mail.arrivals.drain(..) {
+            self.admit(arrival, now);
+        }
+        if mail.is_stopping && !std::mem::replace(&mut self.is_stopping, true) {
+            for (_, group) in &mut self.groups {
+                group.dismiss(Departure::Stopped);
+            }
+            let keys: Vec<GroupKey> = self.groups.iter().map(|(key, _)| key).collect();
+            for key in keys {
+                self.follow_up(key, now);
+            }
+        }
+    }
+
+    fn admit(&mut self, arrival: Arrival, now: Instant) {
+        if self.is_stopping {
+            return;
+        }
+        let identity = arrival.channel.identity();
+        let key = self.by_channel.get(&identity).copied().unwrap_or_else(|| {
+            let entry = self.groups.vacant_entry();
+            let key = entry.key();
+            let group = entry.insert(Group::new(arrival.channel.clone(), &self.inbox, key, now));
+            if let Some(at) = group.heartbeat(now) {
+                self.heartbeats.push(Reverse((at, key)));
+            }
+            self.by_channel.insert(identity, key);
+            key
+        });
+        let Some(group) = self.groups.get_mut(key) else { return };
+        group.admit(arrival, (&self.inbox, key), now, &mut self.followup);
+        self.follow_up(key, now);
+    }
+
+    fn look_at_timers(&mut self, now: Instant) {
+        while let Some(Reverse((at, key))) = self.heartbeats.peek().copied()
+            && at <= now
+        {
+            self.heartbeats.pop();
+            let Some(group) = self.groups.get_mut(key) else { continue };
+            if let Some(at) = group.heartbeat(now) {
+                self.heartbeats.push(Reverse((at, key)));
+            }
+            self.follow_up(key, now);
+        }
+        while let Some((_, key)) = self.leaving.pop_front_if(|(at, _)| *at <= now) {
+            let Some(group) = self.groups.get_mut(key.group) else { continue };
+            group.cut(key.index, now);
+            self.follow_up(key.group, now);
+        }
+    }
+
+    /// Works until the turn's budget is spent or nothing is left: one subscriber of the queue and
+    /// one group, alternately.
+    fn take_turn(&mut self, now: Instant) {
+        let mut budget = Budget { n_writes: TURN_WRITES, now, until: now + TURN };
+        while budget.n_writes > 0 && self.has_work() {
+            // As many as were there: those that come again wait for the next round.
+            for _ in 0..self.queue.len().min(budget.n_writes) {
+                let Some(key) = self.queue.pop_front() else { break };
+                let Some(group) = self.groups.get_mut(key.group) else { continue };
+                group.drive(key.index, now, &mut self.followup);
+                budget.n_writes -= 1;
+                self.follow_up(key.group, now);
+            }
+            let Some(key) = self.passes.pop_front() else { continue };
+            let Some(group) = self.groups.get_mut(key) else { continue };
+            group.is_queued = false;
+            if group.turn(&mut budget, &mut self.followup) == Turn::More {
+                group.is_queued = true;
+                self.passes.push_back(key);
+            }
+            self.follow_up(key, now);
+        }
+    }
+
+    /// Notes what a group's work left to do.
+    fn follow_up(&mut self, key: GroupKey, now: Instant) {
+        for index in self.followup.queued.drain(..) {
+            self.queue.push_back(SubscriberKey { group: key, index });
+        }
+        for index in self.followup.leaving.drain(..) {
+            self.leaving.push_back((now + GOODBYE_GRACE, SubscriberKey { group: key, index }));
+        }
+        let Some(group) = self.groups.get_mut(key) else { return };
+        if group.is_empty() {
+            group.close();
+            self.by_channel.remove(&group.channel().identity());
+            self.groups.remove(key);
+        } else if group.has_work() && !group.is_queued {
+            group.is_queued = true;
+            self.passes.push_back(key);
+        }
+    }
+
+    fn has_work(&self) -> bool {
+        !self.passes.is_empty() || !self.queue.is_empty()
+    }
+}

@@ -1,0 +1,156 @@
+//! What a client is told that does not get a stream: one total table from reasons to answers.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http_body_util::Full;
+
+use super::accept::Form;
+
+/// Why a request gets no stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// A limit is reached; come back after this long.
+    AtLimit(Duration),
+    /// No usable `Host` header field (RFC 9112, 3.2).
+    BadHost,
+    /// A subscription has no body.
+    HasBody,
+    /// The channel is for `GET` and `HEAD`.
+    MethodNotAllowed,
+    /// The `Accept` header field excludes event streams.
+    NotAcceptable,
+    /// Nothing is there; the text lists what is, if the configuration says so.
+    NotFound(Option<String>),
+    /// The channel is over: nobody need come back (WHATWG HTML, 9.2.3).
+    Over,
+}
+
+/// The methods of a channel.
+pub(super) const METHODS: &str = "GET, HEAD, OPTIONS";
+
+impl Refusal {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::AtLimit(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::BadHost | Self::HasBody => StatusCode::BAD_REQUEST,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
+            Self::NotFound(_) => StatusCode::NOT_FOUND,
+            Self::Over => StatusCode::NO_CONTENT,
+        }
+    }
+
+    fn detail(&self) -> String {
+        match self {
+            Self::AtLimit(_) => "too many clients right now, try again later".to_owned(),
+            Self::BadHost => "a request needs exactly one Host header field".to_owned(),
+            Self::HasBody => "a request for an event stream must not have a body".to_owned(),
+            Self::MethodNotAllowed => format!("an event stream is for {METHODS}"),
+            Self::NotAcceptable => {
+                "this is an event stream: accept text/event-stream".to_owned()
+            }
+            Self::NotFound(None) => "nothing is here".to_owned(),
+            Self::NotFound(Some(paths)) => format!("nothing is here; event streams: {paths}"),
+            Self::Over => String::new(),
+        }
+    }
+
+    /// The answer, in the form that the client prefers.
+    pub(super) fn answer(&self, form: Form) -> Response<Full<Bytes>> {
+        let status = self.status();
+        if status == StatusCode::NO_CONTENT {
+            return empty(status);
+        }
+        let detail = self.detail();
+        let (media_type, text) = match form {
+            Form::Problem => ("application/problem+json", problem(status, &detail)),
+            Form::Text => ("text/plain; charset=utf-8", format!("{detail}\n")),
+        };
+        let mut answer = full(status, media_type, Bytes::from(text));
+        let fields = answer.headers_mut();
+        match self {
+            Self::AtLimit(wait) => {
+                fields.insert(RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
+                fields.insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            // What follows the head is not ours to read.
+            Self::HasBody => {
+                fields.insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Self::MethodNotAllowed => {
+                fields.insert(ALLOW, HeaderValue::from_static(METHODS));
+            }
+            Self::BadHost | Self::NotAcceptable | Self::NotFound(_) | Self::Over => {}
+        }
+        answer
+    }
+}
+
+/// An answer without a body.
+pub(super) fn empty(status: StatusCode) -> Response<Full<Bytes>> {
+    let mut answer = Response::new(Full::default());
+    *answer.status_mut() = status;
+    answer
+}
+
+/// An answer with a body.
+pub(super) fn full(
+    status: StatusCode,
+    media_type: &'static str,
+    body: Bytes,
+) -> Response<Full<Bytes>> {
+    let mut answer = Response::new(Full::new(body));
+    *answer.status_mut() = status;
+    let fields: &mut HeaderMap = answer.headers_mut();
+    fields.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
+}
+
+/// A problem document (RFC 9457).
+fn problem(status: StatusCode, detail: &str) -> String {
+    let title = status.canonical_reason().unwrap_or_default();
+    let code = status.as_u16();
+    format!(r#"{{"title":"{title}","status":{code},"detail":"{}"}}"#, escape_json(detail)) + "\n"
+}
+
+/// A text inside a JSON string (RFC 8259, 7).
+fn escape_json(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => escaped.extend(['\\', c]),
+            '\u{0}'..='\u{1f}' => {
+                // Writing to a string does not fail.
+                if write!(escaped, "\\u{:04x}", u32::from(c)).is_err() {}
+            }
+            _ => escaped.push(c),
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_is_json_whatever_the_detail() {
+        let text = problem(StatusCode::NOT_FOUND, "a \"b\" \\ \n");
+        assert_eq!(
+            text,
+            "{\"title\":\"Not Found\",\"status\":404,\"detail\":\"a \\\"b\\\" \\\\ \\u000a\"}\n"
+        );
+    }
+
+    #[test]
+    fn a_limit_says_when_to_come_back() {
+        let answer = Refusal::AtLimit(Duration::from_secs(7)).answer(Form::Text);
+        assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(answer.headers()[RETRY_AFTER], "7");
+    }
+}
