@@ -182,7 +182,7 @@ cors = { origins = "*" }
 
   async #serve(args) {
     const child = this.child('the gateway', GATEWAY, ['serve', ...args]);
-    const pattern = /listening.*\baddress="?127\.0\.0\.1:(\d+)/;
+    const pattern = /^(?=.*\blistening\b).*\baddress="?127\.0\.0\.1:(\d+)/;
     const [, port] = await child.logged('logs the address it listens on', pattern);
     return { child, port: Number(port), url: `http://127.0.0.1:${port}/events` };
   }
