@@ -16,12 +16,12 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::channel::{Channel, Dialer};
-use crate::config::Config;
+use crate::config::{Config, ListenAddress};
 use crate::delivery::{Delivery, ShardHandle};
 use crate::http::{Gateway, Page, Routes, Seen, serve_connection};
 use crate::net::connect::Tls;
 use crate::net::gather::Gather;
-use crate::net::listener::{Bound, Listener};
+use crate::net::listener::Listener;
 use crate::net::permit::{Permits, REFUSALS_AT_ONCE};
 
 /// A gateway that is ready: its upstreams connect and its listeners are bound.
@@ -142,7 +142,7 @@ impl App {
     }
 
     /// The addresses that were bound.
-    pub fn addresses(&self) -> impl Iterator<Item = &Bound> {
+    pub fn addresses(&self) -> impl Iterator<Item = &ListenAddress> {
         self.listeners.iter().map(Listener::address)
     }
 }

@@ -1,7 +1,22 @@
 //! ssecast: a gateway that holds one upstream event stream per channel and fans it out.
+//!
+//! The crate's map, from the bottom up; imports point downwards only:
+//!
+//! - [`sse`]: the event stream format. No I/O, no clock.
+//! - [`config`]: what is written, what is meant, and what is wrong with it.
+//! - [`net`]: listeners, sockets, outgoing connections. [`log`]: the history of a channel.
+//! - [`channel`]: one upstream, one log.
+//! - [`delivery`]: shards, and the passes over their subscribers.
+//! - [`http`]: one connection, until it is a subscription.
+//! - [`app`]: the process. `demo` and [`cli`] start it.
+//!
+//! `ARCHITECTURE.md` tells how they work together.
 
+pub mod app;
 pub mod channel;
+pub mod cli;
 pub mod config;
+mod demo;
 pub mod delivery;
 pub mod http;
 pub mod log;

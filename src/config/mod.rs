@@ -1,14 +1,76 @@
 //! The configuration as it is meant: every default resolved, every value checked.
 //!
-//! What a user wrote (`schema`) becomes a [`Config`] in one fallible step that reports every mistake
-//! at once, each with its place in the file ([`Diagnostics`]). Nothing here opens a socket or reads
-//! a clock; [`Config::load`] reads the file and does no other I/O.
+//! What a user wrote (`schema`) becomes a [`Config`] in one fallible step (`validate`) that reports
+//! every mistake at once, each with its place in the file ([`Diagnostics`]). Nothing here opens a
+//! socket or reads a clock; [`Config::load`] reads the file and does no other I/O.
+//!
+//! To add a key: a line in a table of `schema`, what it means in `validate`, and what it is for in
+//! `config/ssecast.toml`; tests say what is missing.
+//!
+//! No credential is ever shown, neither by `Debug` nor by a diagnostic.
 
+use std::fs;
+use std::io;
 use std::net::SocketAddr;
-use std::ops::RangeInclusive;
+use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+
+use toml::de::DeTable;
+
+use crate::config::findings::Findings;
+use crate::config::schema::Document;
+use crate::config::snippet::Source;
+
+mod address;
+mod bounds;
+mod channel;
+mod checks;
+mod credential;
+mod diagnostics;
+mod file_less;
+mod findings;
+mod header;
+mod host;
+mod origin;
+mod path;
+mod reader;
+mod schema;
+mod snippet;
+mod suggestion;
+mod syntax;
+#[cfg(test)]
+mod tests;
+mod units;
+mod url;
+mod validate;
+mod values;
+
+pub use self::channel::Access;
+pub use self::channel::Channel;
+pub use self::channel::Cors;
+pub use self::channel::Credentials;
+pub use self::channel::CursorOnConnect;
+pub use self::channel::End;
+pub use self::channel::Heartbeat;
+pub use self::channel::HeartbeatForm;
+pub use self::channel::History;
+pub use self::channel::Ids;
+pub use self::channel::Lag;
+pub use self::channel::Notices;
+pub use self::channel::OnLag;
+pub use self::channel::Origins;
+pub use self::channel::Refuse;
+pub use self::channel::Upstream;
+pub use self::channel::UpstreamHttp;
+pub use self::diagnostics::Diagnostic;
+pub use self::diagnostics::Diagnostics;
+pub use self::file_less::FileLess;
+pub use self::findings::Severity;
+pub use self::path::normalize_path;
+pub use self::units::show_bytes;
+pub use self::units::show_duration;
 
 /// Everything one process is told to do.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,6 +81,98 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// The channels, ordered by name; names and (host, path) pairs are unique.
     pub channels: Vec<Arc<Channel>>,
+}
+
+/// A configuration that can be used, and what may be wrong with it all the same.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Loaded {
+    /// What is meant.
+    pub config: Config,
+    /// No errors.
+    pub warnings: Diagnostics,
+}
+
+impl Config {
+    /// Reads a file.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with it, which may be that it cannot be read.
+    pub fn load(path: &Path) -> Result<Loaded, Diagnostics> {
+        let name = path.display().to_string();
+        match fs::read(path).map(String::from_utf8) {
+            Ok(Ok(text)) => Self::parse(&name, &text),
+            Ok(Err(error)) => {
+                let good = error.utf8_error().valid_up_to();
+                let line = error
+                    .as_bytes()
+                    .iter()
+                    .take(good)
+                    .filter(|b| **b == b'\n')
+                    .count()
+                    + 1;
+                let message = format!("the file is not UTF-8 (line {line})");
+                let advice = "save it as UTF-8; TOML has no other encoding";
+                Err(Diagnostics::unreadable(path, &message, advice))
+            }
+            Err(error) => {
+                let advice = match error.kind() {
+                    io::ErrorKind::NotFound => {
+                        "check the path, or start without a file: \
+                                                `ssecast serve --upstream URL`"
+                    }
+                    io::ErrorKind::PermissionDenied => {
+                        "let the user that runs the gateway read it, and its directories"
+                    }
+                    io::ErrorKind::IsADirectory => "name the file in it",
+                    _ => "check the file and its disk",
+                };
+                let message = format!("the file cannot be read: {error}");
+                Err(Diagnostics::unreadable(path, &message, advice))
+            }
+        }
+    }
+
+    /// Reads a text that is called `name` in messages.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with it.
+    pub fn parse(name: &str, text: &str) -> Result<Loaded, Diagnostics> {
+        let (whole_lines, mut errors) = syntax::without_broken_lines(text);
+        let (table, more_errors) = DeTable::parse_recoverable(&whole_lines);
+        errors.extend(more_errors);
+        let table = table.get_ref();
+        let mut findings = Findings::default();
+        let document = Document::read(table, &mut findings);
+        let config = validate::config(document, &mut findings);
+        let mut source = Source {
+            name,
+            text,
+            secrets: credential::secrets(text, table),
+        };
+        syntax::report(errors, table, &mut source, &mut findings);
+
+        let has_errors = findings.has_errors();
+        let diagnostics = Diagnostics::locate(findings.list, &source);
+        if has_errors {
+            Err(diagnostics)
+        } else {
+            Ok(Loaded {
+                config,
+                warnings: diagnostics,
+            })
+        }
+    }
+
+    /// The configuration of a gateway that is started without a file.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with the options, each by the name of its flag.
+    pub fn for_upstream(options: FileLess<'_>) -> Result<Self, Diagnostics> {
+        options.config()
+    }
 }
 
 /// `[server]`: settings of the process.
@@ -63,203 +217,39 @@ pub enum ListenAddress {
     Unix(PathBuf),
 }
 
-/// `[channels.NAME]`, with `[defaults]` applied.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Channel {
-    /// The table's name: the channel's identity.
-    pub name: String,
-    /// The literal, absolute request path (percent-encoding normalised), unique per host.
-    pub path: String,
-    /// Host names (lower case, without port) that this channel answers to; empty: any.
-    pub hosts: Vec<String>,
-    /// Where the events come from.
-    pub upstream: Upstream,
-    /// Whose event ids subscribers see.
-    pub ids: Ids,
-    /// Bounds of the log.
-    pub history: History,
-    /// What idle clients are sent.
-    pub heartbeat: Heartbeat,
-    /// Bounds of the random reconnection time told to subscribers.
-    pub retry: RangeInclusive<Duration>,
-    /// Whether a client that has seen nothing is told the tip's id on connect.
-    pub cursor_on_connect: CursorOnConnect,
-    /// Which `ssecast.*` events subscribers get.
-    pub notices: Notices,
-    /// How long to gather events before they are delivered; zero: not at all.
-    pub coalesce: Duration,
-    /// When a subscriber is too slow, and what becomes of it.
-    pub lag: Lag,
-    /// How a stream ends that the client should resume.
-    pub end: End,
-    /// How a request over a limit is refused.
-    pub refuse: Refuse,
-    /// Most subscribers of this channel; `None`: unbounded.
-    pub max_subscribers: Option<usize>,
-    /// Which other origins' pages may read it; `None`: same-origin only.
-    pub cors: Option<Cors>,
-    /// Who may subscribe; `None` only where no upstream header field carries a credential.
-    pub access: Option<Access>,
-}
-
-/// The upstream of a channel.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Upstream {
-    /// Absolute http or https URL without fragment or user info.
-    pub url: http::Uri,
-    /// Header fields to send besides our own, in the file's order.
-    pub headers: Vec<(http::HeaderName, http::HeaderValue)>,
-    /// The HTTP version to speak.
-    pub http: UpstreamHttp,
-    /// For the TCP connection and the TLS handshake.
-    pub connect_timeout: Duration,
-    /// From the request to the response head.
-    pub header_timeout: Duration,
-    /// Longest silence of an open stream; comments count as life.
-    pub idle_timeout: Duration,
-    /// Bounds of the wait before a reconnection: the first wait, and the cap.
-    pub backoff: RangeInclusive<Duration>,
-    /// Most redirects to follow in a row.
-    pub max_redirects: usize,
-    /// Longest line of the stream.
-    pub max_line_bytes: usize,
-    /// Largest event of the stream.
-    pub max_event_bytes: usize,
-}
-
-/// `upstream_http`
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum UpstreamHttp {
-    /// HTTP/1.1
-    One,
-    /// HTTP/2: by ALPN over https, by prior knowledge over http.
-    Two,
-}
-
-/// `ids`
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ids {
-    /// The origin's id where it gives one, ours where it gives none.
-    Fill,
-    /// Ours throughout.
-    Gateway,
-    /// Only the origin's.
-    Upstream,
-}
-
-/// `history`: bounds of the log, all of which hold.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct History {
-    /// Most events.
-    pub events: usize,
-    /// Most bytes, framing included.
-    pub bytes: usize,
-    /// Oldest age; `None`: any.
-    pub age: Option<Duration>,
-}
-
-/// `heartbeat`
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Heartbeat {
-    /// How long a client is idle before it gets one; `None`: never.
-    pub interval: Option<Duration>,
-    /// What it gets.
-    pub form: HeartbeatForm,
-}
-
-/// `heartbeat_form`
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum HeartbeatForm {
-    /// `:` and a line feed, invisible to pages.
-    Comment,
-    /// An event of this type with empty-object data (`{}`), visible to pages.
-    Event(String),
-}
-
-/// `cursor_on_connect`
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CursorOnConnect {
-    /// Send nothing before the first event.
-    Omit,
-    /// Send the tip's id to clients that have seen nothing yet.
-    Send,
-}
-
-/// `notices`
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Notices {
-    /// Losses, and the state of the upstream.
-    All,
-    /// `ssecast.gap` and `ssecast.reset`.
-    Losses,
-    /// None: for consumers that choke on event types they do not know.
-    None,
-}
-
-/// `lag`
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Lag {
-    /// Largest distance from the head, in bytes of the wire stream.
-    pub limit_bytes: usize,
-    /// What becomes of a subscriber beyond it.
-    pub then: OnLag,
-}
-
-/// `lag.then`
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OnLag {
-    /// End its stream; it resumes by id.
-    Disconnect,
-}
-
-/// `end`
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
-    /// With the last chunk, for front proxies that log cuts as errors.
-    Clean,
-    /// Without it, so that every client comes back.
-    Cut,
-}
-
-/// `refuse`
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refuse {
-    /// 200, a random reconnection time and a cut: an `EventSource` comes back.
-    Retry,
-    /// 503 with a random `Retry-After`, for machine clients.
-    Unavailable,
-}
-
-/// `cors`
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cors {
-    /// The origins that may read.
-    pub origins: Origins,
-    /// Whether requests may carry cookies.
-    pub credentials: Credentials,
-}
-
-/// `cors.origins`
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origins {
-    /// `"*"`
-    Any,
-    /// These, serialised as browsers send them (`scheme://host[:port]`, lower case).
-    Listed(Vec<String>),
-}
-
-/// `cors.credentials`
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Credentials {
-    /// `Access-Control-Allow-Credentials: true`
-    Allow,
-    /// None.
-    Omit,
-}
-
-/// `access`
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Access {
-    /// Anybody.
-    Public,
+/// Reads any bytes; asserts what holds of every outcome.
+///
+/// # Panics
+///
+/// If it does not hold.
+#[cfg(any(test, fuzzing))]
+pub fn fuzz_config(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let n_lines = text.matches('\n').count() + 1;
+    let diagnostics = match Config::parse("fuzz.toml", &text) {
+        Ok(Loaded { config, warnings }) => {
+            assert!(!config.listeners.is_empty() && !config.channels.is_empty());
+            assert_eq!(warnings.n_errors(), 0, "{warnings}");
+            warnings
+        }
+        Err(errors) => {
+            assert!(errors.n_errors() > 0, "{errors}");
+            errors
+        }
+    };
+    for diagnostic in &diagnostics {
+        assert!(
+            diagnostic
+                .line()
+                .is_none_or(|line| (1..=n_lines).contains(&line))
+        );
+        assert!(diagnostic.column() != Some(0));
+        assert!(!diagnostic.message().is_empty() && !diagnostic.advice().is_empty());
+    }
+    assert!(
+        !diagnostics
+            .to_string()
+            .chars()
+            .any(|c| c.is_control() && c != '\n')
+    );
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::FileTypeExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockAddr, Type};
@@ -17,22 +17,14 @@ use crate::config::ListenAddress;
 #[derive(Debug)]
 pub struct Listener {
     socket: Kind,
-    address: Bound,
+    /// With the port that the kernel chose, if it was asked to.
+    address: ListenAddress,
 }
 
 #[derive(Debug)]
 enum Kind {
     Tcp(TcpListener),
     Unix(UnixListener),
-}
-
-/// The address that was bound, with the port that the kernel chose if it was asked to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Bound {
-    /// TCP
-    Tcp(SocketAddr),
-    /// A unix domain socket
-    Unix(PathBuf),
 }
 
 /// Connections that wait to be accepted. The kernel caps it at `net.core.somaxconn`.
@@ -83,14 +75,14 @@ impl Listener {
     }
 
     /// The address that was bound.
-    pub fn address(&self) -> &Bound {
+    pub fn address(&self) -> &ListenAddress {
         &self.address
     }
 }
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        if let Bound::Unix(path) = &self.address
+        if let ListenAddress::Unix(path) = &self.address
             && let Err(error) = std::fs::remove_file(path)
         {
             tracing::warn!(path = %path.display(), %error, "can't remove the unix socket");
@@ -98,7 +90,7 @@ impl Drop for Listener {
     }
 }
 
-impl fmt::Display for Bound {
+impl fmt::Display for ListenAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(address) => address.fmt(f),
@@ -119,7 +111,7 @@ fn bind_tcp(address: SocketAddr) -> io::Result<Listener> {
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
-    let address = Bound::Tcp(socket.local_addr()?.as_socket().unwrap_or(address));
+    let address = ListenAddress::Tcp(socket.local_addr()?.as_socket().unwrap_or(address));
     Ok(Listener { socket: Kind::Tcp(TcpListener::from_std(socket.into())?), address })
 }
 
@@ -130,7 +122,7 @@ fn bind_unix(path: &Path) -> io::Result<Listener> {
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
     let socket = Kind::Unix(UnixListener::from_std(socket.into())?);
-    Ok(Listener { socket, address: Bound::Unix(path.to_owned()) })
+    Ok(Listener { socket, address: ListenAddress::Unix(path.to_owned()) })
 }
 
 /// Removes a socket file that a dead process left.
