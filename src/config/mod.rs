@@ -5,10 +5,29 @@
 //! a clock; [`Config::load`] reads the file and does no other I/O.
 
 use std::net::SocketAddr;
-use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+
+mod channel;
+
+pub use self::channel::Access;
+pub use self::channel::Channel;
+pub use self::channel::Cors;
+pub use self::channel::Credentials;
+pub use self::channel::CursorOnConnect;
+pub use self::channel::End;
+pub use self::channel::Heartbeat;
+pub use self::channel::HeartbeatForm;
+pub use self::channel::History;
+pub use self::channel::Ids;
+pub use self::channel::Lag;
+pub use self::channel::Notices;
+pub use self::channel::OnLag;
+pub use self::channel::Origins;
+pub use self::channel::Refuse;
+pub use self::channel::Upstream;
+pub use self::channel::UpstreamHttp;
 
 /// Everything one process is told to do.
 #[derive(Debug, Clone, PartialEq)]
@@ -61,205 +80,4 @@ pub enum ListenAddress {
     Tcp(SocketAddr),
     /// `"unix:/run/ssecast/http.sock"`
     Unix(PathBuf),
-}
-
-/// `[channels.NAME]`, with `[defaults]` applied.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Channel {
-    /// The table's name: the channel's identity.
-    pub name: String,
-    /// The literal, absolute request path (percent-encoding normalised), unique per host.
-    pub path: String,
-    /// Host names (lower case, without port) that this channel answers to; empty: any.
-    pub hosts: Vec<String>,
-    /// Where the events come from.
-    pub upstream: Upstream,
-    /// Whose event ids subscribers see.
-    pub ids: Ids,
-    /// Bounds of the log.
-    pub history: History,
-    /// What idle clients are sent.
-    pub heartbeat: Heartbeat,
-    /// Bounds of the random reconnection time told to subscribers.
-    pub retry: RangeInclusive<Duration>,
-    /// Whether a client that has seen nothing is told the tip's id on connect.
-    pub cursor_on_connect: CursorOnConnect,
-    /// Which `ssecast.*` events subscribers get.
-    pub notices: Notices,
-    /// How long to gather events before they are delivered; zero: not at all.
-    pub coalesce: Duration,
-    /// When a subscriber is too slow, and what becomes of it.
-    pub lag: Lag,
-    /// How a stream ends that the client should resume.
-    pub end: End,
-    /// How a request over a limit is refused.
-    pub refuse: Refuse,
-    /// Most subscribers of this channel; `None`: unbounded.
-    pub max_subscribers: Option<usize>,
-    /// Which other origins' pages may read it; `None`: same-origin only.
-    pub cors: Option<Cors>,
-    /// Who may subscribe; `None` only where no upstream header field carries a credential.
-    pub access: Option<Access>,
-}
-
-/// The upstream of a channel.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Upstream {
-    /// Absolute http or https URL without fragment or user info.
-    pub url: http::Uri,
-    /// Header fields to send besides our own, in the file's order.
-    pub headers: Vec<(http::HeaderName, http::HeaderValue)>,
-    /// The HTTP version to speak.
-    pub http: UpstreamHttp,
-    /// For the TCP connection and the TLS handshake.
-    pub connect_timeout: Duration,
-    /// From the request to the response head.
-    pub header_timeout: Duration,
-    /// Longest silence of an open stream; comments count as life.
-    pub idle_timeout: Duration,
-    /// Bounds of the wait before a reconnection: the first wait, and the cap.
-    pub backoff: RangeInclusive<Duration>,
-    /// Most redirects to follow in a row.
-    pub max_redirects: usize,
-    /// Longest line of the stream.
-    pub max_line_bytes: usize,
-    /// Largest event of the stream.
-    pub max_event_bytes: usize,
-}
-
-/// `upstream_http`
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum UpstreamHttp {
-    /// HTTP/1.1
-    One,
-    /// HTTP/2: by ALPN over https, by prior knowledge over http.
-    Two,
-}
-
-/// `ids`
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ids {
-    /// The origin's id where it gives one, ours where it gives none.
-    Fill,
-    /// Ours throughout.
-    Gateway,
-    /// Only the origin's.
-    Upstream,
-}
-
-/// `history`: bounds of the log, all of which hold.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct History {
-    /// Most events.
-    pub events: usize,
-    /// Most bytes, framing included.
-    pub bytes: usize,
-    /// Oldest age; `None`: any.
-    pub age: Option<Duration>,
-}
-
-/// `heartbeat`
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Heartbeat {
-    /// How long a client is idle before it gets one; `None`: never.
-    pub interval: Option<Duration>,
-    /// What it gets.
-    pub form: HeartbeatForm,
-}
-
-/// `heartbeat_form`
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum HeartbeatForm {
-    /// `:` and a line feed, invisible to pages.
-    Comment,
-    /// An event of this type with empty-object data (`{}`), visible to pages.
-    Event(String),
-}
-
-/// `cursor_on_connect`
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CursorOnConnect {
-    /// Send nothing before the first event.
-    Omit,
-    /// Send the tip's id to clients that have seen nothing yet.
-    Send,
-}
-
-/// `notices`
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Notices {
-    /// Losses, and the state of the upstream.
-    All,
-    /// `ssecast.gap` and `ssecast.reset`.
-    Losses,
-    /// None: for consumers that choke on event types they do not know.
-    None,
-}
-
-/// `lag`
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Lag {
-    /// Largest distance from the head, in bytes of the wire stream.
-    pub limit_bytes: usize,
-    /// What becomes of a subscriber beyond it.
-    pub then: OnLag,
-}
-
-/// `lag.then`
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OnLag {
-    /// End its stream; it resumes by id.
-    Disconnect,
-}
-
-/// `end`
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
-    /// With the last chunk, for front proxies that log cuts as errors.
-    Clean,
-    /// Without it, so that every client comes back.
-    Cut,
-}
-
-/// `refuse`
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refuse {
-    /// 200, a random reconnection time and a cut: an `EventSource` comes back.
-    Retry,
-    /// 503 with a random `Retry-After`, for machine clients.
-    Unavailable,
-}
-
-/// `cors`
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cors {
-    /// The origins that may read.
-    pub origins: Origins,
-    /// Whether requests may carry cookies.
-    pub credentials: Credentials,
-}
-
-/// `cors.origins`
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origins {
-    /// `"*"`
-    Any,
-    /// These, serialised as browsers send them (`scheme://host[:port]`, lower case).
-    Listed(Vec<String>),
-}
-
-/// `cors.credentials`
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Credentials {
-    /// `Access-Control-Allow-Credentials: true`
-    Allow,
-    /// None.
-    Omit,
-}
-
-/// `access`
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Access {
-    /// Anybody.
-    Public,
 }
