@@ -3,8 +3,11 @@
 //! Plain types; what a user writes for them is in `schema`, and what holds between them is checked
 //! in `validate`.
 
+use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
+
+use crate::config::credential;
 
 /// `[channels.NAME]`, with `[defaults]` applied.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,7 +49,9 @@ pub struct Channel {
 }
 
 /// The upstream of a channel.
-#[derive(Debug, Clone, PartialEq)]
+///
+/// Its `Debug` shows no credential: neither header field values nor the URL's query.
+#[derive(Clone, PartialEq)]
 pub struct Upstream {
     /// Absolute http or https URL without fragment or user info.
     pub url: http::Uri,
@@ -69,6 +74,30 @@ pub struct Upstream {
     pub max_line_bytes: usize,
     /// Largest event of the stream.
     pub max_event_bytes: usize,
+}
+
+impl Upstream {
+    /// The URL as logs may show it: without the query, which may carry a credential.
+    pub fn shown_url(&self) -> String {
+        credential::without_query(&self.url)
+    }
+}
+
+impl fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upstream")
+            .field("url", &self.shown_url())
+            .field("headers", &self.headers)
+            .field("http", &self.http)
+            .field("connect_timeout", &self.connect_timeout)
+            .field("header_timeout", &self.header_timeout)
+            .field("idle_timeout", &self.idle_timeout)
+            .field("backoff", &self.backoff)
+            .field("max_redirects", &self.max_redirects)
+            .field("max_line_bytes", &self.max_line_bytes)
+            .field("max_event_bytes", &self.max_event_bytes)
+            .finish()
+    }
 }
 
 /// `upstream_http`

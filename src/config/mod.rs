@@ -1,15 +1,49 @@
 //! The configuration as it is meant: every default resolved, every value checked.
 //!
-//! What a user wrote (`schema`) becomes a [`Config`] in one fallible step that reports every mistake
-//! at once, each with its place in the file ([`Diagnostics`]). Nothing here opens a socket or reads
-//! a clock; [`Config::load`] reads the file and does no other I/O.
+//! What a user wrote (`schema`) becomes a [`Config`] in one fallible step (`validate`) that reports
+//! every mistake at once, each with its place in the file ([`Diagnostics`]). Nothing here opens a
+//! socket or reads a clock; [`Config::load`] reads the file and does no other I/O.
+//!
+//! To add a key: a line in a table of `schema`, what it means in `validate`, and what it is for in
+//! `config/ssecast.toml`; tests say what is missing.
+//!
+//! No credential is ever shown, neither by `Debug` nor by a diagnostic.
 
+use std::fs;
+use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use toml::de::DeTable;
+
+use crate::config::findings::Findings;
+use crate::config::schema::Document;
+use crate::config::snippet::Source;
+
+mod address;
+mod bounds;
 mod channel;
+mod checks;
+mod credential;
+mod diagnostics;
+mod file_less;
+mod findings;
+mod header;
+mod host;
+mod origin;
+mod path;
+mod reader;
+mod schema;
+mod snippet;
+mod suggestion;
+mod syntax;
+mod units;
+mod url;
+mod validate;
+mod values;
 
 pub use self::channel::Access;
 pub use self::channel::Channel;
@@ -28,6 +62,13 @@ pub use self::channel::Origins;
 pub use self::channel::Refuse;
 pub use self::channel::Upstream;
 pub use self::channel::UpstreamHttp;
+pub use self::diagnostics::Diagnostic;
+pub use self::diagnostics::Diagnostics;
+pub use self::file_less::FileLess;
+pub use self::findings::Severity;
+pub use self::path::normalize_path;
+pub use self::units::show_bytes;
+pub use self::units::show_duration;
 
 /// Everything one process is told to do.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,6 +79,98 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// The channels, ordered by name; names and (host, path) pairs are unique.
     pub channels: Vec<Arc<Channel>>,
+}
+
+/// A configuration that can be used, and what may be wrong with it all the same.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Loaded {
+    /// What is meant.
+    pub config: Config,
+    /// No errors.
+    pub warnings: Diagnostics,
+}
+
+impl Config {
+    /// Reads a file.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with it, which may be that it cannot be read.
+    pub fn load(path: &Path) -> Result<Loaded, Diagnostics> {
+        let name = path.display().to_string();
+        match fs::read(path).map(String::from_utf8) {
+            Ok(Ok(text)) => Self::parse(&name, &text),
+            Ok(Err(error)) => {
+                let good = error.utf8_error().valid_up_to();
+                let line = error
+                    .as_bytes()
+                    .iter()
+                    .take(good)
+                    .filter(|b| **b == b'\n')
+                    .count()
+                    + 1;
+                let message = format!("the file is not UTF-8 (line {line})");
+                let advice = "save it as UTF-8; TOML has no other encoding";
+                Err(Diagnostics::unreadable(path, &message, advice))
+            }
+            Err(error) => {
+                let advice = match error.kind() {
+                    io::ErrorKind::NotFound => {
+                        "check the path, or start without a file: \
+                                                `ssecast serve --upstream URL`"
+                    }
+                    io::ErrorKind::PermissionDenied => {
+                        "let the user that runs the gateway read it, and its directories"
+                    }
+                    io::ErrorKind::IsADirectory => "name the file in it",
+                    _ => "check the file and its disk",
+                };
+                let message = format!("the file cannot be read: {error}");
+                Err(Diagnostics::unreadable(path, &message, advice))
+            }
+        }
+    }
+
+    /// Reads a text that is called `name` in messages.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with it.
+    pub fn parse(name: &str, text: &str) -> Result<Loaded, Diagnostics> {
+        let (whole_lines, mut errors) = syntax::without_broken_lines(text);
+        let (table, more_errors) = DeTable::parse_recoverable(&whole_lines);
+        errors.extend(more_errors);
+        let table = table.get_ref();
+        let mut findings = Findings::default();
+        let document = Document::read(table, &mut findings);
+        let config = validate::config(document, &mut findings);
+        let mut source = Source {
+            name,
+            text,
+            secrets: credential::secrets(text, table),
+        };
+        syntax::report(errors, table, &mut source, &mut findings);
+
+        let has_errors = findings.has_errors();
+        let diagnostics = Diagnostics::locate(findings.list, &source);
+        if has_errors {
+            Err(diagnostics)
+        } else {
+            Ok(Loaded {
+                config,
+                warnings: diagnostics,
+            })
+        }
+    }
+
+    /// The configuration of a gateway that is started without a file.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with the options, each by the name of its flag.
+    pub fn for_upstream(options: FileLess<'_>) -> Result<Self, Diagnostics> {
+        options.config()
+    }
 }
 
 /// `[server]`: settings of the process.

@@ -1,0 +1,160 @@
+//! The bounds of single values, beyond what their types say.
+
+use std::time::Duration;
+
+use crate::config::findings::Findings;
+use crate::config::findings::Mistake;
+use crate::config::reader::Setting;
+use crate::config::schema::ServerTable;
+use crate::config::schema::Settings;
+use crate::config::units::Bytes;
+use crate::config::units::show_bytes;
+use crate::config::values::Count;
+use crate::config::values::OrNever;
+
+/// What hyper needs to hold of a request head before it can answer.
+const LEAST_HEADER_BYTES: Bytes = Bytes::kib(8);
+/// More threads than any machine has cores for.
+const MOST_THREADS: Count = Count(1024);
+/// An idle client is not worth a packet more often.
+const LEAST_HEARTBEAT: Duration = Duration::from_secs(1);
+/// More than this is felt as delay.
+const MOST_COALESCE: Duration = Duration::from_secs(1);
+/// As many as browsers follow.
+const MOST_REDIRECTS: Count = Count(20);
+/// Origins that send heartbeats mostly do so every 15 to 30 seconds.
+const SHORT_IDLE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A key with its value as written, for checks.
+struct Checked<'a, T> {
+    key: &'a str,
+    setting: &'a Setting<T>,
+}
+
+impl<T> Checked<'_, T> {
+    fn refuse_if(&self, is_wrong: impl Fn(&T) -> bool, mistake: Mistake, findings: &mut Findings) {
+        if let (Some(value), Some(span)) = (self.setting.written(), self.setting.span())
+            && is_wrong(value)
+        {
+            findings.error(span, mistake.of(self.key));
+        }
+    }
+}
+
+impl Checked<'_, Duration> {
+    fn refuse_zero(&self, findings: &mut Findings) {
+        let mistake = Mistake::new("cannot be zero", "write a longer time, like `\"10s\"`");
+        self.refuse_if(Duration::is_zero, mistake, findings);
+    }
+}
+
+impl Checked<'_, Bytes> {
+    fn refuse_zero(&self, advice: &str, findings: &mut Findings) {
+        self.refuse_if(
+            |size| size.0 == 0,
+            Mistake::new("cannot be zero", advice),
+            findings,
+        );
+    }
+}
+
+impl Checked<'_, Count> {
+    fn refuse_zero(&self, findings: &mut Findings) {
+        let mistake = Mistake::new("cannot be zero", "write at least 1, or leave it out");
+        self.refuse_if(|count| count.0 == 0, mistake, findings);
+    }
+}
+
+fn check<'a, T>(key: &'a str, setting: &'a Setting<T>) -> Checked<'a, T> {
+    Checked { key, setting }
+}
+
+/// `[server]`
+pub(super) fn server(table: &ServerTable, findings: &mut Findings) {
+    let message = format!("is more than {}", MOST_THREADS.0);
+    let mistake = Mistake::new(message, "write 0 for one thread per core");
+    check("threads", &table.threads).refuse_if(|n| *n > MOST_THREADS, mistake, findings);
+    check("max_connections", &table.max_connections).refuse_zero(findings);
+    check("header_timeout", &table.header_timeout).refuse_zero(findings);
+    let least = show_bytes(LEAST_HEADER_BYTES.0);
+    let mistake = Mistake::new("is too small", format!("write at least `\"{least}\"`"));
+    check("max_header_bytes", &table.max_header_bytes).refuse_if(
+        |size| *size < LEAST_HEADER_BYTES,
+        mistake,
+        findings,
+    );
+}
+
+/// Single values of `[defaults]`, or of a channel that has inherited.
+pub(super) fn settings(s: &Settings, findings: &mut Findings) {
+    for (key, setting) in [
+        ("connect_timeout", &s.connect_timeout),
+        ("response_timeout", &s.response_timeout),
+        ("idle_timeout", &s.idle_timeout),
+        ("backoff.first", &s.backoff.first),
+        ("backoff.max", &s.backoff.max),
+        ("retry.min", &s.retry.min),
+        ("retry.max", &s.retry.max),
+    ] {
+        check(key, setting).refuse_zero(findings);
+    }
+    for (key, setting, advice) in [
+        (
+            "max_line_bytes",
+            &s.max_line_bytes,
+            "write the longest line that is allowed",
+        ),
+        (
+            "max_event_bytes",
+            &s.max_event_bytes,
+            "write the largest event that is allowed",
+        ),
+        (
+            "history.bytes",
+            &s.history.bytes,
+            "for no history, write `history = { events = 0 }`",
+        ),
+        (
+            "lag.limit",
+            &s.lag.limit,
+            "write how far a client may lag, like `\"1MiB\"`",
+        ),
+    ] {
+        check(key, setting).refuse_zero(advice, findings);
+    }
+    check("max_subscribers", &s.max_subscribers).refuse_zero(findings);
+    let advice = "for any age, write `\"none\"`; for no history, `history = { events = 0 }`";
+    check("history.age", &s.history.age).refuse_if(
+        |age| age.0 == Some(Duration::ZERO),
+        Mistake::new("cannot be zero", advice),
+        findings,
+    );
+    let advice = "write at least `\"1s\"`; for none at all, write `\"off\"`";
+    check("heartbeat", &s.heartbeat).refuse_if(
+        |OrNever(interval)| interval.is_some_and(|interval| interval < LEAST_HEARTBEAT),
+        Mistake::new("is too short", advice),
+        findings,
+    );
+    check("coalesce", &s.coalesce).refuse_if(
+        |coalesce| *coalesce > MOST_COALESCE,
+        Mistake::new(
+            "is too long: all events wait for it",
+            "write at most `\"1s\"`",
+        ),
+        findings,
+    );
+    let mistake = Mistake::new(
+        "is too large",
+        format!("write at most {}", MOST_REDIRECTS.0),
+    );
+    check("max_redirects", &s.max_redirects).refuse_if(|n| *n > MOST_REDIRECTS, mistake, findings);
+
+    if let (Some(timeout), Some(span)) = (s.idle_timeout.written(), s.idle_timeout.span())
+        && *timeout < SHORT_IDLE_TIMEOUT
+        && !timeout.is_zero()
+    {
+        let message = "is so short that a healthy but quiet upstream is cut off again and again";
+        let advice = "make it longer than the pause between the upstream's events or comments";
+        findings.warn(span, Mistake::new(message, advice).of("idle_timeout"));
+    }
+}

@@ -1,0 +1,275 @@
+//! What must hold between values: within a channel, and between channels.
+//!
+//! A setting that was refused before is not looked at again.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::config::Access;
+use crate::config::Credentials;
+use crate::config::Origins;
+use crate::config::findings::Finding;
+use crate::config::findings::Findings;
+use crate::config::findings::Mistake;
+use crate::config::findings::Severity;
+use crate::config::host::HostName;
+use crate::config::origin::AllowedOrigins;
+use crate::config::reader::Setting;
+use crate::config::schema::CorsTable;
+use crate::config::schema::NamedChannel;
+use crate::config::schema::Place;
+use crate::config::schema::Settings;
+use crate::config::units::show_bytes;
+use crate::config::units::show_duration;
+use crate::config::url;
+use crate::config::validate;
+use crate::config::values::Count;
+use crate::config::values::OneOrMany;
+
+/// What must hold between the settings of a channel, inherited or not.
+pub(super) fn between_settings(s: &Settings, findings: &mut Findings) {
+    let backoff = [
+        ("backoff.first", &s.backoff.first),
+        ("backoff.max", &s.backoff.max),
+    ];
+    ordered(
+        backoff,
+        [validate::BACKOFF_FIRST, validate::BACKOFF_MAX],
+        findings,
+    );
+    let retry = [("retry.min", &s.retry.min), ("retry.max", &s.retry.max)];
+    ordered(retry, [validate::RETRY_MIN, validate::RETRY_MAX], findings);
+    sizes(s, findings);
+    cors(&s.cors, findings);
+}
+
+fn ordered(
+    [(low_key, low), (high_key, high)]: [(&str, &Setting<Duration>); 2],
+    [low_default, high_default]: [Duration; 2],
+    findings: &mut Findings,
+) {
+    let (least, most) = (low.get_or(low_default), high.get_or(high_default));
+    if low.is_wrong() || high.is_wrong() || least <= most || least.is_zero() || most.is_zero() {
+        return;
+    }
+    let show = |key: &str, setting: &Setting<Duration>, value: Duration| {
+        let value = show_duration(value);
+        let by_default = if setting.is_absent() {
+            ", by default"
+        } else {
+            ""
+        };
+        format!("`{key}` (`\"{value}\"`{by_default})")
+    };
+    let (low_shown, high_shown) = (show(low_key, low, least), show(high_key, high, most));
+    let mistake = Mistake::new(
+        format!("{low_shown} is longer than {high_shown}"),
+        format!("make `{high_key}` at least `\"{}\"`", show_duration(least)),
+    );
+    let (Some(span), other) = (match (low.span(), high.span()) {
+        (Some(low), high) => (Some(low), high),
+        (None, high) => (high, None),
+    }) else {
+        return;
+    };
+    let finding = Finding::new(Severity::Error, Some(span), mistake);
+    findings.push(match other {
+        Some(other) => finding.with_note(format!("`{high_key}` is set here"), other),
+        None => finding,
+    });
+}
+
+/// Warns where one limit makes another pointless.
+fn sizes(s: &Settings, findings: &mut Findings) {
+    let history = s.history.bytes.get_or(validate::HISTORY_BYTES);
+    let event = s.max_event_bytes.get_or(validate::MAX_EVENT_BYTES);
+    let keeps = s.history.events.get_or(Count(1)).0 > 0;
+    let is_wrong = s.history.bytes.is_wrong() || s.max_event_bytes.is_wrong();
+    let span = s.history.bytes.span().or_else(|| s.max_event_bytes.span());
+    if let Some(span) = span.filter(|_| keeps && !is_wrong && event > history && history.0 > 0) {
+        let (history, event) = (show_bytes(history.0), show_bytes(event.0));
+        let message = format!(
+            "an event may be larger (`max_event_bytes`, {event}) than the whole history \
+             (`history.bytes`, {history})"
+        );
+        let advice =
+            format!("set `max_event_bytes` to at most `\"{history}\"`, or keep more history");
+        findings.warn(span, Mistake::new(message, advice));
+    }
+    if let (Some(limit), Some(span)) = (s.lag.limit.written(), s.lag.limit.span())
+        && *limit > history
+        && !s.history.bytes.is_wrong()
+    {
+        let history = show_bytes(history.0);
+        let message = format!("never applies: the history keeps no more than {history}");
+        let advice = format!("write at most `\"{history}\"`, or make `history.bytes` larger");
+        findings.warn(span, Mistake::new(message, advice).of("lag.limit"));
+    }
+    if let (Some(line), Some(span)) = (s.max_line_bytes.written(), s.max_line_bytes.span())
+        && *line > event
+        && !s.max_event_bytes.is_wrong()
+    {
+        let event = show_bytes(event.0);
+        let message = format!("never applies: an event has no more than {event}");
+        let advice = format!("write at most `\"{event}\"`, or make `max_event_bytes` larger");
+        findings.warn(span, Mistake::new(message, advice).of("max_line_bytes"));
+    }
+}
+
+fn cors(table: &CorsTable, findings: &mut Findings) {
+    let Some(span) = table.credentials.span() else {
+        return;
+    };
+    if table.credentials.written() != Some(&Credentials::Allow) {
+        return;
+    }
+    match table.origins.written() {
+        Some(AllowedOrigins(Origins::Any)) => {
+            let message = "browsers refuse credentials where `origins` is `\"*\"`";
+            let advice = "name the origins, `origins = [\"https://app.example\"]`, \
+                          or leave `credentials` out";
+            findings.error(span, Mistake::new(message, advice).of("cors.credentials"));
+        }
+        Some(AllowedOrigins(Origins::Listed(list))) if list.iter().any(|o| o == "null") => {
+            let message = "any page can have the origin `null`, and would be given credentials";
+            let advice = "remove `\"null\"` from `origins`, or `credentials`";
+            findings.warn(span, Mistake::new(message, advice).of("cors.credentials"));
+        }
+        _ => {}
+    }
+}
+
+/// Of a channel's own table, before it inherits: credentials without any origin mean nothing.
+pub(super) fn own_cors(own: &CorsTable, defaults: &CorsTable, findings: &mut Findings) {
+    let origins = if own.origins.is_absent() {
+        &defaults.origins
+    } else {
+        &own.origins
+    };
+    let has_none = match origins.written() {
+        Some(AllowedOrigins(Origins::Listed(list))) => list.is_empty(),
+        Some(AllowedOrigins(Origins::Any)) => false,
+        None => !origins.is_wrong(),
+    };
+    if let (Some(Credentials::Allow), Some(span), true) =
+        (own.credentials.written(), own.credentials.span(), has_none)
+    {
+        let advice = "name the origins too: `origins = [\"https://app.example\"]`";
+        let mistake = Mistake::new("means nothing without `cors.origins`", advice);
+        findings.error(span, mistake.of("cors.credentials"));
+    }
+}
+
+/// `path`, `host`
+pub(super) fn place(place: &Place, findings: &mut Findings) {
+    if let (Some(path), Some(span)) = (place.path.written(), place.path.span()) {
+        let message = if path.0.contains('*') {
+            "`*` stands for itself; it does not match other paths"
+        } else if path.0.contains("/:") {
+            "`:` stands for itself; it does not begin a variable"
+        } else {
+            ""
+        };
+        if !message.is_empty() {
+            let advice = "write a channel for each path";
+            findings.warn(span, Mistake::new(message, advice).of("path"));
+        }
+    }
+    let (Some(OneOrMany(hosts)), Some(span)) = (place.host.written(), place.host.span()) else {
+        return;
+    };
+    if hosts.is_empty() {
+        let advice = "name a host, or leave `host` out to answer to any";
+        findings.error(span, Mistake::new("the list is empty", advice).of("host"));
+    }
+    let mut seen: Vec<&HostName> = Vec::new();
+    for host in hosts {
+        if seen.contains(&host.get_ref()) {
+            let message = format!("`\"{}\"` is given twice", host.get_ref().0);
+            findings.warn(host.span(), Mistake::new(message, "remove one").of("host"));
+        }
+        seen.push(host.get_ref());
+    }
+}
+
+/// A gateway that uses a credential reads for everybody what was meant for its owner.
+pub(super) fn access(named: &NamedChannel, findings: &mut Findings) {
+    let NamedChannel {
+        name,
+        place,
+        settings,
+    } = named;
+    let is_public = settings.access.written() == Some(&Access::Public);
+    if is_public || settings.access.is_wrong() {
+        return;
+    }
+    let headers = &settings.upstream_headers;
+    let field = headers.written().and_then(|headers| headers.credential());
+    let parameter = place
+        .upstream
+        .written()
+        .and_then(|url| url::credential_parameter(&url.0));
+    let (what, span) = match (field, parameter) {
+        (Some(field), _) => (format!("the header field `{field}`"), headers.span()),
+        (None, Some(name)) => (
+            format!("the query parameter `{name}`"),
+            place.upstream.span(),
+        ),
+        (None, None) => return,
+    };
+    let message = format!(
+        "the channel `{}` uses a credential but does not say who may subscribe",
+        name.get_ref()
+    );
+    let advice = "the gateway would turn a private stream public; if everybody may read what this\n\
+                  credential can read, write `access = \"public\"`";
+    let mistake = Mistake::new(message, advice);
+    let finding = Finding::new(Severity::Error, Some(name.span()), mistake);
+    findings.push(match span {
+        Some(span) => finding.with_note(format!("{what} looks like a credential"), span),
+        None => finding,
+    });
+}
+
+/// No request may belong to two channels.
+pub(super) fn distinct_places(channels: &[NamedChannel], findings: &mut Findings) {
+    let mut in_order: Vec<&NamedChannel> = channels.iter().collect();
+    in_order.sort_by_key(|channel| channel.name.span().start);
+    let mut by_path: BTreeMap<&str, Vec<&NamedChannel>> = BTreeMap::new();
+    for second in in_order {
+        let Some(path) = second.place.path.written() else {
+            continue;
+        };
+        let others = by_path.entry(&path.0).or_default();
+        let first = others
+            .iter()
+            .find(|first| is_same_host(first, second))
+            .copied();
+        others.push(second);
+        let Some(first) = first else { continue };
+        let (Some(span), Some(other)) = (second.place.path.span(), first.place.path.span()) else {
+            continue;
+        };
+        let message = format!(
+            "the channels `{}` and `{}` have the same path and host",
+            first.name.get_ref(),
+            second.name.get_ref(),
+        );
+        let advice = "give one of them another `path`, or each its own `host`";
+        let finding = Finding::new(Severity::Error, Some(span), Mistake::new(message, advice));
+        let note = format!("the path of `{}`", first.name.get_ref());
+        findings.push(finding.with_note(note, other));
+    }
+}
+
+/// A channel for any host is behind the ones that name it, so they do not conflict.
+fn is_same_host(a: &NamedChannel, b: &NamedChannel) -> bool {
+    let (a, b) = (&a.place.host, &b.place.host);
+    match (a.written(), b.written()) {
+        (None, None) => a.is_absent() && b.is_absent(),
+        (Some(OneOrMany(a)), Some(OneOrMany(b))) => a
+            .iter()
+            .any(|host| b.iter().any(|other| other.get_ref() == host.get_ref())),
+        _ => false,
+    }
+}

@@ -1,0 +1,176 @@
+//! The path of a channel, in its normal form.
+//!
+//! Two spellings of a path are one path: unreserved characters are never percent-encoded, and hex
+//! digits are upper case (RFC 3986, 6.2.2). Dot segments are refused rather than resolved.
+
+use std::borrow::Cow;
+
+use crate::config::findings::Mistake;
+use crate::config::reader::FromText;
+
+/// A literal, absolute request path in its normal form.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ChannelPath(pub(super) String);
+
+impl FromText for ChannelPath {
+    const EXAMPLE: &'static str = "\"/events\"";
+
+    fn from_text(text: &str) -> Result<Self, Mistake> {
+        let refuse = |message: &str, advice: String| Err(Mistake::new(message, advice));
+        if let Some((_, rest)) = text.split_once("://") {
+            let path = rest
+                .find('/')
+                .and_then(|slash| rest.get(slash..))
+                .unwrap_or("/events");
+            let advice = format!("write only the path: `\"{}\"`", without_query(path));
+            return refuse("a path, not a URL, is needed", advice);
+        }
+        if !text.starts_with('/') {
+            let rest = if text.is_empty() { "events" } else { text };
+            let advice = format!("write `\"/{}\"`", without_query(rest));
+            return refuse("a path begins with `/`", advice);
+        }
+        if text.contains(['{', '}']) {
+            let advice =
+                "write a path for each channel; for braces that are meant, `%7B` and `%7D`";
+            return refuse(
+                "paths with variables (`{…}`) are not supported",
+                advice.to_owned(),
+            );
+        }
+        if text.contains(['?', '#']) {
+            let advice = format!("write `\"{}\"`; any query matches", without_query(text));
+            return refuse("a path has no query and no fragment", advice);
+        }
+        if let Some(c) = text.chars().find(|c| !is_path_character(*c)) {
+            let encoded: String = text.chars().map(encoded).collect();
+            let message = format!("`{}` must be percent-encoded in a path", c.escape_debug());
+            return refuse(&message, format!("write `\"{encoded}\"`"));
+        }
+        let Some(path) = normalize_path(text) else {
+            let advice = "write `%` and two hexadecimal digits, and `%25` for `%` itself";
+            return refuse(
+                "`%` is not followed by two hexadecimal digits",
+                advice.to_owned(),
+            );
+        };
+        if path
+            .split('/')
+            .any(|segment| segment == "." || segment == "..")
+        {
+            let message = "the segments `.` and `..` are not allowed: clients resolve them";
+            return refuse(message, "write the path that they lead to".to_owned());
+        }
+        Ok(Self(path.into_owned()))
+    }
+}
+
+/// The normal form of a request path; `None` if a `%` is not followed by two hexadecimal digits.
+///
+/// The path of a [`Channel`](crate::config::Channel) is in this form, so a request's path must be
+/// brought into it before the two are compared.
+pub fn normalize_path(path: &str) -> Option<Cow<'_, str>> {
+    if !path.contains('%') {
+        return Some(Cow::Borrowed(path));
+    }
+    let mut parts = path.split('%');
+    let mut normal = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let (digits, rest) = part.split_at_checked(2)?;
+        if !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return None;
+        }
+        match u8::from_str_radix(digits, 16).ok().map(char::from) {
+            Some(c) if is_unreserved(c) => normal.push(c),
+            _ => {
+                normal.push('%');
+                normal.push_str(&digits.to_ascii_uppercase());
+            }
+        }
+        normal.push_str(rest);
+    }
+    Some(Cow::Owned(normal))
+}
+
+/// RFC 3986, 2.3
+fn is_unreserved(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | '~')
+}
+
+/// RFC 3986, 3.3, and `%`
+fn is_path_character(c: char) -> bool {
+    is_unreserved(c) || "!$&'()*+,;=:@/%".contains(c)
+}
+
+fn encoded(c: char) -> String {
+    if is_path_character(c) {
+        return c.to_string();
+    }
+    let mut bytes = [0; 4];
+    c.encode_utf8(&mut bytes)
+        .bytes()
+        .map(|byte| format!("%{byte:02X}"))
+        .collect()
+}
+
+fn without_query(text: &str) -> &str {
+    text.find(['?', '#'])
+        .and_then(|end| text.get(..end))
+        .unwrap_or(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::proptest;
+
+    use super::*;
+
+    #[test]
+    fn is_normalised_or_refused() {
+        for (text, path) in [
+            ("/", Some("/")),
+            ("/events", Some("/events")),
+            ("/events/", Some("/events/")),
+            ("/a//b", Some("/a//b")),
+            ("/%65vents/%7e%2f%c3%A9", Some("/events/~%2F%C3%A9")),
+            ("/a:b@c;d=e,f", Some("/a:b@c;d=e,f")),
+            ("/...", Some("/...")),
+            ("", None),
+            ("events", None),
+            ("http://a.example/events", None),
+            ("/events?x=1", None),
+            ("/events#x", None),
+            ("/{room}", None),
+            ("/é", None),
+            ("/a b", None),
+            ("/a\\b", None),
+            ("/%", None),
+            ("/%4", None),
+            ("/%zz", None),
+            ("/%é", None),
+            ("/a/../b", None),
+            ("/a/%2e%2E/b", None),
+            ("/.", None),
+        ] {
+            let path = path.map(|path| ChannelPath(path.to_owned()));
+            assert_eq!(ChannelPath::from_text(text).ok(), path, "{text}");
+        }
+    }
+
+    #[test]
+    fn advice_is_a_path_that_works() {
+        let mistake = ChannelPath::from_text("/caf\u{e9} 1").unwrap_err();
+        assert_eq!(mistake.advice, "write `\"/caf%C3%A9%201\"`");
+    }
+
+    proptest! {
+        #[test]
+        fn the_normal_form_is_its_own(path in ".*", other in "/(%[0-9a-fA-F]{2}|[a-z/.%])*") {
+            for path in [path, other] {
+                if let Some(normal) = normalize_path(&path) {
+                    assert_eq!(normalize_path(&normal).as_deref(), Some(&*normal));
+                }
+            }
+        }
+    }
+}

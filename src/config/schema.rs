@@ -1,0 +1,274 @@
+//! The keys of the configuration: what a file may say, as it says it.
+//!
+//! A new key is a line in one of these tables and a paragraph in `config/ssecast.toml`; its type
+//! says how it is read (`values`), `validate` what it means. Nothing here knows a default.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use toml::Spanned;
+use toml::de::DeTable;
+
+use crate::config::ListenAddress;
+use crate::config::UnknownPath;
+use crate::config::channel::Access;
+use crate::config::channel::Credentials;
+use crate::config::channel::CursorOnConnect;
+use crate::config::channel::End;
+use crate::config::channel::HeartbeatForm;
+use crate::config::channel::Ids;
+use crate::config::channel::Notices;
+use crate::config::channel::OnLag;
+use crate::config::channel::Refuse;
+use crate::config::channel::UpstreamHttp;
+use crate::config::findings::Findings;
+use crate::config::header::Headers;
+use crate::config::host::HostName;
+use crate::config::origin::AllowedOrigins;
+use crate::config::path::ChannelPath;
+use crate::config::reader::Setting;
+use crate::config::reader::Table;
+use crate::config::reader::TableReader;
+use crate::config::units::Bytes;
+use crate::config::url::UpstreamUrl;
+use crate::config::values::Count;
+use crate::config::values::OneOrMany;
+use crate::config::values::OrNever;
+
+/// Defines a table by its keys, and the tables in it.
+macro_rules! table {
+    (
+        $(#[$doc:meta])*
+        $name:ident { $($key:ident: $type:ty,)* }
+        $(tables { $($inner:ident: $table:ty,)* })?
+    ) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Default)]
+        pub(super) struct $name {
+            $(pub(super) $key: Setting<$type>,)*
+            $($(pub(super) $inner: $table,)*)?
+        }
+
+        impl $name {
+            /// Reads the keys and leaves others to whoever finishes the reader.
+            fn take(reader: &mut TableReader<'_, '_>) -> Self {
+                Self {
+                    $($key: reader.take(stringify!($key)),)*
+                    $($($inner: reader.take_table(stringify!($inner)),)*)?
+                }
+            }
+        }
+
+        impl Table for $name {
+            const KEYS: &'static [&'static str] =
+                &[$(stringify!($key),)* $($(stringify!($inner),)*)?];
+
+            fn read_table(reader: &mut TableReader<'_, '_>) -> Self {
+                let table = Self::take(reader);
+                reader.finish(PLACES);
+                table
+            }
+
+            fn inherit(self, defaults: &Self) -> Self {
+                Self {
+                    $($key: self.$key.or(&defaults.$key),)*
+                    $($($inner: self.$inner.inherit(&defaults.$inner),)*)?
+                }
+            }
+        }
+    };
+}
+
+table! {
+    /// `[server]`
+    ServerTable {
+        threads: Count,
+        max_connections: Count,
+        header_timeout: Duration,
+        max_header_bytes: Bytes,
+        unknown_path: UnknownPath,
+    }
+}
+
+table! {
+    /// `[listen.NAME]`
+    ListenTable {
+        address: OneOrMany<ListenAddress>,
+    }
+}
+
+table! {
+    /// `[channels.NAME]`: what every channel says for itself.
+    Place {
+        path: ChannelPath,
+        host: OneOrMany<HostName>,
+        upstream: UpstreamUrl,
+    }
+}
+
+table! {
+    /// `[channels.NAME]` and `[defaults]`: what a channel may inherit.
+    Settings {
+        upstream_headers: Headers,
+        upstream_http: UpstreamHttp,
+        connect_timeout: Duration,
+        response_timeout: Duration,
+        idle_timeout: Duration,
+        max_redirects: Count,
+        max_line_bytes: Bytes,
+        max_event_bytes: Bytes,
+        ids: Ids,
+        heartbeat: OrNever<Duration>,
+        heartbeat_form: HeartbeatForm,
+        cursor_on_connect: CursorOnConnect,
+        notices: Notices,
+        coalesce: Duration,
+        end: End,
+        refuse: Refuse,
+        max_subscribers: Count,
+        access: Access,
+    }
+    tables {
+        backoff: BackoffTable,
+        history: HistoryTable,
+        retry: RetryTable,
+        lag: LagTable,
+        cors: CorsTable,
+    }
+}
+
+table! {
+    /// `backoff`
+    BackoffTable {
+        first: Duration,
+        max: Duration,
+    }
+}
+
+table! {
+    /// `history`
+    HistoryTable {
+        events: Count,
+        bytes: Bytes,
+        age: OrNever<Duration>,
+    }
+}
+
+table! {
+    /// `retry`
+    RetryTable {
+        min: Duration,
+        max: Duration,
+    }
+}
+
+table! {
+    /// `lag`
+    LagTable {
+        limit: Bytes,
+        then: OnLag,
+    }
+}
+
+table! {
+    /// `cors`
+    CorsTable {
+        origins: AllowedOrigins,
+        credentials: Credentials,
+    }
+}
+
+/// Where each key is at home, for those who put it elsewhere.
+pub(super) const PLACES: &[(&str, &[&str])] = &[
+    ("in `[server]`", ServerTable::KEYS),
+    ("in `[listen.NAME]`", ListenTable::KEYS),
+    ("in `[channels.NAME]`", Place::KEYS),
+    ("in `[channels.NAME]` or `[defaults]`", Settings::KEYS),
+    ("in `backoff`", BackoffTable::KEYS),
+    ("in `history`", HistoryTable::KEYS),
+    ("in `retry`", RetryTable::KEYS),
+    ("in `lag`", LagTable::KEYS),
+    ("in `cors`", CorsTable::KEYS),
+    (
+        "at the top of the file, in a table of its own",
+        &["server", "listen", "defaults", "channels"],
+    ),
+];
+
+/// A whole file.
+#[derive(Debug, Default)]
+pub(super) struct Document {
+    pub(super) server: ServerTable,
+    /// `None`: no `[listen.NAME]` at all.
+    pub(super) listeners: Option<Vec<NamedListener>>,
+    pub(super) defaults: Settings,
+    /// `None`: no `[channels.NAME]` at all.
+    pub(super) channels: Option<Vec<NamedChannel>>,
+}
+
+/// `[listen.NAME]` with its name.
+#[derive(Debug)]
+pub(super) struct NamedListener {
+    pub(super) name: Spanned<String>,
+    pub(super) table: ListenTable,
+}
+
+/// `[channels.NAME]` with its name.
+#[derive(Debug)]
+pub(super) struct NamedChannel {
+    pub(super) name: Spanned<String>,
+    pub(super) place: Place,
+    pub(super) settings: Settings,
+}
+
+impl Document {
+    pub(super) fn read(table: &DeTable<'_>, findings: &mut Findings) -> Self {
+        let mut reader = TableReader::document(table, findings);
+        let server = reader.take_section("server");
+        let defaults = reader.take_section("defaults");
+        let mut listeners = reader.take_named("listen", NamedListener::read);
+        let mut channels = reader.take_named("channels", NamedChannel::read);
+        reader.finish(PLACES);
+        if reader.is_misspelt("listen") {
+            listeners.get_or_insert_default();
+        }
+        if reader.is_misspelt("channels") {
+            channels.get_or_insert_default();
+        }
+        Self {
+            server,
+            listeners,
+            defaults,
+            channels,
+        }
+    }
+}
+
+impl NamedListener {
+    fn read(name: &Spanned<String>, reader: &mut TableReader<'_, '_>) -> Self {
+        let mut table = ListenTable::read_table(reader);
+        table.address = reader.forgive("address", table.address);
+        Self {
+            name: name.clone(),
+            table,
+        }
+    }
+}
+
+impl NamedChannel {
+    fn read(name: &Spanned<String>, reader: &mut TableReader<'_, '_>) -> Self {
+        let mut place = Place::take(reader);
+        let settings = Settings::read_table(reader);
+        place.path = reader.forgive("path", place.path);
+        place.upstream = reader.forgive("upstream", place.upstream);
+        Self {
+            name: name.clone(),
+            place,
+            settings,
+        }
+    }
+
+    pub(super) fn name_span(&self) -> Range<usize> {
+        self.name.span()
+    }
+}

@@ -1,0 +1,263 @@
+//! Turns what a file says into what is meant: defaults resolved, and nothing that contradicts.
+//!
+//! All defaults are here, beside their keys, and again in `config/ssecast.toml`, which a test
+//! compares. What is checked of single values is in `bounds`, between them in
+//! `checks`.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::Channel;
+use crate::config::Config;
+use crate::config::Cors;
+use crate::config::Credentials;
+use crate::config::CursorOnConnect;
+use crate::config::End;
+use crate::config::Heartbeat;
+use crate::config::HeartbeatForm;
+use crate::config::History;
+use crate::config::Ids;
+use crate::config::Lag;
+use crate::config::ListenAddress;
+use crate::config::Listener;
+use crate::config::Notices;
+use crate::config::OnLag;
+use crate::config::Origins;
+use crate::config::Refuse;
+use crate::config::Server;
+use crate::config::UnknownPath;
+use crate::config::Upstream;
+use crate::config::UpstreamHttp;
+use crate::config::bounds;
+use crate::config::checks;
+use crate::config::findings::Finding;
+use crate::config::findings::Findings;
+use crate::config::findings::Mistake;
+use crate::config::findings::Severity;
+use crate::config::origin::AllowedOrigins;
+use crate::config::reader::Table as _;
+use crate::config::schema::CorsTable;
+use crate::config::schema::Document;
+use crate::config::schema::NamedChannel;
+use crate::config::schema::NamedListener;
+use crate::config::schema::ServerTable;
+use crate::config::schema::Settings;
+use crate::config::units::Bytes;
+use crate::config::values::Count;
+use crate::config::values::OrNever;
+
+const LISTENER_EXAMPLE: &str = "\
+[listen.public]
+address = \"127.0.0.1:8080\"";
+
+const CHANNEL_EXAMPLE: &str = "\
+[channels.events]
+path = \"/events\"
+upstream = \"http://127.0.0.1:3000/events\"";
+
+/// The configuration that a document means; of use only if no finding is an error.
+pub(super) fn config(document: Document, findings: &mut Findings) -> Config {
+    check_presence(&document, findings);
+    bounds::settings(&document.defaults, findings);
+
+    let mut channels = Vec::new();
+    for mut channel in document.channels.unwrap_or_default() {
+        checks::own_cors(&channel.settings.cors, &document.defaults.cors, findings);
+        channel.settings = channel.settings.inherit(&document.defaults);
+        channels.push(channel);
+    }
+    checks::distinct_places(&channels, findings);
+
+    let mut config = Config {
+        server: server(&document.server, findings),
+        listeners: listeners(document.listeners.unwrap_or_default(), findings),
+        channels: (channels.iter())
+            .filter_map(|named| channel(named, findings))
+            .map(Arc::new)
+            .collect(),
+    };
+    config.listeners.sort_by(|a, b| a.name.cmp(&b.name));
+    config.channels.sort_by(|a, b| a.name.cmp(&b.name));
+    config
+}
+
+/// The channel that its tables mean, defaults inherited; `None`: something that it must say is
+/// missing or wrong, which is reported.
+pub(super) fn channel(named: &NamedChannel, findings: &mut Findings) -> Option<Channel> {
+    let NamedChannel {
+        name,
+        place,
+        settings: s,
+    } = named;
+    bounds::settings(s, findings);
+    checks::between_settings(s, findings);
+    checks::place(place, findings);
+    checks::access(named, findings);
+    let name = name.get_ref();
+    for (key, is_absent, example) in [
+        ("path", place.path.is_absent(), format!("\"/{name}\"")),
+        (
+            "upstream",
+            place.upstream.is_absent(),
+            format!("\"http://127.0.0.1:3000/{name}\""),
+        ),
+    ] {
+        if is_absent {
+            let message = format!("the channel `{name}` has no `{key}`");
+            let advice = format!("add a line like `{key} = {example}`");
+            findings.missing(Some(named.name_span()), Mistake::new(message, advice));
+        }
+    }
+
+    let upstream = upstream(named)?;
+    let hosts = place.host.written().map_or(&[][..], |hosts| &hosts.0);
+    let history_bytes = s.history.bytes.get_or(HISTORY_BYTES);
+    Some(Channel {
+        name: name.clone(),
+        path: place.path.written()?.0.clone(),
+        hosts: hosts.iter().map(|host| host.get_ref().0.clone()).collect(),
+        upstream,
+        ids: s.ids.get_or(Ids::Fill),
+        history: History {
+            events: s.history.events.get_or(Count(1000)).0,
+            bytes: history_bytes.0,
+            age: s
+                .history
+                .age
+                .get_or(OrNever(Some(Duration::from_secs(600))))
+                .0,
+        },
+        heartbeat: Heartbeat {
+            interval: s.heartbeat.get_or(OrNever(Some(Duration::from_secs(15)))).0,
+            form: s.heartbeat_form.get_or(HeartbeatForm::Comment),
+        },
+        retry: s.retry.min.get_or(RETRY_MIN)..=s.retry.max.get_or(RETRY_MAX),
+        cursor_on_connect: s.cursor_on_connect.get_or(CursorOnConnect::Omit),
+        notices: s.notices.get_or(Notices::Losses),
+        coalesce: s.coalesce.get_or(Duration::ZERO),
+        lag: Lag {
+            // Nobody can lag beyond what is kept.
+            limit_bytes: s.lag.limit.get_or(LAG_LIMIT.min(history_bytes)).0,
+            then: s.lag.then.get_or(OnLag::Disconnect),
+        },
+        end: s.end.get_or(End::Cut),
+        refuse: s.refuse.get_or(Refuse::Retry),
+        max_subscribers: s.max_subscribers.written().map(|count| count.0),
+        cors: cors(&s.cors),
+        access: s.access.written().copied(),
+    })
+}
+
+/// `history.bytes`
+pub(super) const HISTORY_BYTES: Bytes = Bytes::mib(4);
+/// `max_event_bytes`
+pub(super) const MAX_EVENT_BYTES: Bytes = Bytes::mib(4);
+/// `lag.limit`, if the history is not smaller
+const LAG_LIMIT: Bytes = Bytes::mib(1);
+/// `retry.min`
+pub(super) const RETRY_MIN: Duration = Duration::from_secs(1);
+/// `retry.max`
+pub(super) const RETRY_MAX: Duration = Duration::from_secs(5);
+/// `backoff.first`
+pub(super) const BACKOFF_FIRST: Duration = Duration::from_millis(500);
+/// `backoff.max`
+pub(super) const BACKOFF_MAX: Duration = Duration::from_secs(30);
+
+fn upstream(named: &NamedChannel) -> Option<Upstream> {
+    let s: &Settings = &named.settings;
+    Some(Upstream {
+        url: named.place.upstream.written()?.0.clone(),
+        headers: s.upstream_headers.written().cloned().unwrap_or_default().0,
+        http: s.upstream_http.get_or(UpstreamHttp::One),
+        connect_timeout: s.connect_timeout.get_or(Duration::from_secs(5)),
+        header_timeout: s.response_timeout.get_or(Duration::from_secs(10)),
+        idle_timeout: s.idle_timeout.get_or(Duration::from_secs(60)),
+        backoff: s.backoff.first.get_or(BACKOFF_FIRST)..=s.backoff.max.get_or(BACKOFF_MAX),
+        max_redirects: s.max_redirects.get_or(Count(5)).0,
+        max_line_bytes: s.max_line_bytes.get_or(Bytes::mib(1)).0,
+        max_event_bytes: s.max_event_bytes.get_or(MAX_EVENT_BYTES).0,
+    })
+}
+
+/// An empty list of origins is how a channel says that it does not inherit any.
+fn cors(table: &CorsTable) -> Option<Cors> {
+    let AllowedOrigins(origins) = table.origins.written()?;
+    if matches!(origins, Origins::Listed(list) if list.is_empty()) {
+        return None;
+    }
+    let credentials = table.credentials.get_or(Credentials::Omit);
+    Some(Cors {
+        origins: origins.clone(),
+        credentials,
+    })
+}
+
+pub(super) fn server(table: &ServerTable, findings: &mut Findings) -> Server {
+    bounds::server(table, findings);
+    Server {
+        threads: Some(table.threads.get_or(Count(0)).0).filter(|threads| *threads > 0),
+        max_connections: table.max_connections.written().map(|count| count.0),
+        header_timeout: table.header_timeout.get_or(Duration::from_secs(10)),
+        max_header_bytes: table.max_header_bytes.get_or(Bytes::kib(16)).0,
+        unknown_path: table.unknown_path.get_or(UnknownPath::SayNothing),
+    }
+}
+
+fn listeners(tables: Vec<NamedListener>, findings: &mut Findings) -> Vec<Listener> {
+    let mut bound: Vec<(ListenAddress, Range<usize>)> = Vec::new();
+    let mut listeners = Vec::new();
+    for NamedListener { name, table } in tables {
+        if table.address.is_absent() {
+            let message = format!("the listener `{}` has no `address`", name.get_ref());
+            let advice = "add a line like `address = \"127.0.0.1:8080\"`";
+            findings.missing(Some(name.span()), Mistake::new(message, advice));
+        }
+        let written = table.address.written().map_or(&[][..], |list| &list.0);
+        if let (Some(span), []) = (table.address.span(), written) {
+            let mistake = Mistake::new("the list is empty", "name at least one address");
+            findings.error(span, mistake.of("address"));
+        }
+        let mut addresses = Vec::new();
+        for address in written {
+            let span = address.span();
+            let address = address.get_ref();
+            // Port 0 is another port each time.
+            let is_any_port = matches!(address, ListenAddress::Tcp(tcp) if tcp.port() == 0);
+            let earlier = bound
+                .iter()
+                .find(|(other, _)| other == address && !is_any_port);
+            if let Some((_, first)) = earlier {
+                let mistake = Mistake::new("this address is given twice", "remove one of them");
+                let finding = Finding::new(Severity::Error, Some(span), mistake.of("address"));
+                findings.push(finding.with_note("it is given first here", first.clone()));
+            } else {
+                bound.push((address.clone(), span));
+            }
+            addresses.push(address.clone());
+        }
+        listeners.push(Listener {
+            name: name.into_inner(),
+            addresses,
+        });
+    }
+    listeners
+}
+
+/// The least that a file can say.
+pub(super) fn example() -> String {
+    format!("{LISTENER_EXAMPLE}\n\n{CHANNEL_EXAMPLE}")
+}
+
+/// Reports what no file can do without.
+fn check_presence(document: &Document, findings: &mut Findings) {
+    let has_listener = document.listeners.is_some();
+    let has_channel = document.channels.is_some();
+    let (message, example) = match (has_listener, has_channel) {
+        (true, true) => return,
+        (true, false) => ("there is no channel", CHANNEL_EXAMPLE.to_owned()),
+        (false, true) => ("there is no listener", LISTENER_EXAMPLE.to_owned()),
+        (false, false) => ("there is no listener and no channel", example()),
+    };
+    findings.missing(None, Mistake::new(message, format!("add:\n\n{example}")));
+}
