@@ -40,6 +40,8 @@ mod schema;
 mod snippet;
 mod suggestion;
 mod syntax;
+#[cfg(test)]
+mod tests;
 mod units;
 mod url;
 mod validate;
@@ -213,4 +215,41 @@ pub enum ListenAddress {
     Tcp(SocketAddr),
     /// `"unix:/run/ssecast/http.sock"`
     Unix(PathBuf),
+}
+
+/// Reads any bytes; asserts what holds of every outcome.
+///
+/// # Panics
+///
+/// If it does not hold.
+#[cfg(any(test, fuzzing))]
+pub fn fuzz_config(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let n_lines = text.matches('\n').count() + 1;
+    let diagnostics = match Config::parse("fuzz.toml", &text) {
+        Ok(Loaded { config, warnings }) => {
+            assert!(!config.listeners.is_empty() && !config.channels.is_empty());
+            assert_eq!(warnings.n_errors(), 0, "{warnings}");
+            warnings
+        }
+        Err(errors) => {
+            assert!(errors.n_errors() > 0, "{errors}");
+            errors
+        }
+    };
+    for diagnostic in &diagnostics {
+        assert!(
+            diagnostic
+                .line()
+                .is_none_or(|line| (1..=n_lines).contains(&line))
+        );
+        assert!(diagnostic.column() != Some(0));
+        assert!(!diagnostic.message().is_empty() && !diagnostic.advice().is_empty());
+    }
+    assert!(
+        !diagnostics
+            .to_string()
+            .chars()
+            .any(|c| c.is_control() && c != '\n')
+    );
 }
