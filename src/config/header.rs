@@ -142,6 +142,14 @@ fn value_of(name: &HeaderName, field: &Entry<'_>, findings: &mut Findings) -> Op
             "only printable ASCII characters and tabs are allowed",
         );
     };
+    if text.contains("${") {
+        let message = "contains `${`, which is sent as it stands: variables are not expanded";
+        let advice = "write the value itself, and let nobody else read the file";
+        findings.warn(
+            field.value.span(),
+            Mistake::new(message, advice).of(&field.key),
+        );
+    }
     value.set_sensitive(true);
     Some(value)
 }

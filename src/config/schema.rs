@@ -180,17 +180,17 @@ table! {
 
 /// Where each key is at home, for those who put it elsewhere.
 pub(super) const PLACES: &[(&str, &[&str])] = &[
-    ("`[server]`", ServerTable::KEYS),
-    ("`[listen.NAME]`", ListenTable::KEYS),
-    ("`[channels.NAME]`", Place::KEYS),
-    ("`[channels.NAME]` or `[defaults]`", Settings::KEYS),
-    ("`backoff`", BackoffTable::KEYS),
-    ("`history`", HistoryTable::KEYS),
-    ("`retry`", RetryTable::KEYS),
-    ("`lag`", LagTable::KEYS),
-    ("`cors`", CorsTable::KEYS),
+    ("in `[server]`", ServerTable::KEYS),
+    ("in `[listen.NAME]`", ListenTable::KEYS),
+    ("in `[channels.NAME]`", Place::KEYS),
+    ("in `[channels.NAME]` or `[defaults]`", Settings::KEYS),
+    ("in `backoff`", BackoffTable::KEYS),
+    ("in `history`", HistoryTable::KEYS),
+    ("in `retry`", RetryTable::KEYS),
+    ("in `lag`", LagTable::KEYS),
+    ("in `cors`", CorsTable::KEYS),
     (
-        "the top of the file",
+        "at the top of the file, in a table of its own",
         &["server", "listen", "defaults", "channels"],
     ),
 ];

@@ -32,13 +32,13 @@ pub(super) fn for_key(word: &str, known: &[&str], elsewhere: &[(&str, &[&str])])
         return format!("did you mean `{near}`?");
     }
     if let Some((place, _)) = elsewhere.iter().find(|(_, keys)| keys.contains(&word)) {
-        return format!("`{word}` belongs in {place}");
+        return format!("`{word}` belongs {place}");
     }
     let near = elsewhere
         .iter()
         .find_map(|(place, keys)| Some((place, nearest(word, keys)?)));
     if let Some((place, near)) = near {
-        return format!("did you mean `{near}`? It belongs in {place}");
+        return format!("did you mean `{near}`? It belongs {place}");
     }
     format!("known here{}", list(known))
 }

@@ -157,6 +157,9 @@ fn finding(error: &Error, span: Range<usize>, table: &DeTable<'_>, source: &Sour
     } else if message.starts_with("cannot extend value of type inline table") {
         let advice = "write all its keys between the braces, or all of them in the table `[…]`";
         Mistake::new("a table in braces cannot be extended elsewhere", advice)
+    } else if message.starts_with("cannot extend value") {
+        let message = "this key has a value already, so it cannot be a table";
+        Mistake::new(message, "write it once, as it is meant")
     } else if message.starts_with("missing escaped value") {
         Mistake::new(
             "an unknown escape after `\\`",
