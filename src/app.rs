@@ -98,12 +98,27 @@ impl App {
         for (path, page) in pages {
             routes.add_page(path, *page);
         }
-        let gateway = Arc::new(Gateway::new(config.server, routes, Arc::clone(delivery.shards())));
-        tracing::info!(threads = n_shards, channels = channels.len(), max_connections, "started");
+        let gateway = Arc::new(Gateway::new(
+            config.server,
+            routes,
+            Arc::clone(delivery.shards()),
+        ));
+        tracing::info!(
+            threads = n_shards,
+            channels = channels.len(),
+            max_connections,
+            "started"
+        );
         for listener in &listeners {
             tracing::info!(address = %listener.address(), "listening");
         }
-        Ok(Self { delivery, gateway, listeners, channels, permits: Permits::new(max_connections) })
+        Ok(Self {
+            delivery,
+            gateway,
+            listeners,
+            channels,
+            permits: Permits::new(max_connections),
+        })
     }
 
     /// Accepts until `stop` is ready.
@@ -114,16 +129,7 @@ impl App {
             accepting.spawn(accept(listener, gateway, permits));
         }
         let channels = self.channels.clone();
-        accepting.spawn(async move {
-            let mut ticks = interval(EVICTION_INTERVAL);
-            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            loop {
-                ticks.tick().await;
-                for channel in &channels {
-                    channel.log().evict(Instant::now());
-                }
-            }
-        });
+        accepting.spawn(evict(channels));
         stop.await;
         accepting.shutdown().await;
     }
@@ -179,11 +185,15 @@ impl Upstreams {
                 entry.insert(gather).clone()
             }
         };
-        Ok(Dialer { tls, gather: Some(gather) })
+        Ok(Dialer {
+            tls,
+            gather: Some(gather),
+        })
     }
 }
 
-async fn accept(listener: Listener, gateway: Arc<Gateway>, permits: Permits) {
+/// Accepts for ever; ends when it is aborted.
+async fn accept(listener: Listener, gateway: Arc<Gateway>, permits: Permits) -> ! {
     loop {
         let socket = listener.accept().await;
         let Some((permit, admission)) = permits.acquire() else {
@@ -192,8 +202,25 @@ async fn accept(listener: Listener, gateway: Arc<Gateway>, permits: Permits) {
             continue;
         };
         if let (number, Some(shard)) = gateway.next_shard() {
-            let seen = Seen { socket, permit, admission, shard: number };
+            let seen = Seen {
+                socket,
+                permit,
+                admission,
+                shard: number,
+            };
             shard.spawn(serve_connection(Arc::clone(&gateway), seen));
+        }
+    }
+}
+
+/// Lets logs to which nothing is appended forget what is too old.
+async fn evict(channels: Vec<Channel>) -> ! {
+    let mut ticks = interval(EVICTION_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        for channel in &channels {
+            channel.log().evict(Instant::now());
         }
     }
 }
@@ -219,7 +246,9 @@ fn max_connections(config: &Config) -> Result<usize, StartError> {
     let limit = rlimit::increase_nofile_limit(u64::MAX)?;
     let n_channels = config.channels.len();
     let reserved = RESERVED_DESCRIPTORS + n_channels;
-    let affordable = usize::try_from(limit).unwrap_or(usize::MAX).saturating_sub(reserved);
+    let affordable = usize::try_from(limit)
+        .unwrap_or(usize::MAX)
+        .saturating_sub(reserved);
     if affordable == 0 {
         return Err(StartError::TooFewDescriptors { limit, n_channels });
     }

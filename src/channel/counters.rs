@@ -74,8 +74,13 @@ impl Counter {
 
 impl Departure {
     /// Every reason.
-    pub const ALL: [Self; 5] =
-        [Self::ClientLeft, Self::Lagged, Self::Over, Self::Stopped, Self::WriteFailed];
+    pub const ALL: [Self; 5] = [
+        Self::ClientLeft,
+        Self::Lagged,
+        Self::Over,
+        Self::Stopped,
+        Self::WriteFailed,
+    ];
 
     /// The reason's name, as it is logged.
     pub fn reason(self) -> &'static str {

@@ -64,14 +64,20 @@ pub(super) async fn send(
     let (mut connection, mut response): (ConnectionFuture, ResponseFuture) = match protocol {
         Protocol::Http1 => {
             let (mut sender, connection) = http1::handshake(io).await?;
-            (Box::pin(connection), Box::pin(async move { sender.send_request(request).await }))
+            (
+                Box::pin(connection),
+                Box::pin(async move { sender.send_request(request).await }),
+            )
         }
         Protocol::Http2 => {
             let (mut sender, connection) = http2::Builder::new(TokioExecutor::new())
                 .timer(TokioTimer::new())
                 .handshake(io)
                 .await?;
-            (Box::pin(connection), Box::pin(async move { sender.send_request(request).await }))
+            (
+                Box::pin(connection),
+                Box::pin(async move { sender.send_request(request).await }),
+            )
         }
     };
     let mut has_finished = false;
@@ -87,7 +93,10 @@ pub(super) async fn send(
     })
     .await?;
     let connection = (!has_finished).then_some(connection);
-    Ok(response.map(|incoming| Body { incoming, connection }))
+    Ok(response.map(|incoming| Body {
+        incoming,
+        connection,
+    }))
 }
 
 impl Body {
@@ -106,7 +115,9 @@ impl Body {
             match Pin::new(&mut self.incoming).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => {
                     is_driven = false;
-                    let Some(data) = frame.data_ref() else { continue };
+                    let Some(data) = frame.data_ref() else {
+                        continue;
+                    };
                     n_bytes += data.len();
                     if sink(data) == Flow::Stop || n_bytes >= TURN_BYTES {
                         return Poll::Ready((n_bytes, Drained::Open));
@@ -128,7 +139,9 @@ impl Body {
 
     /// Lets the connection move what it can.
     fn drive(&mut self, cx: &mut Context<'_>) {
-        let Some(connection) = &mut self.connection else { return };
+        let Some(connection) = &mut self.connection else {
+            return;
+        };
         if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
             // An error reaches the body too, which reports it.
             if let Err(error) = ended {

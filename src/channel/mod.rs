@@ -78,8 +78,11 @@ impl Channel {
     /// A channel without events, and the upstream that will write them.
     pub fn new(settings: Arc<config::Channel>) -> (Self, Upstream) {
         let (log, writer) = Log::new(settings.history.clone(), settings.ids);
-        let status =
-            Status { state: State::Connecting, since: Instant::now(), last_error: None };
+        let status = Status {
+            state: State::Connecting,
+            since: Instant::now(),
+            last_error: None,
+        };
         let shared = Shared {
             settings,
             log,
@@ -87,7 +90,9 @@ impl Channel {
             n_subscribers: AtomicUsize::new(0),
             status: Mutex::new(status),
         };
-        let channel = Self { shared: Arc::new(shared) };
+        let channel = Self {
+            shared: Arc::new(shared),
+        };
         let upstream = Upstream::new(channel.clone(), writer);
         (channel, upstream)
     }
@@ -96,7 +101,9 @@ impl Channel {
     pub fn join(&self) -> Option<Seat> {
         let max = self.shared.settings.max_subscribers.unwrap_or(usize::MAX);
         let n_before = self.shared.n_subscribers.fetch_add(1, Ordering::Relaxed);
-        let seat = Seat { channel: Arc::clone(&self.shared) };
+        let seat = Seat {
+            channel: Arc::clone(&self.shared),
+        };
         // A seat that is over the limit gives its place back as it is dropped.
         (n_before < max).then_some(seat)
     }
@@ -142,7 +149,10 @@ impl Channel {
 
     /// Recovers from poison: a status is replaced field by field, and no field depends on another.
     fn lock_status(&self) -> MutexGuard<'_, Status> {
-        self.shared.status.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared
+            .status
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 

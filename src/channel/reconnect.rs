@@ -28,7 +28,12 @@ impl Backoff {
     /// end. Jitter comes after the cap: a wait is a random time from half of that to the whole, so
     /// that gateways that failed together do not return together.
     pub fn new(bounds: RangeInclusive<Duration>) -> Self {
-        Self { bounds, origin_wish: None, n_failures: 0, open_since: None }
+        Self {
+            bounds,
+            origin_wish: None,
+            n_failures: 0,
+            open_since: None,
+        }
     }
 
     /// Notes the reconnection time that the origin asked for (WHATWG HTML, 9.2.6). It is honoured
@@ -44,7 +49,10 @@ impl Backoff {
 
     /// Notes a failure; returns how long to wait. `random` is a number from 0 to 1.
     pub fn failed(&mut self, now: Instant, random: f64) -> Duration {
-        let was_healthy = self.open_since.take().is_some_and(|since| now - since >= HEALTHY_AFTER);
+        let was_healthy = self
+            .open_since
+            .take()
+            .is_some_and(|since| now - since >= HEALTHY_AFTER);
         if was_healthy {
             self.n_failures = 0;
         }
@@ -67,14 +75,15 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const BOUNDS: RangeInclusive<Duration> =
-        Duration::from_millis(500)..=Duration::from_secs(30);
+    const BOUNDS: RangeInclusive<Duration> = Duration::from_millis(500)..=Duration::from_secs(30);
 
     #[test]
     fn waits_double_up_to_the_cap() {
         let mut backoff = Backoff::new(BOUNDS);
         let now = Instant::now();
-        let waits: Vec<u128> = (0..8).map(|_| backoff.failed(now, 1.0).as_millis()).collect();
+        let waits: Vec<u128> = (0..8)
+            .map(|_| backoff.failed(now, 1.0).as_millis())
+            .collect();
         assert_eq!(waits, [500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000]);
     }
 
@@ -97,7 +106,10 @@ mod tests {
     fn the_origins_wish_is_bounded() {
         let mut backoff = Backoff::new(BOUNDS);
         backoff.set_origin_wish(Duration::ZERO);
-        assert_eq!(backoff.clone().failed(Instant::now(), 1.0), Duration::from_millis(500));
+        assert_eq!(
+            backoff.clone().failed(Instant::now(), 1.0),
+            Duration::from_millis(500)
+        );
         backoff.set_origin_wish(Duration::from_secs(3600));
         assert_eq!(backoff.failed(Instant::now(), 1.0), Duration::from_secs(30));
     }

@@ -47,7 +47,7 @@ pub(super) async fn open(
 ) -> Result<Answer, UpstreamError> {
     let unusable = |location: &str| UpstreamError::UnusableRedirect(location.to_owned());
     let first = settings.url.to_string();
-    let first = Url::parse(&first).map_err(|_| unusable(&first))?;
+    let first = Url::parse(&first).map_err(|_invalid| unusable(&first))?;
     let mut url = first.clone();
     for _ in 0..=settings.max_redirects {
         // A credential is for the origin that it was configured for (RFC 9110, 15.4).
@@ -63,7 +63,9 @@ pub(super) async fn open(
         if location.is_empty() {
             return Err(unusable(&location));
         }
-        url = url.join(&location).map_err(|_| unusable(&location))?;
+        url = url
+            .join(&location)
+            .map_err(|_invalid| unusable(&location))?;
         tracing::debug!(%status, location, "following a redirect");
     }
     Err(UpstreamError::TooManyRedirects)
@@ -79,19 +81,35 @@ fn request(
     let is_http2 = settings.http == UpstreamHttp::Two;
     let authority = url.authority();
     // HTTP/1.1 asks an origin server in origin-form, HTTP/2 by pseudo-header fields.
-    let target = if is_http2 { url.as_str() } else { url.as_str().split_once(authority).map_or("/", |(_, rest)| rest) };
+    let target = if is_http2 {
+        url.as_str()
+    } else {
+        url.as_str()
+            .split_once(authority)
+            .map_or("/", |(_, rest)| rest)
+    };
     let target = target.split('#').next().unwrap_or("/");
     let mut request = Request::new(Empty::new());
-    *request.uri_mut() = target.parse::<Uri>().map_err(|_| unusable())?;
-    *request.version_mut() = if is_http2 { Version::HTTP_2 } else { Version::HTTP_11 };
+    *request.uri_mut() = target.parse::<Uri>().map_err(|_invalid| unusable())?;
+    *request.version_mut() = if is_http2 {
+        Version::HTTP_2
+    } else {
+        Version::HTTP_11
+    };
     let fields = request.headers_mut();
     if !is_http2 {
-        fields.insert(HOST, HeaderValue::from_str(authority).map_err(|_| unusable())?);
+        fields.insert(
+            HOST,
+            HeaderValue::from_str(authority).map_err(|_invalid| unusable())?,
+        );
     }
     fields.insert(ACCEPT, HeaderValue::from_static(EVENT_STREAM));
     fields.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    fields.insert(USER_AGENT, HeaderValue::from_static(concat!("ssecast/", env!("CARGO_PKG_VERSION"))));
+    fields.insert(
+        USER_AGENT,
+        HeaderValue::from_static(concat!("ssecast/", env!("CARGO_PKG_VERSION"))),
+    );
     for (name, value) in &settings.headers {
         if keeps_credentials || !(value.is_sensitive() || name == HOST) {
             fields.insert(name.clone(), value.clone());
@@ -119,10 +137,13 @@ async fn exchange(
         .await
         .ok_or(UpstreamError::ConnectTimedOut)?
         .map_err(UpstreamError::ConnectFailed)?;
-    within(settings.header_timeout, exchange::send(connection, protocol, request))
-        .await
-        .ok_or(UpstreamError::ResponseTimedOut)?
-        .map_err(UpstreamError::RequestFailed)
+    within(
+        settings.header_timeout,
+        exchange::send(connection, protocol, request),
+    )
+    .await
+    .ok_or(UpstreamError::ResponseTimedOut)?
+    .map_err(UpstreamError::RequestFailed)
 }
 
 async fn within<T>(limit: Duration, future: impl Future<Output = T>) -> Option<T> {
@@ -137,7 +158,10 @@ fn target(url: &Url) -> Result<Target, UpstreamError> {
         _ => return Err(unusable()),
     };
     let host = url.host_str().ok_or_else(unusable)?;
-    let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    let host = host
+        .trim_start_matches('[')
+        .trim_end_matches(']')
+        .to_owned();
     let port = url.port_or_known_default().ok_or_else(unusable)?;
     Ok(Target { scheme, host, port })
 }
@@ -182,7 +206,11 @@ mod tests {
 
     #[test]
     fn parameters_of_the_media_type_do_not_matter() {
-        for fine in ["text/event-stream", "text/event-stream; charset=utf-8", "Text/Event-Stream ;x"] {
+        for fine in [
+            "text/event-stream",
+            "text/event-stream; charset=utf-8",
+            "Text/Event-Stream ;x",
+        ] {
             assert!(is_event_stream(fine), "{fine:?}");
         }
         for wrong in ["", "text/html", "text/event-streams", "application/json"] {
@@ -196,6 +224,9 @@ mod tests {
         let target = of("http://[::1]:81/x");
         assert_eq!((target.host.as_str(), target.port), ("::1", 81));
         let target = of("https://example.org/x");
-        assert_eq!((target.host.as_str(), target.port, target.scheme), ("example.org", 443, Scheme::Https));
+        assert_eq!(
+            (target.host.as_str(), target.port, target.scheme),
+            ("example.org", 443, Scheme::Https)
+        );
     }
 }

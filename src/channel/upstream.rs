@@ -56,9 +56,20 @@ impl Upstream {
         let settings = channel.settings();
         let backoff = Backoff::new(settings.upstream.backoff.clone());
         let batch_bytes = BATCH_BYTES.min(settings.history.bytes / 4);
-        let intake =
-            Intake { channel: channel.clone(), writer, repeats: None, batch_bytes, n_events: 0 };
-        Self { channel, intake, backoff, last_event_id: None, was_open: false }
+        let intake = Intake {
+            channel: channel.clone(),
+            writer,
+            repeats: None,
+            batch_bytes,
+            n_events: 0,
+        };
+        Self {
+            channel,
+            intake,
+            backoff,
+            last_event_id: None,
+            was_open: false,
+        }
     }
 
     /// Holds the connection until the channel is over.
@@ -107,11 +118,13 @@ impl Upstream {
     /// One connection, from the attempt to its end.
     async fn hold_connection(&mut self, dialer: &Dialer) -> Result<Finished, UpstreamError> {
         let settings = std::sync::Arc::clone(self.channel.settings());
-        let url = &settings.upstream.url;
+        let url = settings.upstream.shown_url();
         tracing::debug!(channel = settings.name, %url, "connecting to the origin");
         let last_event_id = self.last_event_id.as_deref().and_then(header_value);
         let answer = request::open(&settings.upstream, dialer, last_event_id.as_ref()).await?;
-        let Answer::Events(body) = answer else { return Ok(Finished::Over) };
+        let Answer::Events(body) = answer else {
+            return Ok(Finished::Over);
+        };
         let now = Instant::now();
         self.backoff.opened(now);
         self.channel.counters().upstream_opened.add(1);
@@ -186,7 +199,11 @@ impl Stream {
                 Item::Retry(wish) => backoff.set_origin_wish(wish),
             });
             broken = parsed.err();
-            if broken.is_some() { Flow::Stop } else { Flow::Continue }
+            if broken.is_some() {
+                Flow::Stop
+            } else {
+                Flow::Continue
+            }
         });
         let Poll::Ready((n_bytes, drained)) = drained else {
             return self.poll_idle(cx, idle.as_mut(), now);
@@ -247,7 +264,10 @@ impl Intake {
     /// **Every Loss Is Told**: events may have been missed, nobody knows how many.
     fn tell_gap(&mut self, now: Instant) {
         let settings = self.channel.settings();
-        tracing::warn!(channel = settings.name, "the origin could not resume: events may be missing");
+        tracing::warn!(
+            channel = settings.name,
+            "the origin could not resume: events may be missing"
+        );
         self.channel.counters().gaps.add(1);
         if settings.notices != Notices::None {
             let data = r#"{"missed":"unknown","reason":"upstream-not-resumed"}"#;
@@ -258,12 +278,17 @@ impl Intake {
 
     fn commit(&mut self, now: Instant) {
         self.writer.commit(now);
-        self.channel.counters().events.add(std::mem::take(&mut self.n_events));
+        self.channel
+            .counters()
+            .events
+            .add(std::mem::take(&mut self.n_events));
     }
 }
 
 /// An ID as a header field value; `None` if HTTP can't carry it, so that it can't be resumed from.
 fn header_value(id: &str) -> Option<HeaderValue> {
     let value = HeaderValue::from_bytes(id.as_bytes());
-    value.inspect_err(|_| tracing::warn!(id, "an event ID that no header field can carry")).ok()
+    value
+        .inspect_err(|_| tracing::warn!(id, "an event ID that no header field can carry"))
+        .ok()
 }

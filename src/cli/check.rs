@@ -12,9 +12,15 @@ pub(super) fn run(file: &Path) -> Finished {
         Err(diagnostics) => return Finished::failed(diagnostics.to_string()),
     };
     let (n_channels, n_listeners) = (loaded.config.channels.len(), loaded.config.listeners.len());
-    let (channels, listeners) = (plural(n_channels, "channel"), plural(n_listeners, "listener"));
+    let (channels, listeners) = (
+        plural(n_channels, "channel"),
+        plural(n_listeners, "listener"),
+    );
     let output = format!("{}: fine: {channels}, {listeners}\n", file.display());
-    Finished { complaint: loaded.warnings.to_string(), ..Finished::fine(output) }
+    Finished {
+        complaint: loaded.warnings.to_string(),
+        ..Finished::fine(output)
+    }
 }
 
 fn plural(n: usize, noun: &str) -> String {

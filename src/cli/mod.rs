@@ -15,12 +15,22 @@ use crate::demo;
 /// Fans one upstream event stream (SSE) per channel out to thousands of clients.
 #[derive(Debug, Parser)]
 #[command(name = "ssecast", version, about, long_about = LONG_ABOUT, after_help = EXAMPLES)]
-#[command(propagate_version = true, arg_required_else_help = true, max_term_width = 100)]
+#[command(
+    propagate_version = true,
+    arg_required_else_help = true,
+    max_term_width = 100
+)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
     /// What to log: error, warn, info, debug, trace, or a filter such as `ssecast::http=debug`
-    #[arg(long, global = true, value_name = "LEVEL", env = "SSECAST_LOG", default_value = "info")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "LEVEL",
+        env = "SSECAST_LOG",
+        default_value = "info"
+    )]
     log: String,
 }
 
@@ -46,7 +56,7 @@ struct Serve {
     /// Where clients find it [default: /events]
     #[arg(long, value_name = "PATH", requires = "upstream")]
     path: Option<String>,
-    /// The address to listen on: host:port, or unix:/path [default: 127.0.0.1:8080]
+    /// The address to listen on, `IP:PORT` or `unix:PATH` [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDR", requires = "upstream")]
     listen: Option<String>,
 }
@@ -107,11 +117,19 @@ impl Cli {
 
 impl Finished {
     fn fine(output: String) -> Self {
-        Self { code: ExitCode::SUCCESS, output, complaint: String::new() }
+        Self {
+            code: ExitCode::SUCCESS,
+            output,
+            complaint: String::new(),
+        }
     }
 
     fn failed(complaint: String) -> Self {
-        Self { code: ExitCode::FAILURE, output: String::new(), complaint }
+        Self {
+            code: ExitCode::FAILURE,
+            output: String::new(),
+            complaint,
+        }
     }
 
     fn from_result(result: Result<(), impl std::fmt::Display>) -> Self {

@@ -23,7 +23,12 @@ fn load(serve: &Serve) -> Result<Config, Diagnostics> {
     if let Some(file) = &serve.config {
         let loaded = Config::load(file)?;
         for warning in loaded.warnings.iter() {
-            tracing::warn!(line = warning.line(), advice = warning.advice(), "{}", warning.message());
+            tracing::warn!(
+                line = warning.line(),
+                advice = warning.advice(),
+                "{}",
+                warning.message()
+            );
         }
         return Ok(loaded.config);
     }

@@ -1,5 +1,6 @@
 //! The addresses to listen on.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -86,6 +87,15 @@ fn is_port(text: &str) -> bool {
 
 fn every_interface(port: &str) -> String {
     format!("write `\"127.0.0.1:{port}\"` for this machine only, or `\"0.0.0.0:{port}\"` for any")
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -12,6 +12,9 @@ use crate::config::units::show_bytes;
 use crate::config::values::Count;
 use crate::config::values::OrNever;
 
+/// A data line of one byte is seven on the wire; this keeps every event far below 4 GiB there.
+const MOST_EVENT_BYTES: Bytes = Bytes::kib(64 * 1024);
+
 /// What hyper needs to hold of a request head before it can answer.
 const LEAST_HEADER_BYTES: Bytes = Bytes::kib(8);
 /// More threads than any machine has cores for.
@@ -122,6 +125,13 @@ pub(super) fn settings(s: &Settings, findings: &mut Findings) {
     ] {
         check(key, setting).refuse_zero(advice, findings);
     }
+    let most = show_bytes(MOST_EVENT_BYTES.0);
+    let mistake = Mistake::new("is too large", format!("write at most `\"{most}\"`"));
+    check("max_event_bytes", &s.max_event_bytes).refuse_if(
+        |size| *size > MOST_EVENT_BYTES,
+        mistake,
+        findings,
+    );
     check("max_subscribers", &s.max_subscribers).refuse_zero(findings);
     let advice = "for any age, write `\"none\"`; for no history, `history = { events = 0 }`";
     check("history.age", &s.history.age).refuse_if(

@@ -93,20 +93,34 @@ impl Group {
         let settings = channel.settings();
         let max_behind =
             (settings.history.bytes + settings.lag.limit_bytes).max(LEAST_MAX_BEHIND_BYTES);
-        let mark = Mark { inbox: Arc::clone(inbox), group: key };
+        let mark = Mark {
+            inbox: Arc::clone(inbox),
+            group: key,
+        };
         let (feed, head) = channel.log().attach(Box::new(mark), max_behind);
         let heartbeat = settings.heartbeat.interval.map(|interval| {
             let plain = match &settings.heartbeat.form {
                 HeartbeatForm::Comment => sse::HEARTBEAT_COMMENT.to_vec(),
                 HeartbeatForm::Event(event_type) => {
                     let mut block = Vec::new();
-                    sse::encode_event(&mut block, &Event { event_type, data: "{}", id: None });
+                    sse::encode_event(
+                        &mut block,
+                        &Event {
+                            event_type,
+                            data: "{}",
+                            id: None,
+                        },
+                    );
                     block
                 }
             };
             let mut chunked = Vec::new();
             super::push_framed(&mut chunked, &plain, Framing::Chunked);
-            Heartbeat { interval, chunked, plain }
+            Heartbeat {
+                interval,
+                chunked,
+                plain,
+            }
         });
         Self {
             channel,
@@ -165,7 +179,10 @@ impl Group {
         }
         let counters = self.channel.counters();
         counters.arrivals.add(1);
-        let start = self.channel.log().start(arrival.last_event_id.as_deref(), now);
+        let start = self
+            .channel
+            .log()
+            .start(arrival.last_event_id.as_deref(), now);
         if start.replay.reset_reason().is_some() {
             counters.resets.add(1);
         }
@@ -186,7 +203,9 @@ impl Group {
 
     /// Lets one subscriber have its own turn: looks whether it is there, and writes what it lacks.
     pub(super) fn drive(&mut self, index: usize, now: Instant, followup: &mut Followup) {
-        let Some(subscriber) = self.subscribers.get_mut(index) else { return };
+        let Some(subscriber) = self.subscribers.get_mut(index) else {
+            return;
+        };
         if let Err(departure) = subscriber.check_presence() {
             self.remove(index, departure);
             return;
@@ -218,9 +237,13 @@ impl Group {
                 self.pass = Some(pass);
                 return Turn::More;
             }
-            self.finish(pass);
+            self.finish(&pass);
         }
-        if self.pass.is_some() || self.has_work() { Turn::More } else { Turn::Done }
+        if self.pass.is_some() || self.has_work() {
+            Turn::More
+        } else {
+            Turn::Done
+        }
     }
 
     /// Wants a heartbeat if the crowd has been idle for the interval; returns when to ask again.
@@ -278,9 +301,16 @@ impl Group {
     fn next_pass(&mut self) -> Option<Pass> {
         let places = self.subscribers.capacity();
         if self.wire.head() > self.passed {
-            return Some(Pass::over_events(&self.wire, self.passed, PASS_BYTES, places));
+            return Some(Pass::over_events(
+                &self.wire,
+                self.passed,
+                PASS_BYTES,
+                places,
+            ));
         }
-        self.wanted.pop_front().map(|kind| Pass::of(kind, self.passed, places))
+        self.wanted
+            .pop_front()
+            .map(|kind| Pass::of(kind, self.passed, places))
     }
 
     /// Visits subscribers until the pass is over or the budget is spent.
@@ -288,8 +318,12 @@ impl Group {
         /// Looking at the clock costs a fiftieth of a write; this makes it nothing.
         const WRITES_BETWEEN_LOOKS: usize = 16;
         loop {
-            let Some(index) = pass.next_place() else { return Turn::Done };
-            let Some(subscriber) = self.subscribers.get_mut(index) else { continue };
+            let Some(index) = pass.next_place() else {
+                return Turn::Done;
+            };
+            let Some(subscriber) = self.subscribers.get_mut(index) else {
+                continue;
+            };
             let is_flowing = subscriber.pace() == Pace::Flowing;
             match pass.kind() {
                 // Who still lacks events gets them first, and leaves when it has all.
@@ -307,7 +341,9 @@ impl Group {
             let wrote = match pass.kind() {
                 Kind::Heartbeat if subscriber.at() != pass.to() => continue,
                 Kind::Heartbeat => {
-                    let Some(heartbeat) = &self.heartbeat else { continue };
+                    let Some(heartbeat) = &self.heartbeat else {
+                        continue;
+                    };
                     subscriber.write_heartbeat(match subscriber.framing() {
                         Framing::Chunked => &heartbeat.chunked,
                         Framing::Plain => &heartbeat.plain,
@@ -326,7 +362,7 @@ impl Group {
                 Wrote::Some => {}
             }
             budget.n_writes -= 1;
-            let is_time_to_look = budget.n_writes % WRITES_BETWEEN_LOOKS == 0;
+            let is_time_to_look = budget.n_writes.is_multiple_of(WRITES_BETWEEN_LOOKS);
             if budget.n_writes == 0 || (is_time_to_look && Instant::now() >= budget.until) {
                 budget.n_writes = 0;
                 return Turn::More;
@@ -334,11 +370,15 @@ impl Group {
         }
     }
 
-    fn finish(&mut self, pass: Pass) {
+    fn finish(&mut self, pass: &Pass) {
         self.last_pass_at = Instant::now();
         if let Kind::Events = pass.kind() {
             self.passed = pass.to();
-            let behind = self.subscribers.iter().map(|(_, one)| one).filter(|one| one.needs_wire());
+            let behind = self
+                .subscribers
+                .iter()
+                .map(|(_, one)| one)
+                .filter(|one| one.needs_wire());
             let floor = behind.map(Subscriber::at).min().unwrap_or(self.passed);
             self.wire.trim(floor.min(self.passed));
         }
@@ -346,10 +386,16 @@ impl Group {
 
     /// Makes a straggler leave if it is too far behind.
     fn judge_lag(&mut self, index: usize, now: Instant, followup: &mut Followup) {
-        let Some(subscriber) = self.subscribers.get(index) else { return };
+        let Some(subscriber) = self.subscribers.get(index) else {
+            return;
+        };
         let settings = self.channel.settings();
         // Who still replays is behind by its own wish: as far as the log reaches.
-        let allowance = if subscriber.has_caught_up() { 0 } else { settings.history.bytes };
+        let allowance = if subscriber.has_caught_up() {
+            0
+        } else {
+            settings.history.bytes
+        };
         let limit = settings.lag.limit_bytes + allowance;
         if self.wire.lag(subscriber.at()) <= limit as u64 {
             return;
@@ -360,14 +406,10 @@ impl Group {
     }
 
     /// Makes a subscriber leave at the end of its event.
-    fn leave(
-        &mut self,
-        index: usize,
-        departure: Departure,
-        now: Instant,
-        followup: &mut Followup,
-    ) {
-        let Some(subscriber) = self.subscribers.get_mut(index) else { return };
+    fn leave(&mut self, index: usize, departure: Departure, now: Instant, followup: &mut Followup) {
+        let Some(subscriber) = self.subscribers.get_mut(index) else {
+            return;
+        };
         // A stream without its last chunk makes every client come back; with it, some stay away.
         let is_clean = departure == Departure::Over || self.channel.settings().end == End::Clean;
         let goodbye: &[u8] = match subscriber.framing() {
@@ -387,7 +429,11 @@ impl Group {
         let (name, reason) = (&self.channel.settings().name, departure.reason());
         self.channel.counters().departures(departure).add(1);
         if departure == Departure::Lagged {
-            tracing::warn!(channel = name, reason, "a subscriber was too slow and was disconnected");
+            tracing::warn!(
+                channel = name,
+                reason,
+                "a subscriber was too slow and was disconnected"
+            );
         } else {
             tracing::debug!(channel = name, reason, "a subscriber left");
         }

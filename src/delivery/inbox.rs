@@ -76,11 +76,15 @@ impl Mail {
 
 impl Inbox {
     /// Exchanges what was left for `mail`, which is cleared; waits until there is something.
-    pub(super) fn poll_take(&self, cx: &mut Context<'_>, mail: &mut Mail) -> Poll<()> {
+    pub(super) fn poll_take(&self, cx: &Context<'_>, mail: &mut Mail) -> Poll<()> {
         mail.clear();
         let mut state = self.lock();
         if state.mail.is_empty() {
-            if !state.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            if !state
+                .waker
+                .as_ref()
+                .is_some_and(|waker| waker.will_wake(cx.waker()))
+            {
                 state.waker = Some(cx.waker().clone());
             }
             return Poll::Pending;
@@ -99,7 +103,10 @@ impl Inbox {
 
     /// A waker for one subscriber's socket.
     pub(super) fn bell(self: &Arc<Self>, key: SubscriberKey) -> Waker {
-        Waker::from(Arc::new(Bell { inbox: Arc::clone(self), key }))
+        Waker::from(Arc::new(Bell {
+            inbox: Arc::clone(self),
+            key,
+        }))
     }
 
     fn leave(&self, note: impl FnOnce(&mut Mail)) {

@@ -108,7 +108,10 @@ impl Delivery {
                 runtime.shutdown_background();
             })?);
         }
-        Ok(Self { shards: shards.into(), threads })
+        Ok(Self {
+            shards: shards.into(),
+            threads,
+        })
     }
 
     /// The shards.

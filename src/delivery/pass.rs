@@ -52,7 +52,9 @@ impl Pass {
     ) -> Self {
         let mut pass = Self::of(Kind::Events, from, n_places);
         let mut window = wire.window(from, max_bytes);
-        let Some(first) = window.next() else { return pass };
+        let Some(first) = window.next() else {
+            return pass;
+        };
         pass.to = first.end();
         pass.bytes = Bytes::One(Arc::clone(first));
         for batch in window {
@@ -60,7 +62,10 @@ impl Pass {
             // Small batches are copied together once, so that each client costs one plain write.
             match &mut pass.bytes {
                 Bytes::Joined(bytes) => bytes.extend_from_slice(batch.chunked_from(from)),
-                bytes => *bytes = Bytes::Joined([first.chunked_from(from), batch.chunked_from(from)].concat()),
+                bytes => {
+                    let both = [first.chunked_from(from), batch.chunked_from(from)];
+                    *bytes = Bytes::Joined(both.concat());
+                }
             }
         }
         pass
@@ -74,7 +79,11 @@ impl Pass {
             to: at,
             bytes: Bytes::None,
             // Nobody is always last.
-            next: if n_places == 0 { 0 } else { fastrand::usize(..n_places) },
+            next: if n_places == 0 {
+                0
+            } else {
+                fastrand::usize(..n_places)
+            },
             n_left: n_places,
             n_places,
         }
@@ -84,7 +93,11 @@ impl Pass {
     pub(super) fn next_place(&mut self) -> Option<usize> {
         self.n_left = self.n_left.checked_sub(1)?;
         let place = self.next;
-        self.next = if place + 1 == self.n_places { 0 } else { place + 1 };
+        self.next = if place + 1 == self.n_places {
+            0
+        } else {
+            place + 1
+        };
         Some(place)
     }
 

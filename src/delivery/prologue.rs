@@ -25,7 +25,11 @@ pub(super) fn push_prologue(
         (_, Some(reason)) if settings.notices != Notices::None => {
             // The blank line that ends the notice ends the block of the `retry` field too.
             let data = format!(r#"{{"reason":"{reason}"}}"#);
-            let notice = Event { event_type: "ssecast.reset", data: &data, id: None };
+            let notice = Event {
+                event_type: "ssecast.reset",
+                data: &data,
+                id: None,
+            };
             sse::encode_event(&mut block, &notice);
         }
         (Replay::Live(Some(tip)), _) if settings.cursor_on_connect == CursorOnConnect::Send => {

@@ -14,9 +14,9 @@ use std::time::Duration;
 use slab::Slab;
 use tokio::time::{Instant, sleep_until};
 
+use super::Arrival;
 use super::group::{Budget, Followup, Group, Turn};
 use super::inbox::{GroupKey, GroupsByChannel, Inbox, Mail, SubscriberKey};
-use super::Arrival;
 use crate::channel::Departure;
 
 /// A thread's share of the subscribers.
@@ -81,7 +81,7 @@ impl Shard {
     }
 
     /// Waits for mail or the next timer.
-    async fn wait(&mut self, mail: &mut Mail) {
+    async fn wait(&self, mail: &mut Mail) {
         let next_heartbeat = self.heartbeats.peek().map(|Reverse((at, _))| *at);
         let next_deadline = self.leaving.front().map(|(at, _)| *at);
         let next = [next_heartbeat, next_deadline].into_iter().flatten().min();
@@ -98,7 +98,9 @@ impl Shard {
 
     fn read(&mut self, mail: &mut Mail, now: Instant) {
         for key in mail.dirty.drain(..) {
-            let Some(group) = self.groups.get_mut(key) else { continue };
+            let Some(group) = self.groups.get_mut(key) else {
+                continue;
+            };
             group.pull(now, &mut self.followup);
             self.follow_up(key, now);
         }
@@ -134,7 +136,9 @@ impl Shard {
             self.by_channel.insert(identity, key);
             key
         });
-        let Some(group) = self.groups.get_mut(key) else { return };
+        let Some(group) = self.groups.get_mut(key) else {
+            return;
+        };
         group.admit(arrival, (&self.inbox, key), now, &mut self.followup);
         self.follow_up(key, now);
     }
@@ -144,14 +148,21 @@ impl Shard {
             && at <= now
         {
             self.heartbeats.pop();
-            let Some(group) = self.groups.get_mut(key) else { continue };
+            let Some(group) = self.groups.get_mut(key) else {
+                continue;
+            };
             if let Some(at) = group.heartbeat(now) {
                 self.heartbeats.push(Reverse((at, key)));
             }
             self.follow_up(key, now);
         }
-        while let Some((_, key)) = self.leaving.pop_front_if(|(at, _)| *at <= now) {
-            let Some(group) = self.groups.get_mut(key.group) else { continue };
+        while let Some((at, key)) = self.leaving.front().copied()
+            && at <= now
+        {
+            self.leaving.pop_front();
+            let Some(group) = self.groups.get_mut(key.group) else {
+                continue;
+            };
             group.cut(key.index, now);
             self.follow_up(key.group, now);
         }
@@ -160,18 +171,30 @@ impl Shard {
     /// Works until the turn's budget is spent or nothing is left: one subscriber of the queue and
     /// one group, alternately.
     fn take_turn(&mut self, now: Instant) {
-        let mut budget = Budget { n_writes: TURN_WRITES, now, until: now + TURN };
+        let mut budget = Budget {
+            n_writes: TURN_WRITES,
+            now,
+            until: now + TURN,
+        };
         while budget.n_writes > 0 && self.has_work() {
             // As many as were there: those that come again wait for the next round.
             for _ in 0..self.queue.len().min(budget.n_writes) {
-                let Some(key) = self.queue.pop_front() else { break };
-                let Some(group) = self.groups.get_mut(key.group) else { continue };
+                let Some(key) = self.queue.pop_front() else {
+                    break;
+                };
+                let Some(group) = self.groups.get_mut(key.group) else {
+                    continue;
+                };
                 group.drive(key.index, now, &mut self.followup);
                 budget.n_writes -= 1;
                 self.follow_up(key.group, now);
             }
-            let Some(key) = self.passes.pop_front() else { continue };
-            let Some(group) = self.groups.get_mut(key) else { continue };
+            let Some(key) = self.passes.pop_front() else {
+                continue;
+            };
+            let Some(group) = self.groups.get_mut(key) else {
+                continue;
+            };
             group.is_queued = false;
             if group.turn(&mut budget, &mut self.followup) == Turn::More {
                 group.is_queued = true;
@@ -187,9 +210,12 @@ impl Shard {
             self.queue.push_back(SubscriberKey { group: key, index });
         }
         for index in self.followup.leaving.drain(..) {
-            self.leaving.push_back((now + GOODBYE_GRACE, SubscriberKey { group: key, index }));
+            self.leaving
+                .push_back((now + GOODBYE_GRACE, SubscriberKey { group: key, index }));
         }
-        let Some(group) = self.groups.get_mut(key) else { return };
+        let Some(group) = self.groups.get_mut(key) else {
+            return;
+        };
         if group.is_empty() {
             group.close();
             self.by_channel.remove(&group.channel().identity());

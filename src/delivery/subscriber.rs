@@ -86,7 +86,10 @@ impl Subscriber {
     /// Sets where it begins, and what it gets before.
     pub(super) fn begin(&mut self, at: Position, prologue: Vec<u8>) {
         self.at = at;
-        self.tail = Some(Box::new(Tail { bytes: prologue, n_sent: 0 }));
+        self.tail = Some(Box::new(Tail {
+            bytes: prologue,
+            n_sent: 0,
+        }));
     }
 
     /// Writes the bytes from `at`, which are the same for all the crowd. They end at `to`.
@@ -133,7 +136,11 @@ impl Subscriber {
             let room = WRITE_BYTES.saturating_sub(n_wanted).max(1);
             let free = pieces.get_mut(n_pieces..).unwrap_or_default();
             let n_wire = wire.gather(self.at, self.framing, room, free);
-            n_wanted += free.iter().take(n_wire).map(|piece| piece.len()).sum::<usize>();
+            n_wanted += free
+                .iter()
+                .take(n_wire)
+                .map(|piece| piece.len())
+                .sum::<usize>();
             n_pieces += n_wire;
         }
         if n_wanted == 0 {
@@ -147,7 +154,11 @@ impl Subscriber {
         match written {
             Ok(n) => {
                 self.accept(n, wire);
-                if n < n_wanted { self.block() } else { self.finish_turn(wire) }
+                if n < n_wanted {
+                    self.block()
+                } else {
+                    self.finish_turn(wire)
+                }
             }
             Err(error) => self.after_error(&error),
         }
@@ -235,7 +246,10 @@ impl Subscriber {
             return false;
         }
         self.leaving = Some((departure, deadline));
-        let mut bytes = self.tail.take().map_or_else(Vec::new, |tail| tail.rest().to_vec());
+        let mut bytes = self
+            .tail
+            .take()
+            .map_or_else(Vec::new, |tail| tail.rest().to_vec());
         bytes.extend(wire.rest_of_event(self.at, self.framing));
         bytes.extend_from_slice(goodbye);
         self.at = wire.event_end(self.at);

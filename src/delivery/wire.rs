@@ -32,7 +32,10 @@ pub(super) const MAX_PIECES: usize = 64;
 
 impl Wire {
     pub(super) fn new(head: Position) -> Self {
-        Self { batches: VecDeque::new(), head }
+        Self {
+            batches: VecDeque::new(),
+            head,
+        }
     }
 
     /// Where the stream ends, as far as this shard knows.
@@ -52,7 +55,10 @@ impl Wire {
     /// Makes room for a subscriber that starts earlier than any other: `batches` are those from its
     /// position on, in order.
     pub(super) fn reach_back(&mut self, batches: &[Arc<Batch>]) {
-        let first = self.batches.front().map_or(self.head, |batch| batch.start());
+        let first = self
+            .batches
+            .front()
+            .map_or(self.head, |batch| batch.start());
         for batch in batches.iter().rev().filter(|batch| batch.start() < first) {
             self.batches.push_front(Arc::clone(batch));
         }
@@ -60,7 +66,11 @@ impl Wire {
 
     /// Forgets what is before `floor`.
     pub(super) fn trim(&mut self, floor: Position) {
-        while self.batches.front().is_some_and(|batch| batch.end() <= floor) {
+        while self
+            .batches
+            .front()
+            .is_some_and(|batch| batch.end() <= floor)
+        {
             self.batches.pop_front();
         }
         if self.batches.is_empty() {
@@ -77,7 +87,9 @@ impl Wire {
     /// How far a subscriber at `at` is behind. The newest batch does not count: however large it is,
     /// nobody can be blamed for not having it yet.
     pub(super) fn lag(&self, at: Position) -> u64 {
-        self.batches.back().map_or(0, |newest| newest.start().saturating_sub(at))
+        self.batches
+            .back()
+            .map_or(0, |newest| newest.start().saturating_sub(at))
     }
 
     /// Where the event ends that `at` is inside of; `at` itself between events.
@@ -107,9 +119,10 @@ impl Wire {
         let mut n_pieces = 0;
         let bytes: &mut dyn Iterator<Item = &'a [u8]> = match framing {
             Framing::Chunked => &mut self.from(at).map(|batch| batch.chunked_from(at)),
-            Framing::Plain => {
-                &mut self.from(at).flat_map(|batch| batch.payloads_from(at)).map(|(bytes, _)| bytes)
-            }
+            Framing::Plain => &mut self
+                .from(at)
+                .flat_map(|batch| batch.payloads_from(at))
+                .map(|(bytes, _)| bytes),
         };
         for (piece, bytes) in pieces.iter_mut().zip(bytes) {
             let bytes = bytes.get(..left).unwrap_or(bytes);
@@ -147,13 +160,20 @@ impl Wire {
     /// The rest of the event that `at` is inside of, framed.
     pub(super) fn rest_of_event(&self, at: Position, framing: Framing) -> Vec<u8> {
         let n_bytes = usize::try_from(self.event_end(at) - at).unwrap_or(usize::MAX);
-        let Some(batch) = self.from(at).next() else { return Vec::new() };
+        let Some(batch) = self.from(at).next() else {
+            return Vec::new();
+        };
         match framing {
-            Framing::Chunked => batch.chunked_from(at).get(..n_bytes).unwrap_or_default().to_vec(),
+            Framing::Chunked => batch
+                .chunked_from(at)
+                .get(..n_bytes)
+                .unwrap_or_default()
+                .to_vec(),
             Framing::Plain if n_bytes == 0 => Vec::new(),
-            Framing::Plain => {
-                batch.payloads_from(at).next().map_or_else(Vec::new, |(bytes, _)| bytes.to_vec())
-            }
+            Framing::Plain => batch
+                .payloads_from(at)
+                .next()
+                .map_or_else(Vec::new, |(bytes, _)| bytes.to_vec()),
         }
     }
 

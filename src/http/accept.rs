@@ -20,7 +20,9 @@ pub(super) fn accepts_event_stream(fields: &HeaderMap) -> bool {
 
 /// Whether the client asks for an event stream by name.
 pub(super) fn names_event_stream(fields: &HeaderMap) -> bool {
-    ranges(fields).iter().any(|range| range.is("text", "event-stream") && range.quality > 0.0)
+    ranges(fields)
+        .iter()
+        .any(|range| range.is("text", "event-stream") && range.quality > 0.0)
 }
 
 /// The form that a client wants a short answer in: JSON for who asks for JSON by name.
@@ -30,7 +32,11 @@ pub(super) fn preferred_form(fields: &HeaderMap) -> Form {
         range.quality > 0.0
             && (range.is("application", "problem+json") || range.is("application", "json"))
     });
-    if names_json { Form::Problem } else { Form::Text }
+    if names_json {
+        Form::Problem
+    } else {
+        Form::Text
+    }
 }
 
 struct Range {
@@ -61,9 +67,15 @@ fn parse_range(text: &str) -> Option<Range> {
     let (main, sub) = parts.next()?.split_once('/')?;
     let weight = parts.find_map(|part| {
         let (name, value) = part.split_once('=')?;
-        name.trim().eq_ignore_ascii_case("q").then(|| value.trim().parse::<f32>().ok())?
+        name.trim()
+            .eq_ignore_ascii_case("q")
+            .then(|| value.trim().parse::<f32>().ok())?
     });
-    Some(Range { main: main.to_owned(), sub: sub.to_owned(), quality: weight.unwrap_or(1.0) })
+    Some(Range {
+        main: main.to_owned(),
+        sub: sub.to_owned(),
+        quality: weight.unwrap_or(1.0),
+    })
 }
 
 /// The quality of a media type: that of the most specific range that covers it.
@@ -97,9 +109,12 @@ mod tests {
         ] {
             assert!(accepts_event_stream(&accept(fine)), "{fine:?}");
         }
-        for excluded in
-            ["text/html", "application/json", "text/event-stream;q=0", "*/*, text/event-stream; q=0"]
-        {
+        for excluded in [
+            "text/html",
+            "application/json",
+            "text/event-stream;q=0",
+            "*/*, text/event-stream; q=0",
+        ] {
             assert!(!accepts_event_stream(&accept(excluded)), "{excluded:?}");
         }
     }

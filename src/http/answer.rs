@@ -50,9 +50,7 @@ impl Refusal {
             Self::BadHost => "a request needs exactly one Host header field".to_owned(),
             Self::HasBody => "a request for an event stream must not have a body".to_owned(),
             Self::MethodNotAllowed => format!("an event stream is for {METHODS}"),
-            Self::NotAcceptable => {
-                "this is an event stream: accept text/event-stream".to_owned()
-            }
+            Self::NotAcceptable => "this is an event stream: accept text/event-stream".to_owned(),
             Self::NotFound(None) => "nothing is here".to_owned(),
             Self::NotFound(Some(paths)) => format!("nothing is here; event streams: {paths}"),
             Self::Over => String::new(),
@@ -115,7 +113,10 @@ pub(super) fn full(
 fn problem(status: StatusCode, detail: &str) -> String {
     let title = status.canonical_reason().unwrap_or_default();
     let code = status.as_u16();
-    format!(r#"{{"title":"{title}","status":{code},"detail":"{}"}}"#, escape_json(detail)) + "\n"
+    format!(
+        r#"{{"title":"{title}","status":{code},"detail":"{}"}}"#,
+        escape_json(detail)
+    ) + "\n"
 }
 
 /// A text inside a JSON string (RFC 8259, 7).

@@ -26,7 +26,7 @@ use super::Gateway;
 use super::service::{Outcome, Subscription, respond};
 use crate::delivery::{Arrival, Handover};
 use crate::net::permit::{Admission, Permit};
-use crate::net::socket::Unbound;
+use crate::net::socket::{Socket, Unbound};
 
 /// A connection as it was accepted.
 #[derive(Debug)]
@@ -47,7 +47,8 @@ enum Note {
     Subscribe(Subscription),
 }
 
-type ResponseFuture = Pin<Box<dyn Future<Output = Result<Response<Full<Bytes>>, Infallible>> + Send>>;
+type ResponseFuture =
+    Pin<Box<dyn Future<Output = Result<Response<Full<Bytes>>, Infallible>> + Send>>;
 
 /// While a channel has fewer subscribers than this, they all live on the shard of its upstream, so
 /// that an event of a small channel wakes one thread. A large one is spread over all shards.
@@ -58,7 +59,12 @@ const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Serves a connection on this thread until it ends or a shard has it.
 pub async fn serve_connection(gateway: Arc<Gateway>, seen: Seen) {
-    let Seen { socket, permit, admission, shard } = seen;
+    let Seen {
+        socket,
+        permit,
+        admission,
+        shard,
+    } = seen;
     let socket = match socket.bind() {
         Ok(socket) => socket,
         Err(error) => {
@@ -113,29 +119,47 @@ pub async fn serve_connection(gateway: Arc<Gateway>, seen: Seen) {
             }
         }
         Note::Subscribe(subscription) => {
-            let Subscription { route, seat, framing, last_event_id, head } = subscription;
-            let is_small = route.channel.n_subscribers() <= HOME_SUBSCRIBERS;
-            let target = if is_small { route.home } else { shard };
-            let socket = if target == shard {
-                Handover::SameShard(socket)
-            } else {
-                match socket.unbind() {
-                    Ok(socket) => Handover::OtherShard(socket),
-                    Err(error) => {
-                        tracing::warn!(%error, "a socket could not change its shard");
-                        return;
-                    }
-                }
-            };
-            let Some(shard) = gateway.shards.get(target) else { return };
-            shard.subscribe(Arrival {
-                channel: route.channel,
-                socket,
-                framing,
-                last_event_id,
-                head,
-                places: (seat, permit),
-            });
+            hand_over(&gateway, shard, (socket, permit), subscription);
         }
     }
+}
+
+/// Gives a connection of this shard to the shard that will serve the subscription.
+fn hand_over(
+    gateway: &Gateway,
+    shard: usize,
+    (socket, permit): (Socket, Permit),
+    subscription: Subscription,
+) {
+    let Subscription {
+        route,
+        seat,
+        framing,
+        last_event_id,
+        head,
+    } = subscription;
+    let is_small = route.channel.n_subscribers() <= HOME_SUBSCRIBERS;
+    let target = if is_small { route.home } else { shard };
+    let socket = if target == shard {
+        Handover::SameShard(socket)
+    } else {
+        match socket.unbind() {
+            Ok(socket) => Handover::OtherShard(socket),
+            Err(error) => {
+                tracing::warn!(%error, "a socket could not change its shard");
+                return;
+            }
+        }
+    };
+    let Some(shard) = gateway.shards.get(target) else {
+        return;
+    };
+    shard.subscribe(Arrival {
+        channel: route.channel,
+        socket,
+        framing,
+        last_event_id,
+        head,
+        places: (seat, permit),
+    });
 }

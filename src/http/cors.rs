@@ -25,13 +25,22 @@ pub(super) fn allow_origin(cors: Option<&Cors>, request: &HeaderMap, answer: &mu
             // The answer depends on the origin even where there is none: caches must know.
             answer.append(VARY, HeaderValue::from_static("Origin"));
             let origin = request.get(ORIGIN);
-            origin.filter(|origin| origins.iter().any(|one| one.as_bytes() == origin.as_bytes())).cloned()
+            origin
+                .filter(|origin| {
+                    origins
+                        .iter()
+                        .any(|one| one.as_bytes() == origin.as_bytes())
+                })
+                .cloned()
         }
     };
     let Some(allowed) = allowed else { return };
     answer.insert(ACCESS_CONTROL_ALLOW_ORIGIN, allowed);
     if cors.credentials == Credentials::Allow {
-        answer.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+        answer.insert(
+            ACCESS_CONTROL_ALLOW_CREDENTIALS,
+            HeaderValue::from_static("true"),
+        );
     }
 }
 
@@ -40,7 +49,10 @@ pub(super) fn allow_request(answer: &mut HeaderMap) {
     if !answer.contains_key(ACCESS_CONTROL_ALLOW_ORIGIN) {
         return;
     }
-    answer.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, HEAD"));
+    answer.insert(
+        ACCESS_CONTROL_ALLOW_METHODS,
+        HeaderValue::from_static("GET, HEAD"),
+    );
     // What clients that subscribe by `fetch` send besides the safe ones.
     let fields = HeaderValue::from_static("Cache-Control, Last-Event-ID, X-Requested-With");
     answer.insert(ACCESS_CONTROL_ALLOW_HEADERS, fields);

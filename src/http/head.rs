@@ -12,7 +12,10 @@ const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering
 /// Adds the header fields of every event stream. No intermediary may store, change or hold it.
 pub(super) fn describe_stream(fields: &mut HeaderMap) {
     fields.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-    fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-store, no-transform"));
+    fields.insert(
+        CACHE_CONTROL,
+        HeaderValue::from_static("no-store, no-transform"),
+    );
     fields.insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
 }
 

@@ -38,7 +38,12 @@ impl Gateway {
     /// A gateway to what `routes` lead to.
     pub fn new(server: config::Server, routes: Routes, shards: Arc<[ShardHandle]>) -> Self {
         let routes = ArcSwap::from_pointee(routes);
-        Self { server, routes, shards, next_shard: AtomicUsize::new(0) }
+        Self {
+            server,
+            routes,
+            shards,
+            next_shard: AtomicUsize::new(0),
+        }
     }
 
     /// The shard for a new connection: each in turn.

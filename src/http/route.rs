@@ -41,7 +41,10 @@ impl Routes {
     /// Adds a channel whose upstream runs on the shard `home`.
     pub fn add_channel(&mut self, channel: Channel, home: usize) {
         let path = channel.settings().path.clone();
-        self.by_path.entry(path).or_default().push(Route { channel, home });
+        self.by_path
+            .entry(path)
+            .or_default()
+            .push(Route { channel, home });
     }
 
     /// Adds a page at a literal path, for any host.
@@ -59,16 +62,34 @@ impl Routes {
     /// What the path of a request leads to. A channel that names the host goes before one that
     /// answers to any.
     pub(super) fn find(&self, host: &str, path: &str) -> Found<'_> {
-        let Some(path) = normalize_path(path) else { return Found::Nothing };
-        let routes = self.by_path.get(path.as_ref()).map(Vec::as_slice).unwrap_or_default();
+        let Some(path) = normalize_path(path) else {
+            return Found::Nothing;
+        };
+        let routes = self
+            .by_path
+            .get(path.as_ref())
+            .map(Vec::as_slice)
+            .unwrap_or_default();
         let names_host = |route: &&Route| {
-            route.channel.settings().hosts.iter().any(|name| name.eq_ignore_ascii_case(host))
+            route
+                .channel
+                .settings()
+                .hosts
+                .iter()
+                .any(|name| name.eq_ignore_ascii_case(host))
         };
         let answers_any = |route: &&Route| route.channel.settings().hosts.is_empty();
-        if let Some(route) = routes.iter().find(names_host).or_else(|| routes.iter().find(answers_any)) {
+        if let Some(route) = routes
+            .iter()
+            .find(names_host)
+            .or_else(|| routes.iter().find(answers_any))
+        {
             return Found::Channel(route);
         }
-        self.pages.get(path.as_ref()).copied().map_or(Found::Nothing, Found::Page)
+        self.pages
+            .get(path.as_ref())
+            .copied()
+            .map_or(Found::Nothing, Found::Page)
     }
 }
 

@@ -123,12 +123,20 @@ fn subscribe(
     request: &Request<Incoming>,
     mut fields: HeaderMap,
 ) -> Outcome {
-    let framing =
-        if request.version() == Version::HTTP_11 { Framing::Chunked } else { Framing::Plain };
-    let seat = (admission == Admission::Admitted).then(|| route.channel.join()).flatten();
+    let framing = if request.version() == Version::HTTP_11 {
+        Framing::Chunked
+    } else {
+        Framing::Plain
+    };
+    let seat = (admission == Admission::Admitted)
+        .then(|| route.channel.join())
+        .flatten();
     let Some(seat) = seat else {
         route.channel.counters().refusals.add(1);
-        tracing::debug!(channel = route.channel.settings().name, "refused a subscriber at a limit");
+        tracing::debug!(
+            channel = route.channel.settings().name,
+            "refused a subscriber at a limit"
+        );
         return refuse_at_limit(route, framing, request, fields);
     };
     describe_stream(&mut fields);

@@ -75,8 +75,12 @@ impl Batch {
         if offset == 0 {
             return at;
         }
-        let next = self.marks.partition_point(|mark| u64::from(mark.end) < offset);
-        self.marks.get(next).map_or(at, |mark| self.start + u64::from(mark.end))
+        let next = self
+            .marks
+            .partition_point(|mark| u64::from(mark.end) < offset);
+        self.marks
+            .get(next)
+            .map_or(at, |mark| self.start + u64::from(mark.end))
     }
 
     /// The events from `at` on without their chunk framing: for each piece its bytes, and the
@@ -86,23 +90,42 @@ impl Batch {
     /// [`Batch::after_payload`]; a fully sent piece leads to `end`.
     pub fn payloads_from(&self, at: Position) -> impl Iterator<Item = (&[u8], Position)> {
         let offset = at.saturating_sub(self.start);
-        let first = self.marks.partition_point(|mark| u64::from(mark.end) <= offset);
-        self.marks.get(first..).unwrap_or_default().iter().map(move |mark| {
-            let Range { start, end } = mark.payload();
-            let from = start.max(usize::try_from(offset).unwrap_or(usize::MAX)).min(end);
-            (self.bytes.get(from..end).unwrap_or_default(), self.start + u64::from(mark.end))
-        })
+        let first = self
+            .marks
+            .partition_point(|mark| u64::from(mark.end) <= offset);
+        self.marks
+            .get(first..)
+            .unwrap_or_default()
+            .iter()
+            .map(move |mark| {
+                let Range { start, end } = mark.payload();
+                let from = start
+                    .max(usize::try_from(offset).unwrap_or(usize::MAX))
+                    .min(end);
+                (
+                    self.bytes.get(from..end).unwrap_or_default(),
+                    self.start + u64::from(mark.end),
+                )
+            })
     }
 
     /// Where a subscriber without chunk framing stands that was at `at` and took `n` more bytes of
     /// the event there.
     pub fn after_payload(&self, at: Position, n: usize) -> Position {
         let offset = at.saturating_sub(self.start);
-        let first = self.marks.partition_point(|mark| u64::from(mark.end) <= offset);
-        let Some(mark) = self.marks.get(first) else { return at };
+        let first = self
+            .marks
+            .partition_point(|mark| u64::from(mark.end) <= offset);
+        let Some(mark) = self.marks.get(first) else {
+            return at;
+        };
         let Range { start, end } = mark.payload();
         let reached = start.max(usize::try_from(offset).unwrap_or(usize::MAX)) + n;
-        if reached >= end { self.start + u64::from(mark.end) } else { self.start + reached as u64 }
+        if reached >= end {
+            self.start + u64::from(mark.end)
+        } else {
+            self.start + reached as u64
+        }
     }
 }
 
@@ -128,7 +151,10 @@ impl BatchBuilder {
         self.block.clear();
         sse::encode_event(&mut self.block, event);
         let payload_start = push_chunk(&mut self.bytes, &self.block);
-        self.marks.push(Mark { payload_start: narrow(payload_start), end: narrow(self.bytes.len()) });
+        self.marks.push(Mark {
+            payload_start: narrow(payload_start),
+            end: narrow(self.bytes.len()),
+        });
     }
 
     /// Bytes encoded so far.
@@ -142,7 +168,7 @@ impl BatchBuilder {
     }
 
     /// Takes what was pushed as one batch that starts at `start`.
-    pub(super) fn build(&mut self, start: Position, now: Instant) -> Batch {
+    pub(super) fn build(&self, start: Position, now: Instant) -> Batch {
         Batch {
             start,
             // Exact copies: what the builder keeps is capacity for the next batch.
@@ -193,8 +219,16 @@ mod tests {
 
     fn batch() -> Batch {
         let mut builder = BatchBuilder::default();
-        builder.push(&Event { event_type: "", data: "a", id: Some("1") });
-        builder.push(&Event { event_type: "t", data: "bb", id: None });
+        builder.push(&Event {
+            event_type: "",
+            data: "a",
+            id: Some("1"),
+        });
+        builder.push(&Event {
+            event_type: "t",
+            data: "bb",
+            id: None,
+        });
         builder.build(100, Instant::now())
     }
 
@@ -232,8 +266,10 @@ mod tests {
     #[test]
     fn payloads_resume_at_every_byte() {
         let batch = batch();
-        let whole: Vec<u8> =
-            batch.payloads_from(100).flat_map(|(bytes, _)| bytes.iter().copied()).collect();
+        let whole: Vec<u8> = batch
+            .payloads_from(100)
+            .flat_map(|(bytes, _)| bytes.iter().copied())
+            .collect();
         assert_eq!(whole, b"data: a\nid: 1\n\nevent: t\ndata: bb\n\n");
         // Take the stream one byte at a time, through every position.
         let (mut at, mut taken) = (100, Vec::new());

@@ -45,7 +45,11 @@ pub struct Taken {
 
 impl Feed {
     pub(super) fn new(outlet: Box<dyn Outlet>, max_pending_bytes: usize) -> Self {
-        Self { outlet, max_pending_bytes, state: Mutex::default() }
+        Self {
+            outlet,
+            max_pending_bytes,
+            state: Mutex::default(),
+        }
     }
 
     pub(super) fn push(&self, batch: &Arc<Batch>) {
@@ -72,7 +76,10 @@ impl Feed {
         state.is_marked = false;
         state.pending_bytes = 0;
         into.extend(state.pending.drain(..));
-        Taken { is_overrun: std::mem::take(&mut state.is_overrun), ended: state.ended }
+        Taken {
+            is_overrun: std::mem::take(&mut state.is_overrun),
+            ended: state.ended,
+        }
     }
 
     fn mark(&self, mut state: MutexGuard<'_, State>) {
@@ -91,6 +98,8 @@ impl Feed {
 
 impl std::fmt::Debug for Feed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Feed").field("state", &*self.lock()).finish_non_exhaustive()
+        f.debug_struct("Feed")
+            .field("state", &*self.lock())
+            .finish_non_exhaustive()
     }
 }

@@ -69,8 +69,14 @@ impl Log {
     pub fn new(limits: History, ids: Ids) -> (Self, Writer) {
         let epoch = Epoch::fresh();
         let ring = Ring::new(limits, ids, epoch.clone());
-        let state = Mutex::new(State { ring, feeds: Vec::new(), ended: None });
-        let log = Self { shared: Arc::new(Shared { state }) };
+        let state = Mutex::new(State {
+            ring,
+            feeds: Vec::new(),
+            ended: None,
+        });
+        let log = Self {
+            shared: Arc::new(Shared { state }),
+        };
         let writer = Writer::new(log.clone(), ids, epoch);
         (log, writer)
     }
@@ -101,7 +107,12 @@ impl Log {
         state.ring.evict(now);
         let (at, replay) = state.ring.start_after(last_event_id);
         let batches = state.ring.batches_from(at).cloned().collect();
-        Start { at, replay, batches, ended: state.ended }
+        Start {
+            at,
+            replay,
+            batches,
+            ended: state.ended,
+        }
     }
 
     /// Drops what is older than the limit allows, for logs to which nothing is appended.
@@ -121,19 +132,30 @@ impl Log {
 
     /// Recovers from poison: the state is valid between any two of its statements that can panic.
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Whether an event, encoded with the id that its twin in the log has on the wire, is its twin.
 fn is_repeat(ring: &Ring, seq: Seq, event: &Event<'_>) -> bool {
-    let Some((entry, block)) = ring.event(seq) else { return false };
+    let Some((entry, block)) = ring.event(seq) else {
+        return false;
+    };
     let wire_id = match entry.wire_id {
-        ring::WireId::Gateway => Some(ring.epoch().id(seq).to_string()),
+        ring::WireId::Gateway => Some(ring.epoch().id(seq)),
         ring::WireId::None => None,
         ring::WireId::Origin => entry.origin_id.as_deref().map(str::to_owned),
     };
     let mut encoded = Vec::with_capacity(block.len());
-    crate::sse::encode_event(&mut encoded, &Event { id: wire_id.as_deref(), ..*event });
+    crate::sse::encode_event(
+        &mut encoded,
+        &Event {
+            id: wire_id.as_deref(),
+            ..*event
+        },
+    );
     entry.origin_id.as_deref() == event.id && encoded == block
 }

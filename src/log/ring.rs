@@ -122,10 +122,15 @@ impl Ring {
         }
         let held_before = self.held_bytes;
         while let Some(oldest) = self.batches.front() {
-            let is_too_old =
-                self.limits.age.is_some_and(|age| now - oldest.appended_at() > age);
+            let is_too_old = self
+                .limits
+                .age
+                .is_some_and(|age| now - oldest.appended_at() > age);
             let is_too_much = self.held_bytes > self.limits.bytes && self.batches.len() > 1;
-            let is_unused = self.entries.front().is_none_or(|entry| entry.end > oldest.end());
+            let is_unused = self
+                .entries
+                .front()
+                .is_none_or(|entry| entry.end > oldest.end());
             if !(is_too_old || is_too_much || is_unused) {
                 break;
             }
@@ -140,7 +145,9 @@ impl Ring {
     }
 
     fn evict_entry(&mut self) {
-        let Some(entry) = self.entries.pop_front() else { return };
+        let Some(entry) = self.entries.pop_front() else {
+            return;
+        };
         let seq = self.first_seq;
         self.first_seq = seq.next();
         if let Some(id) = &entry.origin_id
@@ -161,14 +168,22 @@ impl Ring {
         let Some(id) = &entry.origin_id else { return };
         let seq = self.next_seq();
         let Some(known) = self.index.get(id) else {
-            self.index
-                .insert(Arc::clone(id), Slot { seq, n_entries: 1, is_ambiguous: false });
+            self.index.insert(
+                Arc::clone(id),
+                Slot {
+                    seq,
+                    n_entries: 1,
+                    is_ambiguous: false,
+                },
+            );
             return;
         };
         // The new event is not in `entries` yet: its bytes begin where the last entry ended.
-        let start = self.entries.back().map_or_else(|| self.tail(), |last| last.end);
-        let is_same =
-            self.payload_of(known.seq) == self.payload_between(start, entry.end);
+        let start = self
+            .entries
+            .back()
+            .map_or_else(|| self.tail(), |last| last.end);
+        let is_same = self.payload_of(known.seq) == self.payload_between(start, entry.end);
         if let Some(slot) = self.index.get_mut(id) {
             slot.n_entries += 1;
             if !is_same {
@@ -196,7 +211,10 @@ impl Ring {
                 let entry = self.entry(slot.seq).filter(|_| !slot.is_ambiguous);
                 return entry.map(|entry| entry.end).ok_or(Replay::Unknown);
             }
-            if let Some(evicted) = self.evicted.as_ref().and_then(|entry| entry.origin_id.as_deref())
+            if let Some(evicted) = self
+                .evicted
+                .as_ref()
+                .and_then(|entry| entry.origin_id.as_deref())
             {
                 if evicted == id {
                     return Ok(self.tail());
@@ -210,7 +228,11 @@ impl Ring {
         if seq.next() < self.first_seq {
             return Err(Replay::Expired);
         }
-        let entry = if seq.next() == self.first_seq { self.evicted.as_ref() } else { self.entry(seq) };
+        let entry = if seq.next() == self.first_seq {
+            self.evicted.as_ref()
+        } else {
+            self.entry(seq)
+        };
         entry
             .filter(|entry| entry.wire_id == WireId::Gateway)
             .map(|entry| entry.end)
@@ -225,19 +247,29 @@ impl Ring {
 
     /// The retained event with this origin id, if there is exactly one.
     pub(super) fn find_origin_id(&self, id: &str) -> Option<Seq> {
-        self.index.get(id).filter(|slot| !slot.is_ambiguous).map(|slot| slot.seq)
+        self.index
+            .get(id)
+            .filter(|slot| !slot.is_ambiguous)
+            .map(|slot| slot.seq)
     }
 
     /// Whether an id is that of a retained event, or of the last one that was evicted.
     pub(super) fn has_seen_origin_id(&self, id: &str) -> bool {
         self.index.contains_key(id)
-            || self.evicted.as_ref().is_some_and(|entry| entry.origin_id.as_deref() == Some(id))
+            || self
+                .evicted
+                .as_ref()
+                .is_some_and(|entry| entry.origin_id.as_deref() == Some(id))
     }
 
     /// The first entry at or after `seq` that has an origin id.
     pub(super) fn next_with_origin_id(&self, seq: Seq) -> Option<Seq> {
         let from = usize::try_from(seq.0.checked_sub(self.first_seq.0)?).ok()?;
-        let found = self.entries.iter().skip(from).position(|entry| entry.origin_id.is_some())?;
+        let found = self
+            .entries
+            .iter()
+            .skip(from)
+            .position(|entry| entry.origin_id.is_some())?;
         Some(Seq(seq.0 + found as u64))
     }
 
@@ -276,8 +308,13 @@ impl Ring {
         if self.entries.is_empty() {
             return self.head;
         }
-        let from_batches = self.batches.front().map_or(self.head, |batch| batch.start());
-        self.evicted.as_ref().map_or(from_batches, |entry| entry.end)
+        let from_batches = self
+            .batches
+            .front()
+            .map_or(self.head, |batch| batch.start());
+        self.evicted
+            .as_ref()
+            .map_or(from_batches, |entry| entry.end)
     }
 
     fn entry(&self, seq: Seq) -> Option<&Entry> {
@@ -292,10 +329,13 @@ impl Ring {
             .map(Seq)
             .zip(self.entries.iter().rev())
             .find(|(_, entry)| entry.wire_id != WireId::None);
-        let before = self.evicted.as_ref().map(|entry| (Seq(self.first_seq.0 - 1), entry));
+        let before = self
+            .evicted
+            .as_ref()
+            .map(|entry| (Seq(self.first_seq.0 - 1), entry));
         let (seq, entry) = newest.or(before)?;
         match entry.wire_id {
-            WireId::Gateway => Some(self.epoch.id(seq).to_string()),
+            WireId::Gateway => Some(self.epoch.id(seq)),
             WireId::Origin => entry.origin_id.as_deref().map(str::to_owned),
             WireId::None => None,
         }
@@ -303,7 +343,11 @@ impl Ring {
 
     fn payload_of(&self, seq: Seq) -> Option<&[u8]> {
         let end = self.entry(seq)?.end;
-        let start = match seq.0.checked_sub(1).and_then(|before| self.entry(Seq(before))) {
+        let start = match seq
+            .0
+            .checked_sub(1)
+            .and_then(|before| self.entry(Seq(before)))
+        {
             Some(before) => before.end,
             None => self.tail(),
         };
@@ -327,5 +371,8 @@ fn is_older(id: &str, other: &str) -> bool {
 
 /// The value of an id that is a plain decimal number.
 pub(super) fn decimal(id: &str) -> Option<u64> {
-    id.bytes().all(|byte| byte.is_ascii_digit()).then(|| id.parse().ok()).flatten()
+    id.bytes()
+        .all(|byte| byte.is_ascii_digit())
+        .then(|| id.parse().ok())
+        .flatten()
 }

@@ -86,8 +86,11 @@ impl Writer {
             (Ids::Upstream, None) => WireId::None,
         };
         if wire_id == WireId::Gateway {
-            let id = self.epoch.id(self.next_seq).to_string();
-            self.builder.push(&Event { id: Some(&id), ..*event });
+            let id = self.epoch.id(self.next_seq);
+            self.builder.push(&Event {
+                id: Some(&id),
+                ..*event
+            });
         } else {
             self.builder.push(event);
         }
@@ -96,13 +99,21 @@ impl Writer {
 
     /// Encodes a notice: an event of ours, without an id, so that no cursor moves.
     pub fn push_notice(&mut self, event_type: &str, data: &str) {
-        self.builder.push(&Event { event_type, data, id: None });
+        self.builder.push(&Event {
+            event_type,
+            data,
+            id: None,
+        });
         self.note_entry(None, WireId::None);
     }
 
     fn note_entry(&mut self, origin_id: Option<Arc<str>>, wire_id: WireId) {
         let end = self.head + self.builder.len() as u64;
-        self.entries.push(Entry { end, origin_id, wire_id });
+        self.entries.push(Entry {
+            end,
+            origin_id,
+            wire_id,
+        });
         self.next_seq = self.next_seq.next();
     }
 
@@ -121,7 +132,9 @@ impl Writer {
         self.head = batch.end();
         let n_events = self.entries.len();
         let mut state = self.log.lock();
-        state.ring.append(Arc::clone(&batch), self.entries.drain(..), now);
+        state
+            .ring
+            .append(Arc::clone(&batch), self.entries.drain(..), now);
         // Under the lock, so that every feed sees the batches in order.
         for feed in &state.feeds {
             feed.push(&batch);
@@ -174,9 +187,10 @@ impl Writer {
             repeats.last_at = now;
             return Verdict::Repeat;
         }
-        let has_reached_end = repeats
-            .next
-            .is_some_and(|seq| ring.next_with_origin_id(seq).is_none_or(|seq| seq >= repeats.end));
+        let has_reached_end = repeats.next.is_some_and(|seq| {
+            ring.next_with_origin_id(seq)
+                .is_none_or(|seq| seq >= repeats.end)
+        });
         let is_news = !ring.has_seen_origin_id(id) && !repeats.is_before_last(id);
         match repeats.next {
             Some(_) if has_reached_end => Verdict::Resumed,
@@ -189,7 +203,11 @@ impl Writer {
 impl Repeats {
     /// An event without an id can't be proven a repeat, so it is delivered.
     fn judge_unidentified(&self) -> Verdict {
-        if self.next.is_none() && self.was_last_identified { Verdict::Missed } else { Verdict::Undecided }
+        if self.next.is_none() && self.was_last_identified {
+            Verdict::Missed
+        } else {
+            Verdict::Undecided
+        }
     }
 
     /// Whether a counting origin gave `id` before its last one.

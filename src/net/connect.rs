@@ -100,7 +100,10 @@ impl Configs {
             config.alpn_protocols = vec![protocol.to_vec()];
             Arc::new(config)
         };
-        Ok(Self { http1: with_alpn(b"http/1.1"), http2: with_alpn(b"h2") })
+        Ok(Self {
+            http1: with_alpn(b"http/1.1"),
+            http2: with_alpn(b"h2"),
+        })
     }
 }
 
@@ -129,7 +132,9 @@ impl Connection {
         let name = ServerName::try_from(target.host.clone()).map_err(io::Error::other)?;
         let stream = tls.connector(protocol)?.connect(name, stream).await?;
         if protocol == Protocol::Http2 && stream.get_ref().1.alpn_protocol() != Some(b"h2") {
-            return Err(io::Error::other("the origin does not speak HTTP/2 (no h2 by ALPN)"));
+            return Err(io::Error::other(
+                "the origin does not speak HTTP/2 (no h2 by ALPN)",
+            ));
         }
         Ok(Self::Tls(Box::new(stream)))
     }

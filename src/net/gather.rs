@@ -76,9 +76,21 @@ impl Gather {
     pub fn new(window: Duration) -> io::Result<(Self, Driver)> {
         let poll = mio::Poll::new()?;
         let registry = poll.registry().try_clone()?;
-        let shared = Arc::new(Shared { registry, slots: Mutex::default() });
-        let gather = Self { shared: Arc::clone(&shared) };
-        Ok((gather, Driver { poll, shared, window }))
+        let shared = Arc::new(Shared {
+            registry,
+            slots: Mutex::default(),
+        });
+        let gather = Self {
+            shared: Arc::clone(&shared),
+        };
+        Ok((
+            gather,
+            Driver {
+                poll,
+                shared,
+                window,
+            },
+        ))
     }
 
     /// Moves a connected socket into the gather.
@@ -90,11 +102,19 @@ impl Gather {
         let mut stream = mio::net::TcpStream::from_std(stream.into_std()?);
         let key = self.shared.lock().insert(Slot::default());
         let interest = Interest::READABLE | Interest::WRITABLE;
-        if let Err(error) = self.shared.registry.register(&mut stream, Token(key), interest) {
+        if let Err(error) = self
+            .shared
+            .registry
+            .register(&mut stream, Token(key), interest)
+        {
             self.shared.lock().remove(key);
             return Err(error);
         }
-        Ok(Gathered { stream, key, shared: Arc::clone(&self.shared) })
+        Ok(Gathered {
+            stream,
+            key,
+            shared: Arc::clone(&self.shared),
+        })
     }
 }
 
@@ -105,7 +125,11 @@ impl Driver {
     ///
     /// If the reactor or the poll fails, which leaves the sockets of this gather deaf.
     pub async fn run(self) -> io::Result<()> {
-        let Self { mut poll, shared, window } = self;
+        let Self {
+            mut poll,
+            shared,
+            window,
+        } = self;
         #[expect(
             deprecated,
             reason = "the replacement is unsafe; the descriptor is the poll's, which outlives this"
@@ -137,7 +161,9 @@ impl Shared {
     fn note(&self, event: &mio::event::Event) {
         let mut slots = self.lock();
         // A socket may have left between the event and now.
-        let Some(slot) = slots.get_mut(event.token().0) else { return };
+        let Some(slot) = slots.get_mut(event.token().0) else {
+            return;
+        };
         let (mut reader, mut writer) = (None, None);
         if event.is_readable() || event.is_read_closed() || event.is_error() {
             slot.is_readable = true;
@@ -162,7 +188,10 @@ impl Shared {
 impl Gathered {
     /// Runs `f` if the slot is ready as `is_ready` says; else leaves the waker with `waiter`.
     fn with_slot<T>(&self, f: impl FnOnce(&mut Slot) -> Poll<T>) -> Poll<T> {
-        self.shared.lock().get_mut(self.key).map_or(Poll::Pending, f)
+        self.shared
+            .lock()
+            .get_mut(self.key)
+            .map_or(Poll::Pending, f)
     }
 }
 
@@ -266,7 +295,11 @@ mod tests {
         let mut buf = [0; 16];
         let n = near.read(&mut buf).await.expect("read");
         assert_eq!(&buf[..n], b"ab");
-        assert!(begin.elapsed() >= window - Duration::from_millis(5), "{:?}", begin.elapsed());
+        assert!(
+            begin.elapsed() >= window - Duration::from_millis(5),
+            "{:?}",
+            begin.elapsed()
+        );
         driver.abort();
     }
 

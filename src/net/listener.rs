@@ -1,6 +1,5 @@
 //! Listening sockets. Accepting can't fail: what goes wrong is logged, waited out and tried again.
 
-use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::FileTypeExt as _;
@@ -90,18 +89,12 @@ impl Drop for Listener {
     }
 }
 
-impl fmt::Display for ListenAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp(address) => address.fmt(f),
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
-        }
-    }
-}
-
 fn bind_tcp(address: SocketAddr) -> io::Result<Listener> {
-    let socket =
-        socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = socket2::Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
     // A restart must not wait for the old process's connections to time out.
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
@@ -112,7 +105,10 @@ fn bind_tcp(address: SocketAddr) -> io::Result<Listener> {
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
     let address = ListenAddress::Tcp(socket.local_addr()?.as_socket().unwrap_or(address));
-    Ok(Listener { socket: Kind::Tcp(TcpListener::from_std(socket.into())?), address })
+    Ok(Listener {
+        socket: Kind::Tcp(TcpListener::from_std(socket.into())?),
+        address,
+    })
 }
 
 fn bind_unix(path: &Path) -> io::Result<Listener> {
@@ -122,12 +118,17 @@ fn bind_unix(path: &Path) -> io::Result<Listener> {
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
     let socket = Kind::Unix(UnixListener::from_std(socket.into())?);
-    Ok(Listener { socket, address: ListenAddress::Unix(path.to_owned()) })
+    Ok(Listener {
+        socket,
+        address: ListenAddress::Unix(path.to_owned()),
+    })
 }
 
 /// Removes a socket file that a dead process left.
 fn remove_stale(path: &Path) -> io::Result<()> {
-    let Ok(metadata) = std::fs::symlink_metadata(path) else { return Ok(()) };
+    let Ok(metadata) = std::fs::symlink_metadata(path) else {
+        return Ok(());
+    };
     if !metadata.file_type().is_socket() {
         return Err(io::Error::new(
             io::ErrorKind::AlreadyExists,
@@ -135,7 +136,10 @@ fn remove_stale(path: &Path) -> io::Result<()> {
         ));
     }
     if std::os::unix::net::UnixStream::connect(path).is_ok() {
-        return Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens there"));
+        return Err(io::Error::new(
+            io::ErrorKind::AddrInUse,
+            "another process listens there",
+        ));
     }
     std::fs::remove_file(path)
 }
@@ -143,5 +147,8 @@ fn remove_stale(path: &Path) -> io::Result<()> {
 /// Errors of one connection that was gone before it was accepted (accept(2)).
 fn is_of_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
-    matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
+    matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionReset | Interrupted
+    )
 }

@@ -31,16 +31,24 @@ pub const REFUSALS_AT_ONCE: usize = 32;
 impl Permits {
     /// Permits for `max` connections.
     pub fn new(max: usize) -> Self {
-        Self { n_held: Arc::default(), max }
+        Self {
+            n_held: Arc::default(),
+            max,
+        }
     }
 
     /// Takes a place. A few are left beyond the limit, because even a refusal needs a connection to
     /// be said on; `None` if those are taken too.
     pub fn acquire(&self) -> Option<(Permit, Admission)> {
         let n_before = self.n_held.fetch_add(1, Ordering::Relaxed);
-        let permit = Permit { n_held: Arc::clone(&self.n_held) };
-        let admission =
-            if n_before < self.max { Admission::Admitted } else { Admission::Refused };
+        let permit = Permit {
+            n_held: Arc::clone(&self.n_held),
+        };
+        let admission = if n_before < self.max {
+            Admission::Admitted
+        } else {
+            Admission::Refused
+        };
         (n_before < self.max.saturating_add(REFUSALS_AT_ONCE)).then_some((permit, admission))
     }
 
