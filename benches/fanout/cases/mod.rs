@@ -1,0 +1,91 @@
+//! What is measured.
+//!
+//! A case starts its own servers, and leaves none behind.
+
+mod burst;
+mod channels;
+mod full;
+mod highest;
+mod idle;
+mod neighbour;
+mod slow;
+mod steady;
+mod storm;
+
+use crate::Bench;
+use crate::table::Row;
+
+/// A case.
+#[derive(Debug)]
+pub(crate) struct Case {
+    /// Its name on the command line and in the table.
+    pub(crate) name: &'static str,
+    /// What it does.
+    pub(crate) about: &'static str,
+    /// Does it.
+    pub(crate) run: fn(&Bench) -> Vec<Row>,
+}
+
+/// All cases, in the order in which they run.
+pub(crate) const ALL: &[Case] = &[
+    Case {
+        name: "idle",
+        about: "10,000 idle clients: memory",
+        run: idle::run,
+    },
+    Case {
+        name: "steady",
+        about: "5,000 clients x 10/s x 200 B",
+        run: steady::steady,
+    },
+    Case {
+        name: "fast",
+        about: "1,000 clients x 200/s x 200 B",
+        run: steady::fast,
+    },
+    Case {
+        name: "large",
+        about: "1,000 clients x 2/s x 16 KiB",
+        run: steady::large,
+    },
+    Case {
+        name: "burst",
+        about: "100 events at once to 5,000 clients",
+        run: burst::run,
+    },
+    Case {
+        name: "channels",
+        about: "5,000 channels x 2 clients x 1/s: 5,000 upstream connections",
+        run: channels::plain,
+    },
+    Case {
+        name: "channels-coalesced",
+        about: "the same with coalesce = \"5ms\"",
+        run: channels::coalesced,
+    },
+    Case {
+        name: "slow",
+        about: "1,000 clients with a receive buffer of 4 KiB that read slowly",
+        run: slow::run,
+    },
+    Case {
+        name: "neighbour",
+        about: "a 10-client channel beside a 10,000-client one",
+        run: neighbour::run,
+    },
+    Case {
+        name: "highest",
+        about: "the highest rate that 1,000 clients can be served at, 200 B, p99 under 500 ms",
+        run: highest::run,
+    },
+    Case {
+        name: "storm",
+        about: "10,000 clients connect as fast as they can",
+        run: storm::run,
+    },
+    Case {
+        name: "full",
+        about: "19,000 clients of one process",
+        run: full::run,
+    },
+];

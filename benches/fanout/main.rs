@@ -1,0 +1,214 @@
+//! The fan-out bench: the gateway beside a bare loop, driven by the same load, in one table.
+//!
+//! ```text
+//!   processor 1                           processor 0
+//!   origin ──one connection a channel──▶  the gateway, or the bare loop
+//!   load client ◀──thousands of sockets──┘
+//! ```
+//!
+//! The bare loop is the limit: a poll and writes of bytes that it does not look at. What the gateway
+//! costs is told as a ratio to it, because the machine's own speed is in both. While a window is
+//! timed the load client counts bytes; after it every byte of every client is checked.
+//!
+//! The servers and the load clients are processes of this same binary in other roles, so that
+//! each has its own descriptors and its own processor time.
+
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a failed helper is a failed bench"
+)]
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "rates and shares are computed as f64, and far from the limits"
+)]
+#![expect(
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "it prints a table, and progress"
+)]
+
+mod arguments;
+mod bare;
+mod cases;
+mod clock;
+mod event;
+mod listener;
+mod load;
+mod machine;
+mod origin;
+mod pair;
+mod process;
+mod self_test;
+mod series;
+mod server;
+mod side;
+mod table;
+mod usage;
+
+use std::panic;
+use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::arguments::Arguments;
+use crate::arguments::Role;
+use crate::cases::Case;
+use crate::clock::SECOND;
+use crate::load::Faults;
+use crate::machine::Layout;
+use crate::server::Kind;
+use crate::table::Row;
+
+/// What every case needs to know.
+#[derive(Debug)]
+struct Bench {
+    layout: Layout,
+    gateway: PathBuf,
+    scale: Scale,
+    /// Descriptors that a process may open.
+    max_descriptors: u64,
+}
+
+/// How much is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scale {
+    /// Everything: some minutes.
+    Full,
+    /// Just enough of everything to see that it is correct: some seconds.
+    Smoke,
+}
+
+fn main() -> ExitCode {
+    let max_descriptors = machine::raise_descriptors();
+    let arguments = Arguments::parse();
+    match &arguments.role {
+        Some(Role::Bare(bare)) => bare::run(bare),
+        Some(Role::Load(load)) => {
+            load::run(load);
+            ExitCode::SUCCESS
+        }
+        Some(Role::Pinned(pinned)) => process::become_pinned(pinned.place(), &pinned.program),
+        None => run(&arguments, max_descriptors),
+    }
+}
+
+/// Does what the command line asks for.
+fn run(arguments: &Arguments, max_descriptors: u64) -> ExitCode {
+    if arguments.list {
+        for case in cases::ALL {
+            println!("{:20}{}", case.name, case.about);
+        }
+        return ExitCode::SUCCESS;
+    }
+    self_test::run();
+    if arguments.is_self_test() {
+        println!("the verification finds gaps, duplicates, reordering and changed bytes");
+        return ExitCode::SUCCESS;
+    }
+    let bench = Bench {
+        layout: Layout::of_this_machine(),
+        gateway: arguments.gateway.clone(),
+        scale: if arguments.smoke {
+            Scale::Smoke
+        } else {
+            Scale::Full
+        },
+        max_descriptors,
+    };
+    let cases: Vec<&Case> = cases::ALL
+        .iter()
+        .filter(|case| arguments.wants(case.name))
+        .collect();
+    bench.introduce(cases.len());
+    machine::pin(bench.layout.load);
+    bench.measure(&cases)
+}
+
+impl Bench {
+    /// One number for a full run, another for a smoke run.
+    fn pick<T>(&self, full: T, smoke: T) -> T {
+        match self.scale {
+            Scale::Full => full,
+            Scale::Smoke => smoke,
+        }
+    }
+
+    /// The gateway, delivering as events come.
+    fn gateway(&self) -> Kind {
+        Kind::Gateway {
+            binary: self.gateway.clone(),
+            coalesce: None,
+        }
+    }
+
+    /// The gateway, gathering events for so long.
+    fn gateway_with_coalesce(&self, time: &'static str) -> Kind {
+        Kind::Gateway {
+            binary: self.gateway.clone(),
+            coalesce: Some(time),
+        }
+    }
+
+    fn introduce(&self, n_cases: usize) {
+        println!(
+            "The gateway beside a bare loop that only writes, both reading the same origin.\n\
+             {n_cases} cases, {}. On {}.\n\
+             The server runs on processor {}, origin and load client on processor {}. \
+             Medians of windows in turn (least–greatest).",
+            self.pick(
+                "about eight minutes for all",
+                "small ones: they show no speed"
+            ),
+            machine::describe(),
+            self.layout.server,
+            self.layout.load,
+        );
+        if self.layout.server == self.layout.load {
+            println!("There is only one processor: the numbers mean little.");
+        }
+        println!();
+    }
+
+    /// Runs cases one after the other. Fails if one of them did, or if anything was delivered wrong.
+    fn measure(&self, cases: &[&Case]) -> ExitCode {
+        let started_at = clock::now();
+        let mut rows: Vec<Row> = Vec::new();
+        let mut failed = Vec::new();
+        for (n, case) in cases.iter().enumerate() {
+            eprintln!("[{}/{}] {}: {}", n + 1, cases.len(), case.name, case.about);
+            // A case that fails leaves the others their chance; its servers are gone by then.
+            match panic::catch_unwind(AssertUnwindSafe(|| (case.run)(self))) {
+                Ok(of_case) => {
+                    for row in of_case {
+                        eprintln!("  {}", table::summary(&row));
+                        rows.push(Row {
+                            case: case.name,
+                            ..row
+                        });
+                    }
+                }
+                Err(_) => failed.push(case.name),
+            }
+        }
+        eprintln!();
+        table::print(&rows);
+        let mut faults = Faults::default();
+        for row in &rows {
+            faults += row.faults;
+        }
+        println!(
+            "\nfaults in all: {faults}; {} s",
+            (clock::now() - started_at) / SECOND
+        );
+        if !failed.is_empty() {
+            println!("failed: {}", failed.join(", "));
+        }
+        ExitCode::from(u8::from(faults.total() > 0 || !failed.is_empty()))
+    }
+}

@@ -1,0 +1,179 @@
+//! A server under test, alone on its processor: the gateway or the bare loop.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::path::PathBuf;
+
+use clap::ValueEnum as _;
+use tempfile::TempDir;
+
+use crate::bare::Writes;
+use crate::process;
+use crate::process::Output;
+use crate::process::Place;
+use crate::process::Process;
+
+/// What a server is started with.
+#[derive(Debug, Clone)]
+pub(crate) struct Task {
+    /// Which one.
+    pub(crate) kind: Kind,
+    /// Where the origin is.
+    pub(crate) origin: SocketAddr,
+    /// The group of the origin that it reads.
+    pub(crate) group: u32,
+    /// How many channels the group has.
+    pub(crate) n_channels: u32,
+}
+
+/// The two servers, and how they are set up.
+#[derive(Debug, Clone)]
+pub(crate) enum Kind {
+    /// The bare loop.
+    Bare {
+        /// What one write carries.
+        writes: Writes,
+        /// The send buffer of each client's socket, if not the kernel's choice.
+        send_buffer: Option<usize>,
+    },
+    /// The gateway.
+    Gateway {
+        /// Its binary.
+        binary: PathBuf,
+        /// The `coalesce` of its channels, if not the default.
+        coalesce: Option<&'static str>,
+    },
+}
+
+/// A running server; killed when dropped.
+#[derive(Debug)]
+pub(crate) struct Server {
+    process: Process,
+    address: SocketAddr,
+    /// The gateway's configuration and log.
+    _files: TempDir,
+}
+
+impl Server {
+    /// Starts a server and waits until it listens.
+    pub(crate) fn start(processor: usize, task: &Task) -> Self {
+        let address = process::free_address();
+        let place = Place { processor, nice: 0 };
+        let files = TempDir::with_prefix("ssecast-bench-").unwrap();
+        let log = files.path().join("log");
+        let mut process = match &task.kind {
+            Kind::Bare {
+                writes,
+                send_buffer,
+            } => {
+                let writes = writes.to_possible_value().unwrap();
+                let mut arguments = vec![
+                    "bare".to_owned(),
+                    format!("--listen={address}"),
+                    format!("--origin={}", task.origin),
+                    format!("--group={}", task.group),
+                    format!("--channels={}", task.n_channels),
+                    format!("--writes={}", writes.get_name()),
+                ];
+                arguments.extend(send_buffer.map(|size| format!("--send-buffer={size}")));
+                Process::start_role(place, &arguments)
+            }
+            Kind::Gateway { binary, coalesce } => {
+                let path = files.path().join("bench.toml");
+                fs::write(&path, configuration(task, address, *coalesce)).unwrap();
+                let program = [
+                    binary.into(),
+                    "serve".into(),
+                    "--config".into(),
+                    path.into_os_string(),
+                ];
+                Process::start(place, &program, Output::Log(&log))
+            }
+        };
+        if let Err(reason) = process::wait_until_listening(&mut process, address) {
+            panic!(
+                "{} did not start: {reason}{}",
+                task.kind.name(),
+                last_lines(&log)
+            );
+        }
+        Self {
+            process,
+            address,
+            _files: files,
+        }
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+}
+
+impl Kind {
+    /// The bare loop at its best.
+    pub(crate) const BARE: Self = Self::Bare {
+        writes: Writes::OfAllThatIsDue,
+        send_buffer: None,
+    };
+
+    /// Its name in tables and messages.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Bare { .. } => "the bare loop",
+            Self::Gateway { .. } => "the gateway",
+        }
+    }
+}
+
+/// The gateway's configuration.
+///
+/// One shard, as the bare loop has one thread. No heartbeats, so that every byte is an event's.
+/// A history and a lag limit that only a rate beyond what the gateway sustains can exceed.
+fn configuration(task: &Task, address: SocketAddr, coalesce: Option<&str>) -> String {
+    let mut text = format!(
+        r#"
+[server]
+threads = 1
+
+[listen.bench]
+address = "{address}"
+
+[defaults]
+heartbeat = "off"
+history = {{ events = 100000, bytes = "16MiB", age = "10m" }}
+lag = {{ limit = "16MiB", then = "disconnect" }}
+ids = "fill"
+"#
+    );
+    if let Some(coalesce) = coalesce {
+        writeln!(text, "coalesce = \"{coalesce}\"").unwrap();
+    }
+    let Task { origin, group, .. } = task;
+    for number in 0..task.n_channels {
+        write!(
+            text,
+            "\n[channels.c{number}]\npath = \"/c{number}\"\n\
+             upstream = \"http://{origin}/g{group}/c{number}\"\n"
+        )
+        .unwrap();
+    }
+    text
+}
+
+/// The end of a log, for the message of a panic.
+fn last_lines(log: &Path) -> String {
+    let Ok(text) = fs::read_to_string(log) else {
+        return String::new(); // the bare loop has none, and speaks for itself
+    };
+    let lines: Vec<&str> = text.lines().collect();
+    let tail = &lines[lines.len().saturating_sub(20)..];
+    format!("; the end of its log:\n{}", tail.join("\n"))
+}
