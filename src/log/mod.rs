@@ -11,6 +11,10 @@ mod feed;
 mod id;
 mod replay;
 mod ring;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -128,6 +132,12 @@ impl Log {
             held_bytes: state.ring.held_bytes(),
             n_ambiguous: state.ring.n_ambiguous(),
         }
+    }
+
+    /// Distinct origin ids in the index.
+    #[cfg(test)]
+    fn n_indexed_ids(&self) -> usize {
+        self.lock().ring.n_indexed_ids()
     }
 
     /// Recovers from poison: the state is valid between any two of its statements that can panic.

@@ -303,6 +303,12 @@ impl Ring {
         self.n_ambiguous
     }
 
+    /// Distinct origin ids in the index.
+    #[cfg(test)]
+    pub(super) fn n_indexed_ids(&self) -> usize {
+        self.index.len()
+    }
+
     /// The position of the oldest retained event; the head if there is none.
     fn tail(&self) -> Position {
         if self.entries.is_empty() {

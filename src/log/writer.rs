@@ -117,6 +117,13 @@ impl Writer {
         self.next_seq = self.next_seq.next();
     }
 
+    /// What our ids begin with.
+    #[cfg(test)]
+    pub(super) fn epoch_text(&self) -> String {
+        let id = self.epoch.id(Seq::FIRST).to_string();
+        id.trim_end_matches("-1").to_owned()
+    }
+
     /// Bytes encoded and not yet appended.
     pub fn pending_bytes(&self) -> usize {
         self.builder.len()
