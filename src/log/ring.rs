@@ -224,7 +224,9 @@ impl Ring {
                 }
             }
         }
-        let seq = self.epoch.seq_of(id).ok_or(Replay::Unknown)?;
+        // A client can make any number of an ID that it got: none that is not given out yet goes on.
+        let seq = self.epoch.seq_of(id).filter(|seq| *seq < self.next_seq());
+        let seq = seq.ok_or(Replay::Unknown)?;
         if seq.next() < self.first_seq {
             return Err(Replay::Expired);
         }
