@@ -56,6 +56,9 @@ pub(super) struct Ring {
     first_seq: Seq,
     /// The event before `entries.front()`: who has seen it has missed nothing that is gone.
     evicted: Option<Entry>,
+    /// Whether its origin id was that of other retained events, so that nobody knows which of them
+    /// a subscriber saw.
+    is_evicted_ambiguous: bool,
     /// Invariant: the end of the last batch that was appended.
     head: Position,
     /// Bytes held by `batches`, chunk framing included.
@@ -90,6 +93,7 @@ impl Ring {
             entries: VecDeque::new(),
             first_seq: Seq::FIRST,
             evicted: None,
+            is_evicted_ambiguous: false,
             head: 0,
             held_bytes: 0,
             index: HashMap::new(),
@@ -150,11 +154,13 @@ impl Ring {
         };
         let seq = self.first_seq;
         self.first_seq = seq.next();
+        self.is_evicted_ambiguous = false;
         if let Some(id) = &entry.origin_id
             && let Some(slot) = self.index.get_mut(id)
         {
             slot.n_entries -= 1;
             if slot.n_entries == 0 {
+                self.is_evicted_ambiguous = slot.is_ambiguous;
                 self.index.remove(id);
             } else if slot.seq == seq {
                 // Later events have this id too; which of them a subscriber saw is not known.
@@ -217,7 +223,8 @@ impl Ring {
                 .and_then(|entry| entry.origin_id.as_deref())
             {
                 if evicted == id {
-                    return Ok(self.tail());
+                    let is_clear = !self.is_evicted_ambiguous;
+                    return is_clear.then(|| self.tail()).ok_or(Replay::Unknown);
                 }
                 if is_older(id, evicted) {
                     return Err(Replay::Expired);
