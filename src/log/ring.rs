@@ -13,6 +13,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use memchr::memrchr;
 use tokio::time::Instant;
 
 use super::batch::{Batch, Position};
@@ -189,13 +190,14 @@ impl Ring {
             .entries
             .back()
             .map_or_else(|| self.tail(), |last| last.end);
-        let is_same = self.payload_of(known.seq) == self.payload_between(start, entry.end);
+        let new = self.payload_between(start, entry.end).map(without_id);
+        // An ID whose first event is gone is ambiguous already, and nothing is left to compare.
+        let known = self.payload_of(known.seq).map(without_id);
+        let is_other = known.is_some() && known != new;
         if let Some(slot) = self.index.get_mut(id) {
             slot.n_entries += 1;
-            if !is_same {
-                slot.is_ambiguous = true;
-                self.n_ambiguous += 1;
-            }
+            slot.is_ambiguous |= is_other;
+            self.n_ambiguous += u64::from(is_other);
         }
     }
 
@@ -256,10 +258,8 @@ impl Ring {
 
     /// The retained event with this origin id, if there is exactly one.
     pub(super) fn find_origin_id(&self, id: &str) -> Option<Seq> {
-        self.index
-            .get(id)
-            .filter(|slot| !slot.is_ambiguous)
-            .map(|slot| slot.seq)
+        let slot = self.index.get(id)?;
+        (slot.n_entries == 1 && !slot.is_ambiguous).then_some(slot.seq)
     }
 
     /// Whether an id is that of a retained event, or of the last one that was evicted.
@@ -376,6 +376,16 @@ impl Ring {
             .payloads_from(start)
             .next()
             .and_then(|(bytes, payload_end)| (payload_end == end).then_some(bytes))
+    }
+}
+
+/// The lines of a block before its ID, which comes last and may be ours: what the origin said.
+fn without_id(block: &[u8]) -> &[u8] {
+    let fields = block.strip_suffix(b"\n\n").unwrap_or(block);
+    let last = memrchr(b'\n', fields).map_or(0, |end| end + 1);
+    match fields.split_at_checked(last) {
+        Some((before, last)) if last.starts_with(b"id:") => before,
+        _ => fields,
     }
 }
 
