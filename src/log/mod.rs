@@ -9,6 +9,7 @@
 mod batch;
 mod feed;
 mod id;
+mod repeats;
 mod replay;
 mod ring;
 #[cfg(test)]
@@ -24,11 +25,11 @@ use tokio::time::Instant;
 pub use self::batch::{Batch, Position, push_chunk};
 pub use self::feed::{Feed, Outlet, Taken};
 pub use self::id::{Epoch, Seq};
+pub use self::repeats::{Repeats, Verdict};
 pub use self::replay::{Replay, Start};
 use self::ring::Ring;
-pub use self::writer::{Repeats, Verdict, Writer};
+pub use self::writer::Writer;
 use crate::config::{History, Ids};
-use crate::sse::Event;
 
 /// A handle to a log.
 #[derive(Debug, Clone)]
@@ -147,25 +148,4 @@ impl Log {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Whether an event, encoded with the id that its twin in the log has on the wire, is its twin.
-fn is_repeat(ring: &Ring, seq: Seq, event: &Event<'_>) -> bool {
-    let Some((entry, block)) = ring.event(seq) else {
-        return false;
-    };
-    let wire_id = match entry.wire_id {
-        ring::WireId::Gateway => Some(ring.epoch().id(seq)),
-        ring::WireId::None => None,
-        ring::WireId::Origin => entry.origin_id.as_deref().map(str::to_owned),
-    };
-    let mut encoded = Vec::with_capacity(block.len());
-    crate::sse::encode_event(
-        &mut encoded,
-        &Event {
-            id: wire_id.as_deref(),
-            ..*event
-        },
-    );
-    entry.origin_id.as_deref() == event.id && encoded == block
 }

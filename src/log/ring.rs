@@ -37,8 +37,10 @@ pub(super) struct Entry {
 pub(super) enum WireId {
     /// `epoch-sequence`
     Gateway,
-    /// None: a notice, or an event of an origin that gives none, with `ids = "upstream"`.
+    /// None: an event of an origin that gives none, with `ids = "upstream"`.
     None,
+    /// None: a notice, which is no event of the origin's.
+    Notice,
     /// The origin's.
     Origin,
 }
@@ -271,15 +273,30 @@ impl Ring {
                 .is_some_and(|entry| entry.origin_id.as_deref() == Some(id))
     }
 
-    /// The first entry at or after `seq` that has an origin id.
-    pub(super) fn next_with_origin_id(&self, seq: Seq) -> Option<Seq> {
-        let from = usize::try_from(seq.0.checked_sub(self.first_seq.0)?).ok()?;
+    /// The newest entry that has an origin id.
+    pub(super) fn last_with_origin_id(&self) -> Option<Seq> {
         let found = self
             .entries
             .iter()
-            .skip(from)
-            .position(|entry| entry.origin_id.is_some())?;
-        Some(Seq(seq.0 + found as u64))
+            .rposition(|entry| entry.origin_id.is_some())?;
+        Some(Seq(self.first_seq.0 + found as u64))
+    }
+
+    /// The first retained entry at or after `seq` that has an origin id.
+    pub(super) fn next_with_origin_id(&self, seq: Seq) -> Option<Seq> {
+        self.find_from(seq, |entry| entry.origin_id.is_some())
+    }
+
+    /// The first retained entry at or after `seq` that is an event of the origin's.
+    pub(super) fn next_of_origin(&self, seq: Seq) -> Option<Seq> {
+        self.find_from(seq, |entry| entry.wire_id != WireId::Notice)
+    }
+
+    fn find_from(&self, seq: Seq, is_wanted: impl Fn(&Entry) -> bool) -> Option<Seq> {
+        let first = seq.max(self.first_seq);
+        let from = usize::try_from(first.0 - self.first_seq.0).ok()?;
+        let found = self.entries.iter().skip(from).position(is_wanted)?;
+        Some(Seq(first.0 + found as u64))
     }
 
     /// The id and the encoded block of a retained event.
@@ -290,6 +307,11 @@ impl Ring {
     /// The number that the next entry will get.
     pub(super) fn next_seq(&self) -> Seq {
         Seq(self.first_seq.0 + self.entries.len() as u64)
+    }
+
+    /// The number of the oldest retained entry, or of the next one if there is none.
+    pub(super) fn first_seq(&self) -> Seq {
+        self.first_seq
     }
 
     pub(super) fn epoch(&self) -> &Epoch {
@@ -343,7 +365,7 @@ impl Ring {
             .rev()
             .map(Seq)
             .zip(self.entries.iter().rev())
-            .find(|(_, entry)| entry.wire_id != WireId::None);
+            .find(|(_, entry)| !matches!(entry.wire_id, WireId::None | WireId::Notice));
         let before = self
             .evicted
             .as_ref()
@@ -352,7 +374,7 @@ impl Ring {
         match entry.wire_id {
             WireId::Gateway => Some(self.epoch.id(seq)),
             WireId::Origin => entry.origin_id.as_deref().map(str::to_owned),
-            WireId::None => None,
+            WireId::None | WireId::Notice => None,
         }
     }
 

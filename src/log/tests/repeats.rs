@@ -34,7 +34,7 @@ impl Reconnected {
         append(&mut writer, before, now);
         let mut identified = before.iter().rev().filter_map(|(id, _)| *id);
         let last_id = identified.next().expect("a stream that can be resumed");
-        let repeats = Some(writer.expect_repeats(Some(last_id), now));
+        let repeats = Some(writer.expect_repeats(last_id, now));
         Self {
             log,
             writer,
@@ -210,7 +210,7 @@ fn notices_do_not_count() {
     writer.push_notice("ssecast.upstream", "{}");
     writer.commit(now);
     let judge = |said: &[Said<'_>]| {
-        let mut repeats = writer.expect_repeats(Some("2"), now);
+        let mut repeats = writer.expect_repeats("2", now);
         let judged = said.iter().map(|(id, data)| {
             let event = event(*id, data);
             writer.judge(&mut repeats, &event, now)
@@ -286,7 +286,7 @@ fn the_last_id_may_be_beyond_the_log() {
         ("5", "e", Verdict::Missed),
         ("1", "a", Verdict::Repeat),
     ] {
-        let mut repeats = writer.expect_repeats(Some("7"), now);
+        let mut repeats = writer.expect_repeats("7", now);
         let verdict = writer.judge(&mut repeats, &event(Some(id), data), now);
         assert_eq!(verdict, expected, "{id}");
     }
