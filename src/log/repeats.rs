@@ -28,6 +28,8 @@ pub struct Repeats {
     progress: Progress,
     /// The origin's last id before the connection broke.
     last_id: String,
+    /// Whether the origin's ids have been consecutive numbers.
+    counts_by_one: bool,
     /// When the last repeat came; at first, when the connection began.
     last_at: Instant,
 }
@@ -73,6 +75,7 @@ impl Repeats {
             end: ring.next_seq(),
             progress: Progress::Nothing,
             last_id: last_id.to_owned(),
+            counts_by_one: counts_by_one(ring, last_id),
             last_at: now,
         }
     }
@@ -107,7 +110,7 @@ impl Repeats {
         }
         let follows = match next {
             Some(seq) => !self.is_outstanding(ring, seq),
-            None => !ring.has_seen_origin_id(id) && !self.is_before_last(id),
+            None => !ring.has_seen_origin_id(id) && !self.is_out_of_step(id),
         };
         if follows {
             Verdict::Resumed
@@ -141,10 +144,31 @@ impl Repeats {
         seq < self.end && (is_forgotten || outstanding.is_some_and(|seq| seq < self.end))
     }
 
-    /// Whether a counting origin gave `id` before its last one.
-    fn is_before_last(&self, id: &str) -> bool {
-        matches!((decimal(id), decimal(&self.last_id)), (Some(id), Some(last)) if id <= last)
+    /// Whether a counting origin can't go on with `id` after its last one: it gave that before, or
+    /// it has left some out. (Honest origins do that, too, that count more than they send here; so
+    /// it takes a row of consecutive numbers to think otherwise.)
+    fn is_out_of_step(&self, id: &str) -> bool {
+        let (Some(id), Some(last)) = (decimal(id), decimal(&self.last_id)) else {
+            return false;
+        };
+        id <= last || (self.counts_by_one && id - last > 1)
     }
+}
+
+/// Whether the newest ids of the log are consecutive numbers, `last_id` the last of them.
+fn counts_by_one(ring: &Ring, last_id: &str) -> bool {
+    const FEWEST: usize = 3;
+    const MOST: usize = 8;
+    let mut n_seen = 0;
+    let mut expected = decimal(last_id);
+    for id in ring.origin_ids_from_newest().take(MOST) {
+        if expected.is_none() || decimal(id) != expected {
+            return false;
+        }
+        expected = expected.and_then(|number| number.checked_sub(1));
+        n_seen += 1;
+    }
+    n_seen >= FEWEST
 }
 
 /// Whether an event, encoded with the id that its twin in the log has on the wire, is its twin.

@@ -282,6 +282,12 @@ impl Ring {
         Some(Seq(self.first_seq.0 + found as u64))
     }
 
+    /// The origin ids of the retained entries, the newest first.
+    pub(super) fn origin_ids_from_newest(&self) -> impl Iterator<Item = &str> {
+        let entries = self.entries.iter().rev();
+        entries.filter_map(|entry| entry.origin_id.as_deref())
+    }
+
     /// The first retained entry at or after `seq` that has an origin id.
     pub(super) fn next_with_origin_id(&self, seq: Seq) -> Option<Seq> {
         self.find_from(seq, |entry| entry.origin_id.is_some())

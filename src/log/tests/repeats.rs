@@ -103,6 +103,8 @@ fn counted_ids() {
             &[
                 // It goes on after the last ID, as it was asked to.
                 ("1a 2b 3c", "4d 5e", "++"),
+                // It counts more than it sends here.
+                ("1a 5b 7c", "9d", "+"),
                 // It begins with the last, or earlier, or at the beginning, and goes on.
                 ("1a 2b 3c", "3c 4d", "=+"),
                 ("1a 2b 3c", "2b 3c 4d 5e", "==++"),
@@ -118,6 +120,25 @@ fn counted_ids() {
                 // Only part of what it says is old, but not the first event.
                 ("1a 2b 3c", "0z 1a 2b", "!++"),
                 ("1a 2b 3c", "2x 3c", "!+"),
+            ],
+        );
+    }
+}
+
+/// It did not go on where it was asked to, or it counts more than it sends here. A row of
+/// consecutive numbers tells the one from the other.
+#[test]
+fn a_counter_that_jumps_has_left_something_out() {
+    for ids in [Ids::Fill, Ids::Gateway, Ids::Upstream] {
+        check_table(
+            ids,
+            &[
+                ("1a 2b 3c", "5e 6f", "!+"),
+                ("1a 2b -x 3c", "5e 6f", "!+"),
+                ("1a 2b 3c", "4d 6f", "++"),
+                ("1a 2b", "5e 6f", "++"),
+                ("1a 3c 4d 5e", "7g", "+"),
+                ("1a 2b 3c", "pz", "+"),
             ],
         );
     }
