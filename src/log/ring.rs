@@ -62,6 +62,8 @@ pub(super) struct Ring {
     /// Whether its origin id was that of other retained events, so that nobody knows which of them
     /// a subscriber saw.
     is_evicted_ambiguous: bool,
+    /// The newest event that has an id on the wire, retained or not.
+    tip: Option<Seq>,
     /// Invariant: the end of the last batch that was appended.
     head: Position,
     /// Bytes held by `batches`, chunk framing included.
@@ -97,6 +99,7 @@ impl Ring {
             first_seq: Seq::FIRST,
             evicted: None,
             is_evicted_ambiguous: false,
+            tip: None,
             head: 0,
             held_bytes: 0,
             index: HashMap::new(),
@@ -117,6 +120,9 @@ impl Ring {
         self.batches.push_back(batch);
         for entry in entries {
             self.index_entry(&entry);
+            if matches!(entry.wire_id, WireId::Gateway | WireId::Origin) {
+                self.tip = Some(self.next_seq());
+            }
             self.entries.push_back(entry);
         }
         self.evict(now);
@@ -241,12 +247,7 @@ impl Ring {
         if seq.next() < self.first_seq {
             return Err(Replay::Expired);
         }
-        let entry = if seq.next() == self.first_seq {
-            self.evicted.as_ref()
-        } else {
-            self.entry(seq)
-        };
-        entry
+        self.retained_or_last_evicted(seq)
             .filter(|entry| entry.wire_id == WireId::Gateway)
             .map(|entry| entry.end)
             .ok_or(Replay::Unknown)
@@ -365,22 +366,22 @@ impl Ring {
         self.entries.get(index)
     }
 
-    /// The id of the newest event that has one.
+    /// The id of the newest event that has one, if it can be resumed from.
     fn tip_id(&self) -> Option<String> {
-        let newest = (self.first_seq.0..self.next_seq().0)
-            .rev()
-            .map(Seq)
-            .zip(self.entries.iter().rev())
-            .find(|(_, entry)| !matches!(entry.wire_id, WireId::None | WireId::Notice));
-        let before = self
-            .evicted
-            .as_ref()
-            .map(|entry| (Seq(self.first_seq.0 - 1), entry));
-        let (seq, entry) = newest.or(before)?;
+        let seq = self.tip?;
+        let entry = self.retained_or_last_evicted(seq)?;
         match entry.wire_id {
             WireId::Gateway => Some(self.epoch.id(seq)),
             WireId::Origin => entry.origin_id.as_deref().map(str::to_owned),
             WireId::None | WireId::Notice => None,
+        }
+    }
+
+    fn retained_or_last_evicted(&self, seq: Seq) -> Option<&Entry> {
+        if seq.next() == self.first_seq {
+            self.evicted.as_ref()
+        } else {
+            self.entry(seq)
         }
     }
 
