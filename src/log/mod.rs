@@ -92,10 +92,11 @@ impl Log {
         outlet: Box<dyn Outlet>,
         max_pending_bytes: usize,
     ) -> (Arc<Feed>, Position) {
-        let feed = Arc::new(Feed::new(outlet, max_pending_bytes));
         let mut state = self.lock();
+        let head = state.ring.head();
+        let feed = Arc::new(Feed::new(outlet, max_pending_bytes, head));
         state.feeds.push(Arc::clone(&feed));
-        (feed, state.ring.head())
+        (feed, head)
     }
 
     /// Closes a feed.
