@@ -164,7 +164,9 @@ impl World {
             }
             for subscriber in &mut shard.subscribers {
                 while subscriber.at < shard.wire.head() {
+                    let before = subscriber.at;
                     subscriber.write(&shard.wire, 1000);
+                    assert!(subscriber.at > before, "no way on from {before}");
                 }
                 let stream = match subscriber.framing {
                     Framing::Chunked => dechunk(&subscriber.taken),
