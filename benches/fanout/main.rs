@@ -63,6 +63,7 @@ use crate::clock::SECOND;
 use crate::load::Faults;
 use crate::machine::Layout;
 use crate::server::Kind;
+use crate::table::Bar;
 use crate::table::Row;
 
 /// What every case needs to know.
@@ -172,6 +173,12 @@ impl Bench {
         if self.layout.server == self.layout.load {
             println!("There is only one processor: the numbers mean little.");
         }
+        if self.max_descriptors < self.pick(20_000, 1_500) {
+            println!(
+                "A process may open only {} descriptors: cases that need more will fail.",
+                self.max_descriptors
+            );
+        }
         println!();
     }
 
@@ -186,11 +193,15 @@ impl Bench {
             match panic::catch_unwind(AssertUnwindSafe(|| (case.run)(self))) {
                 Ok(of_case) => {
                     for row in of_case {
-                        eprintln!("  {}", table::summary(&row));
-                        rows.push(Row {
+                        // A small case shows no speed, so there is nothing to judge.
+                        let bar = self.pick(row.bar, Bar::None);
+                        let row = Row {
                             case: case.name,
+                            bar,
                             ..row
-                        });
+                        };
+                        eprintln!("  {}", table::summary(&row));
+                        rows.push(row);
                     }
                 }
                 Err(_) => failed.push(case.name),

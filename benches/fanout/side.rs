@@ -125,6 +125,9 @@ impl Side {
         let verified = self.load.verified();
         let mut faults = verified.faults;
         faults.n_missing += played.n_unsent;
+        if faults.total() > 0 {
+            eprintln!("  {faults}.{}", self.server.last_lines());
+        }
         Window {
             cpu_micros: server_time as f64 / verified.n_delivered as f64 / 1e3,
             p50_ms: verified.p50 as f64 / 1e6,
