@@ -161,7 +161,8 @@ impl Bench {
             "The gateway beside a bare loop that only writes, both reading the same origin.\n\
              {n_cases} cases, {}. On {}.\n\
              The server runs on processor {}, origin and load client on processor {}. \
-             Medians of windows in turn (least–greatest).",
+             Medians of windows in turn (least–greatest).\n\
+             What else the machine does is in the numbers: stop it, or run this with `nice -n -10`.",
             self.pick(
                 "about eight minutes for all",
                 "small ones: they show no speed"

@@ -60,7 +60,10 @@ impl Server {
     /// Starts a server and waits until it listens.
     pub(crate) fn start(processor: usize, task: &Task) -> Self {
         let address = process::free_address();
-        let place = Place { processor, nice: 0 };
+        let place = Place {
+            processor,
+            nicer_by: 0,
+        };
         let files = TempDir::with_prefix("ssecast-bench-").unwrap();
         let log = log_of(&files);
         let mut process = match &task.kind {

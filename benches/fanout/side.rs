@@ -66,7 +66,7 @@ impl Side {
         origin.wait_for_channels(group, n_channels);
         let place = Place {
             processor: layout.load,
-            nice: 0,
+            nicer_by: 0,
         };
         let load = Load::start(place, server.address(), None);
         Self {
@@ -81,7 +81,7 @@ impl Side {
     pub(crate) fn with_slow_readers(mut self, layout: Layout, slowness: Slowness) -> Self {
         let place = Place {
             processor: layout.load,
-            nice: 0,
+            nicer_by: 0,
         };
         self.load = Load::start(place, self.server.address(), Some(slowness));
         self

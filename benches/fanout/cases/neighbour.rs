@@ -81,7 +81,7 @@ impl Neighbours {
         // Politer than the small channel's client, which must not wait for its turn to read.
         let place = Place {
             processor: bench.layout.load,
-            nice: 10,
+            nicer_by: 10,
         };
         let mut large = Load::start(place, side.server.address(), None);
         let mut faults = side::connect(&mut side.load, 10, SMALL, 1);
