@@ -162,7 +162,7 @@ impl Bench {
              {n_cases} cases, {}. On {}.\n\
              The server runs on processor {}, origin and load client on processor {}. \
              Medians of windows in turn (least–greatest).\n\
-             What else the machine does is in the numbers: stop it, or run this with `nice -n -10`.",
+             What else the machine does is in the numbers, too: stop it first.",
             self.pick(
                 "about eight minutes for all",
                 "small ones: they show no speed"
