@@ -9,5 +9,6 @@
     reason = "a failed helper is a failed test, which prints what it knows"
 )]
 
+mod answers;
 mod handover;
 mod support;
