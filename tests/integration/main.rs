@@ -11,4 +11,5 @@
 
 mod answers;
 mod handover;
+mod resume;
 mod support;

@@ -1,5 +1,6 @@
 //! The gateway's binary, with a configuration of the test.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -218,6 +219,23 @@ impl Gateway {
     pub(crate) fn n_descriptors(&self) -> usize {
         let list = fs::read_dir(format!("/proc/{}/fd", self.child.id()));
         list.expect("the gateway runs").count()
+    }
+
+    /// How many descriptors each of its epoll instances watches.
+    pub(crate) fn sockets_per_reactor(&self) -> Vec<usize> {
+        let list = fs::read_dir(format!("/proc/{}/fdinfo", self.child.id()));
+        let infos = list.expect("the gateway runs").filter_map(|entry| {
+            // A descriptor may be closed between the list and the look.
+            fs::read_to_string(entry.ok()?.path()).ok()
+        });
+        let watched = infos.map(|info| {
+            let targets = info.lines().filter_map(|line| line.strip_prefix("tfd:"));
+            let numbers = targets.filter_map(|line| line.split_whitespace().next());
+            numbers.map(str::to_owned).collect::<BTreeSet<String>>()
+        });
+        // An instance may have several descriptors, which say the same.
+        let reactors: BTreeSet<_> = watched.filter(|targets| !targets.is_empty()).collect();
+        reactors.iter().map(BTreeSet::len).collect()
     }
 
     /// Its resident memory.
