@@ -10,6 +10,9 @@
 )]
 
 mod answers;
+mod cors;
 mod handover;
+mod heartbeat;
+mod limits;
 mod resume;
 mod support;
