@@ -30,7 +30,9 @@ pub(super) enum Drained {
     Ended,
     /// The connection failed.
     Failed(hyper::Error),
-    /// All that was readable was read, or as much as one turn allows.
+    /// As much as one turn allows was read. There may be more.
+    More,
+    /// All that was readable was read.
     Open,
 }
 
@@ -109,7 +111,7 @@ impl Body {
                     let Some(data) = frame.data_ref() else { continue };
                     n_bytes += data.len();
                     if sink(data) == Flow::Stop || n_bytes >= TURN_BYTES {
-                        return Poll::Ready((n_bytes, Drained::Open));
+                        return Poll::Ready((n_bytes, Drained::More));
                     }
                 }
                 Poll::Ready(Some(Err(error))) => {

@@ -145,11 +145,13 @@ impl Upstream {
             let (intake, backoff) = (&mut self.intake, &mut self.backoff);
             let read = poll_fn(|cx| stream.poll_read(cx, idle.as_mut(), intake, backoff)).await;
             intake.commit(stream.last_byte_at);
-            if let Err(error) = read {
-                break error;
+            match read {
+                Err(error) => break error,
+                // A flood from this origin must not keep the thread from delivering: the budget
+                // alone would let it go on for a hundred full turns.
+                Ok(Readable::Now) => tokio::task::yield_now().await,
+                Ok(Readable::Later) => tokio::task::consume_budget().await,
             }
-            // A flood from this origin must not keep the thread from its other work.
-            tokio::task::consume_budget().await;
         };
         self.intake.repeats = None;
         // An empty ID takes the last one back (WHATWG HTML, 9.2.6).
@@ -158,6 +160,14 @@ impl Upstream {
         }
         error
     }
+}
+
+/// Whether a stream has more to read.
+enum Readable {
+    /// A turn's worth was read, and there may be more.
+    Now,
+    /// What there was is read.
+    Later,
 }
 
 /// An open event stream.
@@ -176,7 +186,7 @@ impl Stream {
         mut idle: Pin<&mut Sleep>,
         intake: &mut Intake,
         backoff: &mut Backoff,
-    ) -> Poll<Result<(), UpstreamError>> {
+    ) -> Poll<Result<Readable, UpstreamError>> {
         let now = Instant::now();
         let mut broken = None;
         let parser = &mut self.parser;
@@ -197,7 +207,8 @@ impl Stream {
             (Some(limit), _) => Err(UpstreamError::LimitExceeded(limit)),
             (None, Drained::Ended) => Err(UpstreamError::StreamEnded),
             (None, Drained::Failed(error)) => Err(UpstreamError::StreamBroke(error)),
-            (None, Drained::Open) => Ok(()),
+            (None, Drained::More) => Ok(Readable::Now),
+            (None, Drained::Open) => Ok(Readable::Later),
         })
     }
 
@@ -208,7 +219,7 @@ impl Stream {
         cx: &mut Context<'_>,
         mut idle: Pin<&mut Sleep>,
         now: Instant,
-    ) -> Poll<Result<(), UpstreamError>> {
+    ) -> Poll<Result<Readable, UpstreamError>> {
         while idle.as_mut().poll(cx).is_ready() {
             let deadline = self.last_byte_at + self.idle_timeout;
             if deadline <= now {
