@@ -14,5 +14,8 @@ mod cors;
 mod handover;
 mod heartbeat;
 mod limits;
+mod listeners;
 mod resume;
+mod slow;
+mod stop;
 mod support;
