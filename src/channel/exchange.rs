@@ -122,6 +122,7 @@ impl Body {
         let waker = self.waker.clone();
         let cx = &mut Context::from_waker(&waker);
         let mut n_bytes = 0;
+        let mut was_idle = false;
         loop {
             self.damper.look();
             self.drive(cx);
@@ -130,9 +131,15 @@ impl Body {
                 return (n_bytes, drained);
             }
             // After a piece there is room for more: the connection may read on.
-            if n_bytes == n_before && self.damper.finish() {
+            let is_idle = n_bytes == n_before;
+            if is_idle && self.damper.finish() {
                 return (n_bytes, Drained::Dry);
             }
+            if is_idle && was_idle {
+                // Something wakes without bringing anything: the runtime wants this task to yield.
+                return (n_bytes, Drained::Full);
+            }
+            was_idle = is_idle;
         }
     }
 

@@ -77,7 +77,7 @@ impl Shard {
             self.look_at_timers(now);
             self.take_turn(now);
             if self.has_work() {
-                tokio::task::yield_now().await;
+                go_to_the_end_of_the_queue().await;
             }
         }
     }
@@ -120,11 +120,12 @@ impl Shard {
             self.admit(arrival, now);
         }
         if mail.is_stopping && !std::mem::replace(&mut self.is_stopping, true) {
-            for (_, group) in &mut self.groups {
-                group.dismiss(Departure::Stopped);
-            }
             let keys: Vec<GroupKey> = self.groups.iter().map(|(key, _)| key).collect();
             for key in keys {
+                let Some(group) = self.groups.get_mut(key) else {
+                    continue;
+                };
+                group.dismiss(Departure::Stopped, now, &mut self.followup);
                 self.follow_up(key, now);
             }
         }
@@ -238,4 +239,20 @@ impl Shard {
     fn has_work(&self) -> bool {
         !self.passes.is_empty() || !self.queue.is_empty()
     }
+}
+
+/// Lets every other task of the thread that is ready have one turn.
+///
+/// `tokio::task::yield_now` waits until *no* other task is ready, or for dozens of turns: an upstream
+/// that floods would have all of them.
+async fn go_to_the_end_of_the_queue() {
+    let mut has_gone = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut has_gone, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
