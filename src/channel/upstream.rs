@@ -131,11 +131,11 @@ impl Upstream {
         tracing::info!(channel = settings.name, %url, resumed_after = self.last_event_id, "upstream open");
         self.enter(State::Open, None);
         if std::mem::replace(&mut self.was_open, true) {
-            if last_event_id.is_some() {
-                let last_id = self.last_event_id.as_deref();
-                self.intake.repeats = Some(self.intake.writer.expect_repeats(last_id, now));
-            } else {
-                self.intake.tell_gap(now);
+            match self.last_event_id.as_deref() {
+                Some(id) if last_event_id.is_some() => {
+                    self.intake.repeats = Some(self.intake.writer.expect_repeats(id, now));
+                }
+                Some(_) | None => self.intake.tell_gap(now),
             }
         }
         Err(self.read(body, &settings.upstream).await)

@@ -77,6 +77,13 @@ pub(super) enum Turn {
     More,
 }
 
+/// Whether what was taken from the feed follows what was taken before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Continuity {
+    Broken,
+    Kept,
+}
+
 /// The subscribers that a write made wait for a turn, and those that leave.
 #[derive(Debug, Default)]
 pub(super) struct Followup {
@@ -146,10 +153,11 @@ impl Group {
     }
 
     /// Takes what the log has for this shard.
-    pub(super) fn pull(&mut self, now: Instant, followup: &mut Followup) {
+    pub(super) fn pull(&mut self, now: Instant, followup: &mut Followup) -> Continuity {
         let taken = self.wire.pull(&self.feed);
         let behind = self.wire.head() - self.passed;
-        if taken.is_overrun || behind > self.max_behind as u64 {
+        let is_broken = taken.is_overrun || behind > self.max_behind as u64;
+        if is_broken {
             // This shard is too slow for this channel: what follows can't be delivered in order.
             let everyone: Vec<usize> = self.subscribers.iter().map(|(index, _)| index).collect();
             for index in everyone {
@@ -161,6 +169,11 @@ impl Group {
         }
         if taken.ended.is_some() && !std::mem::replace(&mut self.is_over, true) {
             self.want(Kind::Farewell(Departure::Over));
+        }
+        if is_broken {
+            Continuity::Broken
+        } else {
+            Continuity::Kept
         }
     }
 
@@ -184,17 +197,20 @@ impl Group {
             tracing::debug!(channel = settings.name, %error, "a client left before its first event");
             return;
         }
+        let start = loop {
+            let log = self.channel.log();
+            let start = log.start(arrival.last_event_id.as_deref(), now);
+            // After `start`, so that there is no seam between what it found and what the feed
+            // brings. If the feed's events were dropped just now, there is one.
+            if self.pull(now, followup) == Continuity::Kept {
+                break start;
+            }
+        };
         let counters = self.channel.counters();
         counters.arrivals.add(1);
-        let start = self
-            .channel
-            .log()
-            .start(arrival.last_event_id.as_deref(), now);
         if start.replay.reset_reason().is_some() {
             counters.resets.add(1);
         }
-        // After `start`, so that there is no seam between what it found and what the feed brings.
-        self.pull(now, followup);
         self.is_over |= start.ended.is_some();
         self.wire.reach_back(&start.batches);
         let mut prologue = arrival.head;

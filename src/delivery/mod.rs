@@ -14,6 +14,8 @@ mod pass;
 mod prologue;
 mod shard;
 mod subscriber;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 use std::future::Future;
