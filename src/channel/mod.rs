@@ -4,6 +4,7 @@
 //! writes. What a channel's subscribers do is not known here, beyond how many they are.
 
 mod counters;
+mod damper;
 mod error;
 mod exchange;
 mod reconnect;

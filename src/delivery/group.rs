@@ -9,6 +9,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use slab::Slab;
 use tokio::time::Instant;
@@ -38,6 +39,8 @@ pub(super) struct Group {
     passed: Position,
     /// The channel has ended: who has everything leaves.
     is_over: bool,
+    /// When everybody leaves who has not everything by then.
+    dismissal_deadline: Option<Instant>,
     /// How far this shard may be behind before it gives its subscribers up.
     max_behind: usize,
     /// When the crowd was last written to.
@@ -49,7 +52,7 @@ pub(super) struct Group {
 
 /// When the crowd gets a heartbeat, and which.
 struct Heartbeat {
-    interval: std::time::Duration,
+    interval: Duration,
     /// Framed for HTTP/1.1.
     chunked: Vec<u8>,
     plain: Vec<u8>,
@@ -90,6 +93,9 @@ pub(super) struct Followup {
 
 /// However little a channel keeps, a burst must not end streams before the shard had a turn.
 const LEAST_MAX_BEHIND_BYTES: usize = 4 * 1024 * 1024;
+
+/// How long those who are dismissed may take for what there was when they were.
+const DISMISSAL_GRACE: Duration = Duration::from_millis(500);
 
 /// Bytes that one pass carries, so that a pass over many stays short and the next one carries what
 /// came meanwhile.
@@ -138,6 +144,7 @@ impl Group {
             wanted: VecDeque::new(),
             passed: head,
             is_over: false,
+            dismissal_deadline: None,
             max_behind,
             last_pass_at: now,
             is_queued: false,
@@ -245,7 +252,7 @@ impl Group {
     /// Goes on with the pass, or begins the next one.
     pub(super) fn turn(&mut self, budget: &mut Budget, followup: &mut Followup) -> Turn {
         while budget.n_writes > 0 {
-            let Some(mut pass) = self.pass.take().or_else(|| self.next_pass()) else {
+            let Some(mut pass) = self.pass.take().or_else(|| self.next_pass(budget.now)) else {
                 return Turn::Done;
             };
             let turn = self.advance(&mut pass, budget, followup);
@@ -275,8 +282,12 @@ impl Group {
         Some(now + interval)
     }
 
-    /// Wants every subscriber to leave.
-    pub(super) fn dismiss(&mut self, departure: Departure) {
+    /// Wants every subscriber to leave once it has what there is now, or when that takes too long.
+    /// What comes later is not taken: an origin that never pauses would put the goodbye off for ever.
+    pub(super) fn dismiss(&mut self, departure: Departure, now: Instant, followup: &mut Followup) {
+        self.pull(now, followup);
+        self.close();
+        self.dismissal_deadline = Some(now + DISMISSAL_GRACE);
         self.want(Kind::Farewell(departure));
     }
 
@@ -290,7 +301,7 @@ impl Group {
         }
     }
 
-    /// Closes the feed. The group must be empty.
+    /// Closes the feed: no more events come from it.
     pub(super) fn close(&self) {
         self.channel.log().detach(&self.feed);
     }
@@ -313,10 +324,15 @@ impl Group {
         }
     }
 
-    /// Events go before what was wanted: a goodbye says that there is nothing more.
-    fn next_pass(&mut self) -> Option<Pass> {
+    /// Events go before what was wanted: a goodbye says that there is nothing more. One that was put
+    /// off for too long says only that the client should come back.
+    fn next_pass(&mut self, now: Instant) -> Option<Pass> {
         let places = self.subscribers.capacity();
-        if self.wire.head() > self.passed {
+        let is_late = self
+            .dismissal_deadline
+            .is_some_and(|deadline| deadline <= now);
+        let has_time = !is_late || self.wanted.is_empty();
+        if self.wire.head() > self.passed && has_time {
             return Some(Pass::over_events(
                 &self.wire,
                 self.passed,
