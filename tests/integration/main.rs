@@ -19,3 +19,4 @@ mod resume;
 mod slow;
 mod stop;
 mod support;
+mod upstream;

@@ -38,17 +38,17 @@ impl Gateway {
     /// A gateway with one channel at `/events` and these lines in its table. Other tables may follow
     /// them.
     pub(crate) async fn with(lines: &str, origin: &Origin) -> Self {
-        let upstream = origin.url();
-        Self::with_config(&format!(
-            "[listen.public]\naddress = \"127.0.0.1:0\"\n\n\
-             [channels.events]\npath = \"/events\"\nupstream = \"{upstream}\"\n{lines}\n"
-        ))
-        .await
+        Self::with_config(&one_channel(&origin.url(), lines)).await
     }
 
     /// A gateway with this configuration.
     pub(crate) async fn with_config(config: &str) -> Self {
-        let mut gateway = Self::spawn(Some(config), &[]);
+        Self::with_environment(config, &[]).await
+    }
+
+    /// A gateway with this configuration, and these variables in its environment.
+    pub(crate) async fn with_environment(config: &str, variables: &[(&str, &Path)]) -> Self {
+        let mut gateway = Self::spawn_with(Some(config), &[], variables);
         gateway.listen().await;
         gateway
     }
@@ -67,6 +67,10 @@ impl Gateway {
     }
 
     fn spawn(config: Option<&str>, arguments: &[&str]) -> Self {
+        Self::spawn_with(config, arguments, &[])
+    }
+
+    fn spawn_with(config: Option<&str>, arguments: &[&str], variables: &[(&str, &Path)]) -> Self {
         let directory = tempfile::tempdir().expect("a directory for the gateway");
         let mut command = Command::new(env!("CARGO_BIN_EXE_ssecast"));
         command.args(["--log", "debug", "serve"]);
@@ -79,6 +83,7 @@ impl Gateway {
         let log = File::create(log_file(directory.path())).expect("a file for the log");
         let child = command
             .args(arguments)
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -248,6 +253,14 @@ impl Gateway {
             .expect("VmRSS in kB");
         kib.trim().parse::<usize>().expect("a number") * 1024
     }
+}
+
+/// The configuration of a channel at `/events` with this upstream and these lines in its table.
+pub(crate) fn one_channel(upstream: &str, lines: &str) -> String {
+    format!(
+        "[listen.public]\naddress = \"127.0.0.1:0\"\n\n\
+         [channels.events]\npath = \"/events\"\nupstream = \"{upstream}\"\n{lines}\n"
+    )
 }
 
 /// The value of a field of a log line.

@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::time::{Instant, interval, timeout};
 
 pub(crate) use self::client::{Body, Client, Connector, End, Event, Head, Item, Subscriber};
-pub(crate) use self::gateway::{Ended, Gateway};
+pub(crate) use self::gateway::{Ended, Gateway, field, one_channel};
 pub(crate) use self::origin::{Answer, Origin, OriginConnection, event_stream};
 
 /// Only a failure reaches it.

@@ -3,6 +3,7 @@
 //! It reads one request head per connection and gives the answer that is set at that time; from then
 //! on the test sends, ends, resets, or does nothing.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -49,6 +50,8 @@ pub(crate) struct OriginConnection {
 
 struct Shared {
     answer: Mutex<Answer>,
+    /// By request target; these go before `answer`.
+    answers: Mutex<HashMap<String, Answer>>,
     connections: watch::Sender<Vec<OriginConnection>>,
 }
 
@@ -74,6 +77,7 @@ impl Origin {
         let address = listener.local_addr().expect("the address of the origin");
         let shared = Arc::new(Shared {
             answer: Mutex::new(answer),
+            answers: Mutex::default(),
             connections: watch::Sender::default(),
         });
         let mut origin = Self {
@@ -88,6 +92,11 @@ impl Origin {
     /// What later requests get.
     pub(crate) fn answer_with(&self, answer: Answer) {
         *lock(&self.shared.answer) = answer;
+    }
+
+    /// What later requests for this target get.
+    pub(crate) fn answer_at(&self, target: &str, answer: Answer) {
+        lock(&self.shared.answers).insert(target.to_owned(), answer);
     }
 
     /// The URL of its event stream.
@@ -111,6 +120,19 @@ impl Origin {
         let came = || format!("{} connections came", self.n_connections());
         let found = within(&format!("connection {number} to the origin"), found, came).await;
         found.expect("the origin is there")[number - 1].clone()
+    }
+
+    /// The newest connection that was answered by a chunked event stream, once there is one.
+    pub(crate) async fn stream(&self) -> OriginConnection {
+        let newest = |connections: &Vec<OriginConnection>| {
+            let streams = connections.iter().rev();
+            streams.cloned().find(|connection| connection.is_chunked)
+        };
+        let mut connections = self.shared.connections.subscribe();
+        let found = connections.wait_for(|connections| newest(connections).is_some());
+        let came = || format!("{} other connections came", self.n_connections());
+        let found = within("a connection that is a stream", found, came).await;
+        newest(&found.expect("the origin is there")).expect("it was found")
     }
 
     /// The newest connection; the first one, if there is none yet.
@@ -168,7 +190,9 @@ async fn converse(stream: TcpStream, shared: Arc<Shared>) {
     let Some(request) = read_head(&stream).await else {
         return;
     };
-    let answer = lock(&shared.answer).clone();
+    let target = request.split(' ').nth(1).unwrap_or_default();
+    let answer = lock(&shared.answers).get(target).cloned();
+    let answer = answer.unwrap_or_else(|| lock(&shared.answer).clone());
     let bytes = match &answer {
         Answer::Chunked => event_stream("Transfer-Encoding: chunked\r\n").into_bytes(),
         Answer::CloseDelimited => event_stream("Connection: close\r\n").into_bytes(),
@@ -226,14 +250,14 @@ async fn write_all(stream: &TcpStream, mut bytes: &[u8]) -> std::io::Result<()> 
 }
 
 impl OriginConnection {
-    /// Counted from 1.
-    pub(crate) fn number(&self) -> usize {
-        self.number
-    }
-
     /// The request head, as it came.
     pub(crate) fn request(&self) -> &str {
         &self.request
+    }
+
+    /// What was asked for.
+    pub(crate) fn target(&self) -> &str {
+        self.request.split(' ').nth(1).unwrap_or_default()
     }
 
     /// The value of a header field of the request.
