@@ -45,6 +45,9 @@ pub struct Seat {
     channel: Arc<Shared>,
 }
 
+/// The event type of the notice that tells the state of the upstream.
+pub const UPSTREAM_NOTICE: &str = "ssecast.upstream";
+
 /// What the upstream is doing.
 ///
 /// ```text
@@ -178,5 +181,10 @@ impl State {
             Self::Over => "over",
             Self::Waiting => "waiting",
         }
+    }
+
+    /// The data of the notice that tells it (`ssecast.upstream`).
+    pub fn notice(self) -> String {
+        format!(r#"{{"state":"{}"}}"#, self.name())
     }
 }

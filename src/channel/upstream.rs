@@ -15,7 +15,7 @@ use super::error::{UpstreamError, with_causes};
 use super::exchange::{Body, Drained, Flow};
 use super::reconnect::Backoff;
 use super::request::{self, Answer, Dialer};
-use super::{Channel, State};
+use super::{Channel, State, UPSTREAM_NOTICE};
 use crate::config::{self, Notices};
 use crate::log::{Ending, Repeats, Verdict, Writer};
 use crate::sse::{Event, Item, Limits, Parser};
@@ -109,8 +109,8 @@ impl Upstream {
     fn enter(&mut self, state: State, last_error: Option<String>) {
         self.channel.enter(state, last_error);
         if self.channel.settings().notices == Notices::All {
-            let data = format!(r#"{{"state":"{}"}}"#, state.name());
-            self.intake.writer.push_notice("ssecast.upstream", &data);
+            let writer = &mut self.intake.writer;
+            writer.push_notice(UPSTREAM_NOTICE, &state.notice());
             self.intake.writer.commit(Instant::now());
         }
     }

@@ -214,7 +214,8 @@ impl Group {
         self.is_over |= start.ended.is_some();
         self.wire.reach_back(&start.batches);
         let mut prologue = arrival.head;
-        push_prologue(&mut prologue, &settings, &start.replay, arrival.framing);
+        let told = (&start.replay, self.channel.status().state);
+        push_prologue(&mut prologue, &settings, told, arrival.framing);
         let entry = self.subscribers.vacant_entry();
         let index = entry.key();
         let bell = inbox.bell(SubscriberKey { group: key, index });

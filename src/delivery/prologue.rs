@@ -8,6 +8,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::wire::Framing;
+use crate::channel::{State, UPSTREAM_NOTICE};
 use crate::config::{self, CursorOnConnect, Notices};
 use crate::log::{Replay, push_chunk};
 use crate::sse::{self, Event};
@@ -16,11 +17,21 @@ use crate::sse::{self, Event};
 pub(super) fn push_prologue(
     out: &mut Vec<u8>,
     settings: &config::Channel,
-    replay: &Replay,
+    (replay, state): (&Replay, State),
     framing: Framing,
 ) {
     let mut block = Vec::new();
     sse::encode_retry(&mut block, random_time(&settings.retry));
+    if settings.notices == Notices::All && matches!(replay, Replay::Live(_)) {
+        // Who replays finds the states in the history, the present one last.
+        let data = state.notice();
+        let notice = Event {
+            event_type: UPSTREAM_NOTICE,
+            data: &data,
+            id: None,
+        };
+        sse::encode_event(&mut block, &notice);
+    }
     match (replay, replay.reset_reason()) {
         (_, Some(reason)) if settings.notices != Notices::None => {
             // The blank line that ends the notice ends the block of the `retry` field too.
