@@ -47,3 +47,16 @@ pub(crate) async fn until<T>(what: &str, mut look: impl FnMut() -> Result<T, Str
         }
     }
 }
+
+/// Asks again and again until the answer is yes.
+pub(crate) async fn until_true(what: &str, mut ask: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    let mut looks = interval(Duration::from_millis(5));
+    loop {
+        looks.tick().await;
+        if ask().await {
+            return;
+        }
+        assert!(Instant::now() < deadline, "waited {DEADLINE:?} for {what}");
+    }
+}
