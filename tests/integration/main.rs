@@ -18,6 +18,7 @@ mod limits;
 mod listeners;
 mod reconnect;
 mod resume;
+mod secure;
 mod slow;
 mod stop;
 mod support;

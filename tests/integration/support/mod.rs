@@ -6,6 +6,7 @@
 mod client;
 mod gateway;
 mod origin;
+mod server;
 
 use std::future::Future;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use tokio::time::{Instant, interval, timeout};
 pub(crate) use self::client::{Body, Client, Connector, End, Event, Head, Item, Subscriber};
 pub(crate) use self::gateway::{Ended, Gateway, field, one_channel};
 pub(crate) use self::origin::{Answer, Origin, OriginConnection, event_stream};
+pub(crate) use self::server::{Server, Speaks};
 
 /// Only a failure reaches it.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
