@@ -11,7 +11,7 @@ use http::header::{
 use http::{Request, Response, StatusCode, Uri, Version};
 use http_body_util::Empty;
 use tokio::time::timeout;
-use url::Url;
+use url::{Position, Url};
 
 use super::error::UpstreamError;
 use super::exchange::{self, Body};
@@ -79,16 +79,15 @@ fn request(
 ) -> Result<Request<Empty<Bytes>>, UpstreamError> {
     let unusable = || UpstreamError::UnusableRedirect(url.to_string());
     let is_http2 = settings.http == UpstreamHttp::Two;
-    let authority = url.authority();
+    // Without user info, which is nobody's business (RFC 9110, 4.2.4).
+    let authority = &url[Position::BeforeHost..Position::AfterPort];
+    let target = &url[Position::BeforePath..Position::AfterQuery];
     // HTTP/1.1 asks an origin server in origin-form, HTTP/2 by pseudo-header fields.
     let target = if is_http2 {
-        url.as_str()
+        format!("{}://{authority}{target}", url.scheme())
     } else {
-        url.as_str()
-            .split_once(authority)
-            .map_or("/", |(_, rest)| rest)
+        target.to_owned()
     };
-    let target = target.split('#').next().unwrap_or("/");
     let mut request = Request::new(Empty::new());
     *request.uri_mut() = target.parse::<Uri>().map_err(|_invalid| unusable())?;
     *request.version_mut() = if is_http2 {
@@ -215,6 +214,48 @@ mod tests {
         }
         for wrong in ["", "text/html", "text/event-streams", "application/json"] {
             assert!(!is_event_stream(wrong), "{wrong:?}");
+        }
+    }
+
+    /// The request target and the host that are asked for.
+    fn asked(http: &str, url: &str) -> (String, Option<String>) {
+        let text = format!(
+            "[listen.public]\naddress = \"127.0.0.1:0\"\n[channels.events]\npath = \"/events\"\n\
+             upstream = \"http://127.0.0.1/\"\nupstream_http = \"{http}\"\n"
+        );
+        let config = config::Config::parse("test.toml", &text).expect("a configuration");
+        let settings = &config.config.channels[0].upstream;
+        let url = Url::parse(url).expect("url");
+        let request = request(settings, &url, None, true).expect("a request");
+        let host = request.headers().get(HOST);
+        let host = host.map(|host| host.to_str().expect("text").to_owned());
+        (request.uri().to_string(), host)
+    }
+
+    #[test]
+    fn a_request_is_for_the_path_and_the_query_of_its_url() {
+        for (url, target, host) in [
+            ("http://example.org", "/", "example.org"),
+            ("http://example.org:80/", "/", "example.org"),
+            ("https://[::1]:81/a%20b?c=d&e#f", "/a%20b?c=d&e", "[::1]:81"),
+            // The host is also a part of what comes before it.
+            ("http://http/events", "/events", "http"),
+            ("https://s:8443/events", "/events", "s:8443"),
+            ("http://p/p?p", "/p?p", "p"),
+            // A redirect may lead there.
+            ("http://user:password@example.org/x", "/x", "example.org"),
+        ] {
+            assert_eq!(
+                asked("1.1", url),
+                (target.to_owned(), Some(host.to_owned())),
+                "{url}"
+            );
+            let scheme = url.split(':').next().expect("a scheme");
+            assert_eq!(
+                asked("2", url),
+                (format!("{scheme}://{host}{target}"), None),
+                "{url}"
+            );
         }
     }
 
