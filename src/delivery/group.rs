@@ -48,6 +48,9 @@ pub(super) struct Group {
     /// Whether the shard has this group in its queue.
     pub(super) is_queued: bool,
     heartbeat: Option<Heartbeat>,
+    /// When the shard asks for the next heartbeat. What it has noted for another time was for a
+    /// group that had this one's place.
+    heartbeat_at: Option<Instant>,
 }
 
 /// When the crowd gets a heartbeat, and which.
@@ -149,6 +152,7 @@ impl Group {
             last_pass_at: now,
             is_queued: false,
             heartbeat,
+            heartbeat_at: None,
         }
     }
 
@@ -274,13 +278,16 @@ impl Group {
     pub(super) fn heartbeat(&mut self, now: Instant) -> Option<Instant> {
         let interval = self.heartbeat.as_ref()?.interval;
         let due = self.last_pass_at + interval;
-        if due > now {
-            return Some(due);
-        }
-        if self.pass.is_none() && !self.has_work() {
+        if due <= now && self.pass.is_none() && !self.has_work() {
             self.wanted.push_back(Kind::Heartbeat);
         }
-        Some(now + interval)
+        let next = if due > now { due } else { now + interval };
+        self.heartbeat_at = Some(next);
+        self.heartbeat_at
+    }
+
+    pub(super) fn is_heartbeat_due(&self, at: Instant) -> bool {
+        self.heartbeat_at == Some(at)
     }
 
     /// Wants every subscriber to leave once it has what there is now, or when that takes too long.

@@ -158,7 +158,8 @@ impl Shard {
             && at <= now
         {
             self.heartbeats.pop();
-            let Some(group) = self.groups.get_mut(key) else {
+            let group = self.groups.get_mut(key);
+            let Some(group) = group.filter(|group| group.is_heartbeat_due(at)) else {
                 continue;
             };
             if let Some(at) = group.heartbeat(now) {
@@ -255,4 +256,62 @@ async fn go_to_the_end_of_the_queue() {
         Poll::Pending
     })
     .await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::channel::Channel;
+    use crate::config::Config;
+    use crate::delivery::{Framing, Handover};
+    use crate::net::permit::Permits;
+    use crate::net::socket::Socket;
+    use tokio::net::UnixStream;
+
+    fn channel() -> Channel {
+        let text = "[listen.public]\naddress = \"127.0.0.1:0\"\n\
+                    [channels.events]\npath = \"/events\"\nupstream = \"http://127.0.0.1:1/\"\n";
+        let config = Config::parse("test.toml", text).expect("a configuration");
+        Channel::with_writer(Arc::clone(&config.config.channels[0])).0
+    }
+
+    fn arrival(channel: &Channel) -> (Arrival, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().expect("a pair");
+        let (permit, _) = Permits::new(1).acquire().expect("a permit");
+        let arrival = Arrival {
+            channel: channel.clone(),
+            socket: Handover::SameShard(Socket::Unix(ours)),
+            framing: Framing::Chunked,
+            last_event_id: None,
+            head: Vec::new(),
+            places: (channel.join().expect("a seat"), permit),
+        };
+        (arrival, theirs)
+    }
+
+    /// Each first subscriber of a channel makes a group, and each group a heartbeat.
+    #[tokio::test]
+    async fn clients_that_come_and_go_leave_no_heartbeats_behind() {
+        let channel = channel();
+        let mut shard = Shard::new(Arc::default());
+        let now = Instant::now();
+        for _ in 0..100 {
+            let (arrival, client) = arrival(&channel);
+            shard.admit(arrival, now);
+            let Some((key, group)) = shard.groups.iter_mut().next() else {
+                panic!("a subscriber has a group");
+            };
+            group.dismiss(Departure::Stopped, now, &mut Followup::default());
+            shard.follow_up(key, now);
+            while !shard.groups.is_empty() {
+                shard.take_turn(now);
+            }
+            drop(client);
+        }
+        let (arrival, _client) = arrival(&channel);
+        shard.admit(arrival, now + Duration::from_millis(1));
+        shard.look_at_timers(now + Duration::from_secs(60));
+        assert_eq!(shard.groups.len(), 1);
+        assert_eq!(shard.heartbeats.len(), 1, "one timer per crowd");
+    }
 }
