@@ -12,6 +12,8 @@ use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
+use tokio::runtime::Builder;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
@@ -47,6 +49,12 @@ pub enum StartError {
         /// What the kernel says.
         cause: io::Error,
     },
+    /// No runtime for the thread that accepts.
+    #[error("can't start: {0}")]
+    Runtime(io::Error),
+    /// Signals can't be watched.
+    #[error("can't watch for signals: {0}")]
+    Signals(io::Error),
     /// No threads, no reactor or no poll.
     #[error("can't start the delivery threads: {0}")]
     Threads(#[from] io::Error),
@@ -151,6 +159,44 @@ impl App {
     pub fn addresses(&self) -> impl Iterator<Item = &ListenAddress> {
         self.listeners.iter().map(Listener::address)
     }
+}
+
+/// Runs a gateway until SIGTERM or SIGINT.
+///
+/// `start` is called inside the runtime whose thread will accept. What it gives besides the gateway
+/// is kept until the gateway has stopped.
+///
+/// # Errors
+///
+/// What `start` says, and if the system gives no runtime or no signals.
+pub fn run_until_signal<C, E: From<StartError>>(
+    start: impl FnOnce() -> Result<(App, C), E>,
+) -> Result<(), E> {
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(StartError::Runtime)?;
+    let (app, companion) = runtime.block_on(async {
+        let stop = stop_signal().map_err(StartError::Signals)?;
+        let (mut app, companion) = start()?;
+        app.run(stop).await;
+        Ok::<_, E>((app, companion))
+    })?;
+    app.stop();
+    drop(companion);
+    Ok(())
+}
+
+/// Ready when the process is asked to stop.
+fn stop_signal() -> io::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
 }
 
 /// What upstreams share.
