@@ -142,7 +142,7 @@ impl App {
         accepting.shutdown().await;
     }
 
-    /// Ends every stream at the end of its event. Blocks, for a second at most.
+    /// Ends every stream at the end of its event. Blocks, for two seconds at most.
     pub fn stop(self) {
         let n_subscribers: usize = self.channels.iter().map(Channel::n_subscribers).sum();
         tracing::info!(subscribers = n_subscribers, "stopping");

@@ -62,9 +62,9 @@ pub(crate) struct PinnedArguments {
     /// The processor.
     #[arg(long)]
     processor: usize,
-    /// The niceness.
+    /// How much nicer it is than the bench.
     #[arg(long)]
-    nice: u8,
+    nicer_by: u8,
     /// The program and its arguments.
     #[arg(last = true, required = true)]
     pub(crate) program: Vec<OsString>,
@@ -87,7 +87,7 @@ impl PinnedArguments {
     pub(crate) fn place(&self) -> Place {
         Place {
             processor: self.processor,
-            nice: self.nice,
+            nicer_by: self.nicer_by,
         }
     }
 }

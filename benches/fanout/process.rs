@@ -24,6 +24,7 @@ use std::thread;
 use std::time::Duration;
 
 use rustix::process::Signal;
+use rustix::process::getpriority_process;
 use rustix::process::set_parent_process_death_signal;
 use rustix::process::setpriority_process;
 
@@ -36,8 +37,8 @@ use crate::machine;
 pub(crate) struct Place {
     /// Its processor.
     pub(crate) processor: usize,
-    /// Its niceness.
-    pub(crate) nice: u8,
+    /// How much nicer it is than the bench.
+    pub(crate) nicer_by: u8,
 }
 
 /// What becomes of a child's standard output.
@@ -72,8 +73,8 @@ impl Process {
             .args([
                 "--processor",
                 &place.processor.to_string(),
-                "--nice",
-                &place.nice.to_string(),
+                "--nicer-by",
+                &place.nicer_by.to_string(),
             ])
             .arg("--")
             .args(program)
@@ -146,7 +147,11 @@ impl Drop for Process {
 pub(crate) fn become_pinned(place: Place, program: &[OsString]) -> ! {
     set_parent_process_death_signal(Some(Signal::KILL)).unwrap();
     machine::pin(place.processor);
-    setpriority_process(None, i32::from(place.nice)).unwrap();
+    if place.nicer_by > 0 {
+        // Kept by the new program. Relative, so that the whole bench can be run with `nice`.
+        let nice = getpriority_process(None).unwrap() + i32::from(place.nicer_by);
+        setpriority_process(None, nice).unwrap();
+    }
     let (name, arguments) = program.split_first().expect("a program to become");
     panic!(
         "cannot start {name:?}: {}",

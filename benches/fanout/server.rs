@@ -53,16 +53,19 @@ pub(crate) struct Server {
     process: Process,
     address: SocketAddr,
     /// The gateway's configuration and log.
-    _files: TempDir,
+    files: TempDir,
 }
 
 impl Server {
     /// Starts a server and waits until it listens.
     pub(crate) fn start(processor: usize, task: &Task) -> Self {
         let address = process::free_address();
-        let place = Place { processor, nice: 0 };
+        let place = Place {
+            processor,
+            nicer_by: 0,
+        };
         let files = TempDir::with_prefix("ssecast-bench-").unwrap();
-        let log = files.path().join("log");
+        let log = log_of(&files);
         let mut process = match &task.kind {
             Kind::Bare {
                 writes,
@@ -102,13 +105,18 @@ impl Server {
         Self {
             process,
             address,
-            _files: files,
+            files,
         }
     }
 
     /// Where it listens.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The end of its log, for whom something went wrong with it.
+    pub(crate) fn last_lines(&self) -> String {
+        last_lines(&log_of(&self.files))
     }
 
     /// Its process id.
@@ -168,12 +176,18 @@ ids = "fill"
     text
 }
 
-/// The end of a log, for the message of a panic.
+fn log_of(files: &TempDir) -> PathBuf {
+    files.path().join("log")
+}
+
+/// The end of a log; nothing of an empty one.
 fn last_lines(log: &Path) -> String {
-    let Ok(text) = fs::read_to_string(log) else {
-        return String::new(); // the bare loop has none, and speaks for itself
-    };
+    // The bare loop has none, and speaks for itself.
+    let text = fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
-    let tail = &lines[lines.len().saturating_sub(20)..];
-    format!("; the end of its log:\n{}", tail.join("\n"))
+    let tail = &lines[lines.len().saturating_sub(10)..];
+    if tail.is_empty() {
+        return String::new();
+    }
+    format!("\nThe end of its log:\n{}", tail.join("\n"))
 }

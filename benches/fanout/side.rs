@@ -66,7 +66,7 @@ impl Side {
         origin.wait_for_channels(group, n_channels);
         let place = Place {
             processor: layout.load,
-            nice: 0,
+            nicer_by: 0,
         };
         let load = Load::start(place, server.address(), None);
         Self {
@@ -81,7 +81,7 @@ impl Side {
     pub(crate) fn with_slow_readers(mut self, layout: Layout, slowness: Slowness) -> Self {
         let place = Place {
             processor: layout.load,
-            nice: 0,
+            nicer_by: 0,
         };
         self.load = Load::start(place, self.server.address(), Some(slowness));
         self
@@ -125,6 +125,9 @@ impl Side {
         let verified = self.load.verified();
         let mut faults = verified.faults;
         faults.n_missing += played.n_unsent;
+        if faults.total() > 0 {
+            eprintln!("  {faults}.{}", self.server.last_lines());
+        }
         Window {
             cpu_micros: server_time as f64 / verified.n_delivered as f64 / 1e3,
             p50_ms: verified.p50 as f64 / 1e6,

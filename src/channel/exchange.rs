@@ -5,7 +5,8 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -14,6 +15,7 @@ use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 
+use super::damper::Damper;
 use crate::net::connect::{Connection, Protocol};
 
 /// The body of a response, and the connection that brings it.
@@ -21,17 +23,22 @@ pub(super) struct Body {
     incoming: Incoming,
     /// `None` once it has finished.
     connection: Option<ConnectionFuture>,
+    damper: Arc<Damper>,
+    /// Of the damper.
+    waker: Waker,
 }
 
 /// What a reading of the body came to.
 #[derive(Debug)]
 pub(super) enum Drained {
+    /// All that was readable was read; the task is woken when there is more.
+    Dry,
     /// The origin ended it.
     Ended,
     /// The connection failed.
     Failed(hyper::Error),
-    /// All that was readable was read, or as much as one turn allows.
-    Open,
+    /// As much was read as one turn allows, or as was wanted; the task is **not** woken.
+    Full,
 }
 
 /// Whether to go on reading.
@@ -93,46 +100,69 @@ pub(super) async fn send(
     })
     .await?;
     let connection = (!has_finished).then_some(connection);
+    let damper = Damper::new();
+    let waker = Waker::from(Arc::clone(&damper));
     Ok(response.map(|incoming| Body {
         incoming,
         connection,
+        damper,
+        waker,
     }))
 }
 
 impl Body {
-    /// Reads all that is readable, giving each piece to `sink`, until that says stop.
-    ///
-    /// Ready when anything was read, or the body is over. Returns how many bytes there were.
-    pub(super) fn poll_drain(
+    /// Reads all that is readable, giving each piece to `sink`, until that says stop. Returns how
+    /// many bytes there were, and how it ended.
+    pub(super) fn drain(
+        &mut self,
+        cx: &Context<'_>,
+        mut sink: impl FnMut(&[u8]) -> Flow,
+    ) -> (usize, Drained) {
+        self.damper.begin(cx.waker());
+        let waker = self.waker.clone();
+        let cx = &mut Context::from_waker(&waker);
+        let mut n_bytes = 0;
+        let mut was_idle = false;
+        loop {
+            self.damper.look();
+            self.drive(cx);
+            let n_before = n_bytes;
+            if let Poll::Ready(drained) = self.poll_pieces(cx, &mut n_bytes, &mut sink) {
+                return (n_bytes, drained);
+            }
+            // After a piece there is room for more: the connection may read on.
+            let is_idle = n_bytes == n_before;
+            if is_idle && self.damper.finish() {
+                return (n_bytes, Drained::Dry);
+            }
+            if is_idle && was_idle {
+                // Something wakes without bringing anything: the runtime wants this task to yield.
+                return (n_bytes, Drained::Full);
+            }
+            was_idle = is_idle;
+        }
+    }
+
+    /// Takes the pieces that the connection has brought. Pending when there are no more.
+    fn poll_pieces(
         &mut self,
         cx: &mut Context<'_>,
-        mut sink: impl FnMut(&[u8]) -> Flow,
-    ) -> Poll<(usize, Drained)> {
-        let mut n_bytes = 0;
-        // Whether the connection has moved all it could since the last piece.
-        let mut is_driven = false;
+        n_bytes: &mut usize,
+        sink: &mut impl FnMut(&[u8]) -> Flow,
+    ) -> Poll<Drained> {
         loop {
-            match Pin::new(&mut self.incoming).poll_frame(cx) {
-                Poll::Ready(Some(Ok(frame))) => {
-                    is_driven = false;
+            match ready!(Pin::new(&mut self.incoming).poll_frame(cx)) {
+                Some(Ok(frame)) => {
                     let Some(data) = frame.data_ref() else {
                         continue;
                     };
-                    n_bytes += data.len();
-                    if sink(data) == Flow::Stop || n_bytes >= TURN_BYTES {
-                        return Poll::Ready((n_bytes, Drained::Open));
+                    *n_bytes += data.len();
+                    if sink(data) == Flow::Stop || *n_bytes >= TURN_BYTES {
+                        return Poll::Ready(Drained::Full);
                     }
                 }
-                Poll::Ready(Some(Err(error))) => {
-                    return Poll::Ready((n_bytes, Drained::Failed(error)));
-                }
-                Poll::Ready(None) => return Poll::Ready((n_bytes, Drained::Ended)),
-                Poll::Pending if !is_driven => {
-                    self.drive(cx);
-                    is_driven = true;
-                }
-                Poll::Pending if n_bytes > 0 => return Poll::Ready((n_bytes, Drained::Open)),
-                Poll::Pending => return Poll::Pending,
+                Some(Err(error)) => return Poll::Ready(Drained::Failed(error)),
+                None => return Poll::Ready(Drained::Ended),
             }
         }
     }

@@ -4,6 +4,7 @@
 //! writes. What a channel's subscribers do is not known here, beyond how many they are.
 
 mod counters;
+mod damper;
 mod error;
 mod exchange;
 mod reconnect;
@@ -21,7 +22,7 @@ pub use self::reconnect::Backoff;
 pub use self::request::Dialer;
 pub use self::upstream::Upstream;
 use crate::config;
-use crate::log::Log;
+use crate::log::{Log, Writer};
 
 /// A handle to a channel.
 #[derive(Debug, Clone)]
@@ -77,6 +78,13 @@ pub struct Status {
 impl Channel {
     /// A channel without events, and the upstream that will write them.
     pub fn new(settings: Arc<config::Channel>) -> (Self, Upstream) {
+        let (channel, writer) = Self::with_writer(settings);
+        let upstream = Upstream::new(channel.clone(), writer);
+        (channel, upstream)
+    }
+
+    /// A channel without events, and the writer of its log.
+    pub(crate) fn with_writer(settings: Arc<config::Channel>) -> (Self, Writer) {
         let (log, writer) = Log::new(settings.history.clone(), settings.ids);
         let status = Status {
             state: State::Connecting,
@@ -93,8 +101,7 @@ impl Channel {
         let channel = Self {
             shared: Arc::new(shared),
         };
-        let upstream = Upstream::new(channel.clone(), writer);
-        (channel, upstream)
+        (channel, writer)
     }
 
     /// Takes a place for one more subscriber; `None` if `max_subscribers` are there.

@@ -131,11 +131,11 @@ impl Upstream {
         tracing::info!(channel = settings.name, %url, resumed_after = self.last_event_id, "upstream open");
         self.enter(State::Open, None);
         if std::mem::replace(&mut self.was_open, true) {
-            if last_event_id.is_some() {
-                let last_id = self.last_event_id.as_deref();
-                self.intake.repeats = Some(self.intake.writer.expect_repeats(last_id, now));
-            } else {
-                self.intake.tell_gap(now);
+            match self.last_event_id.as_deref() {
+                Some(id) if last_event_id.is_some() => {
+                    self.intake.repeats = Some(self.intake.writer.expect_repeats(id, now));
+                }
+                Some(_) | None => self.intake.tell_gap(now),
             }
         }
         Err(self.read(body, &settings.upstream).await)
@@ -154,16 +154,9 @@ impl Upstream {
             idle_timeout: settings.idle_timeout,
         };
         let mut idle = pin!(sleep(settings.idle_timeout));
-        let error = loop {
-            let (intake, backoff) = (&mut self.intake, &mut self.backoff);
-            let read = poll_fn(|cx| stream.poll_read(cx, idle.as_mut(), intake, backoff)).await;
-            intake.commit(stream.last_byte_at);
-            if let Err(error) = read {
-                break error;
-            }
-            // A flood from this origin must not keep the thread from its other work.
-            tokio::task::consume_budget().await;
-        };
+        let (intake, backoff) = (&mut self.intake, &mut self.backoff);
+        let error =
+            poll_fn(|cx| stream.poll_until_broken(cx, idle.as_mut(), intake, backoff)).await;
         self.intake.repeats = None;
         // An empty ID takes the last one back (WHATWG HTML, 9.2.6).
         if let Some(id) = stream.parser.last_event_id() {
@@ -182,18 +175,18 @@ struct Stream {
 }
 
 impl Stream {
-    /// Reads and parses what is readable. Ready when something was.
-    fn poll_read(
+    /// Reads, parses and appends what is readable. Ready when the stream has broken.
+    fn poll_until_broken(
         &mut self,
         cx: &mut Context<'_>,
-        mut idle: Pin<&mut Sleep>,
+        idle: Pin<&mut Sleep>,
         intake: &mut Intake,
         backoff: &mut Backoff,
-    ) -> Poll<Result<(), UpstreamError>> {
+    ) -> Poll<UpstreamError> {
         let now = Instant::now();
         let mut broken = None;
         let parser = &mut self.parser;
-        let drained = self.body.poll_drain(cx, |piece| {
+        let (n_bytes, drained) = self.body.drain(cx, |piece| {
             let parsed = parser.push(piece, |item| match item {
                 Item::Event(event) => intake.receive(&event, now),
                 Item::Retry(wish) => backoff.set_origin_wish(wish),
@@ -205,17 +198,23 @@ impl Stream {
                 Flow::Continue
             }
         });
-        let Poll::Ready((n_bytes, drained)) = drained else {
-            return self.poll_idle(cx, idle.as_mut(), now);
-        };
-        self.last_byte_at = now;
-        intake.channel.counters().upstream_bytes.add(n_bytes as u64);
-        Poll::Ready(match (broken, drained) {
-            (Some(limit), _) => Err(UpstreamError::LimitExceeded(limit)),
-            (None, Drained::Ended) => Err(UpstreamError::StreamEnded),
-            (None, Drained::Failed(error)) => Err(UpstreamError::StreamBroke(error)),
-            (None, Drained::Open) => Ok(()),
-        })
+        if n_bytes > 0 {
+            self.last_byte_at = now;
+            intake.commit(n_bytes, now);
+        }
+        if let Some(limit) = broken {
+            return Poll::Ready(UpstreamError::LimitExceeded(limit));
+        }
+        match drained {
+            Drained::Dry => self.poll_idle(cx, idle, now),
+            Drained::Ended => Poll::Ready(UpstreamError::StreamEnded),
+            Drained::Failed(error) => Poll::Ready(UpstreamError::StreamBroke(error)),
+            Drained::Full => {
+                // A flood from this origin must not keep the thread from its other work.
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+        }
     }
 
     /// Fails if no byte came for too long. The timer is set again only when it fires, so that a
@@ -225,11 +224,11 @@ impl Stream {
         cx: &mut Context<'_>,
         mut idle: Pin<&mut Sleep>,
         now: Instant,
-    ) -> Poll<Result<(), UpstreamError>> {
+    ) -> Poll<UpstreamError> {
         while idle.as_mut().poll(cx).is_ready() {
             let deadline = self.last_byte_at + self.idle_timeout;
             if deadline <= now {
-                return Poll::Ready(Err(UpstreamError::Stalled));
+                return Poll::Ready(UpstreamError::Stalled);
             }
             idle.set(sleep_until(deadline));
         }
@@ -276,12 +275,12 @@ impl Intake {
         }
     }
 
-    fn commit(&mut self, now: Instant) {
+    /// Appends what one drained read of `n_bytes` brought.
+    fn commit(&mut self, n_bytes: usize, now: Instant) {
         self.writer.commit(now);
-        self.channel
-            .counters()
-            .events
-            .add(std::mem::take(&mut self.n_events));
+        let counters = self.channel.counters();
+        counters.upstream_bytes.add(n_bytes as u64);
+        counters.events.add(std::mem::take(&mut self.n_events));
     }
 }
 

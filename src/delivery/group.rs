@@ -9,6 +9,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use slab::Slab;
 use tokio::time::Instant;
@@ -38,6 +39,8 @@ pub(super) struct Group {
     passed: Position,
     /// The channel has ended: who has everything leaves.
     is_over: bool,
+    /// When everybody leaves who has not everything by then.
+    dismissal_deadline: Option<Instant>,
     /// How far this shard may be behind before it gives its subscribers up.
     max_behind: usize,
     /// When the crowd was last written to.
@@ -49,7 +52,7 @@ pub(super) struct Group {
 
 /// When the crowd gets a heartbeat, and which.
 struct Heartbeat {
-    interval: std::time::Duration,
+    interval: Duration,
     /// Framed for HTTP/1.1.
     chunked: Vec<u8>,
     plain: Vec<u8>,
@@ -74,6 +77,13 @@ pub(super) enum Turn {
     More,
 }
 
+/// Whether what was taken from the feed follows what was taken before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Continuity {
+    Broken,
+    Kept,
+}
+
 /// The subscribers that a write made wait for a turn, and those that leave.
 #[derive(Debug, Default)]
 pub(super) struct Followup {
@@ -83,6 +93,9 @@ pub(super) struct Followup {
 
 /// However little a channel keeps, a burst must not end streams before the shard had a turn.
 const LEAST_MAX_BEHIND_BYTES: usize = 4 * 1024 * 1024;
+
+/// How long those who are dismissed may take for what there was when they were.
+const DISMISSAL_GRACE: Duration = Duration::from_millis(500);
 
 /// Bytes that one pass carries, so that a pass over many stays short and the next one carries what
 /// came meanwhile.
@@ -131,6 +144,7 @@ impl Group {
             wanted: VecDeque::new(),
             passed: head,
             is_over: false,
+            dismissal_deadline: None,
             max_behind,
             last_pass_at: now,
             is_queued: false,
@@ -139,10 +153,11 @@ impl Group {
     }
 
     /// Takes what the log has for this shard.
-    pub(super) fn pull(&mut self, now: Instant, followup: &mut Followup) {
+    pub(super) fn pull(&mut self, now: Instant, followup: &mut Followup) -> Continuity {
         let taken = self.wire.pull(&self.feed);
         let behind = self.wire.head() - self.passed;
-        if taken.is_overrun || behind > self.max_behind as u64 {
+        let is_broken = taken.is_overrun || behind > self.max_behind as u64;
+        if is_broken {
             // This shard is too slow for this channel: what follows can't be delivered in order.
             let everyone: Vec<usize> = self.subscribers.iter().map(|(index, _)| index).collect();
             for index in everyone {
@@ -154,6 +169,11 @@ impl Group {
         }
         if taken.ended.is_some() && !std::mem::replace(&mut self.is_over, true) {
             self.want(Kind::Farewell(Departure::Over));
+        }
+        if is_broken {
+            Continuity::Broken
+        } else {
+            Continuity::Kept
         }
     }
 
@@ -177,17 +197,20 @@ impl Group {
             tracing::debug!(channel = settings.name, %error, "a client left before its first event");
             return;
         }
+        let start = loop {
+            let log = self.channel.log();
+            let start = log.start(arrival.last_event_id.as_deref(), now);
+            // After `start`, so that there is no seam between what it found and what the feed
+            // brings. If the feed's events were dropped just now, there is one.
+            if self.pull(now, followup) == Continuity::Kept {
+                break start;
+            }
+        };
         let counters = self.channel.counters();
         counters.arrivals.add(1);
-        let start = self
-            .channel
-            .log()
-            .start(arrival.last_event_id.as_deref(), now);
         if start.replay.reset_reason().is_some() {
             counters.resets.add(1);
         }
-        // After `start`, so that there is no seam between what it found and what the feed brings.
-        self.pull(now, followup);
         self.is_over |= start.ended.is_some();
         self.wire.reach_back(&start.batches);
         let mut prologue = arrival.head;
@@ -229,7 +252,7 @@ impl Group {
     /// Goes on with the pass, or begins the next one.
     pub(super) fn turn(&mut self, budget: &mut Budget, followup: &mut Followup) -> Turn {
         while budget.n_writes > 0 {
-            let Some(mut pass) = self.pass.take().or_else(|| self.next_pass()) else {
+            let Some(mut pass) = self.pass.take().or_else(|| self.next_pass(budget.now)) else {
                 return Turn::Done;
             };
             let turn = self.advance(&mut pass, budget, followup);
@@ -259,8 +282,12 @@ impl Group {
         Some(now + interval)
     }
 
-    /// Wants every subscriber to leave.
-    pub(super) fn dismiss(&mut self, departure: Departure) {
+    /// Wants every subscriber to leave once it has what there is now, or when that takes too long.
+    /// What comes later is not taken: an origin that never pauses would put the goodbye off for ever.
+    pub(super) fn dismiss(&mut self, departure: Departure, now: Instant, followup: &mut Followup) {
+        self.pull(now, followup);
+        self.close();
+        self.dismissal_deadline = Some(now + DISMISSAL_GRACE);
         self.want(Kind::Farewell(departure));
     }
 
@@ -274,7 +301,7 @@ impl Group {
         }
     }
 
-    /// Closes the feed. The group must be empty.
+    /// Closes the feed: no more events come from it.
     pub(super) fn close(&self) {
         self.channel.log().detach(&self.feed);
     }
@@ -297,10 +324,15 @@ impl Group {
         }
     }
 
-    /// Events go before what was wanted: a goodbye says that there is nothing more.
-    fn next_pass(&mut self) -> Option<Pass> {
+    /// Events go before what was wanted: a goodbye says that there is nothing more. One that was put
+    /// off for too long says only that the client should come back.
+    fn next_pass(&mut self, now: Instant) -> Option<Pass> {
         let places = self.subscribers.capacity();
-        if self.wire.head() > self.passed {
+        let is_late = self
+            .dismissal_deadline
+            .is_some_and(|deadline| deadline <= now);
+        let has_time = !is_late || self.wanted.is_empty();
+        if self.wire.head() > self.passed && has_time {
             return Some(Pass::over_events(
                 &self.wire,
                 self.passed,

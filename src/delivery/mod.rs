@@ -14,6 +14,8 @@ mod pass;
 mod prologue;
 mod shard;
 mod subscriber;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 use std::future::Future;
@@ -71,6 +73,10 @@ pub enum Handover {
     SameShard(Socket),
 }
 
+/// Turns of tasks after which a busy thread looks at its sockets and timers. A turn of a shard or an
+/// upstream may take a millisecond, so tokio's default of 61 would be felt by everybody else.
+const TURNS_BETWEEN_EVENTS: u32 = 4;
+
 impl Handover {
     fn receive(self) -> io::Result<Socket> {
         match self {
@@ -90,7 +96,10 @@ impl Delivery {
         let mut shards = Vec::with_capacity(n_shards);
         let mut threads = Vec::with_capacity(n_shards);
         for number in 0..n_shards {
-            let runtime = Builder::new_current_thread().enable_all().build()?;
+            let runtime = Builder::new_current_thread()
+                .event_interval(TURNS_BETWEEN_EVENTS)
+                .enable_all()
+                .build()?;
             let inbox = Arc::new(Inbox::default());
             shards.push(ShardHandle {
                 inbox: Arc::clone(&inbox),

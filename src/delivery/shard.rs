@@ -6,13 +6,14 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
-use std::future::poll_fn;
+use std::future::{Future as _, poll_fn};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use slab::Slab;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::Arrival;
 use super::group::{Budget, Followup, Group, Turn};
@@ -63,37 +64,45 @@ impl Shard {
     /// Serves subscribers until it is told to stop and the last one is gone.
     pub(super) async fn run(mut self) {
         let mut mail = Mail::default();
+        let mut timer = Box::pin(sleep_until(Instant::now()));
         while !(self.is_stopping && self.groups.is_empty()) {
             if self.has_work() {
                 // Takes what there is; a shard with work does not wait.
                 poll_fn(|cx| Poll::Ready(self.inbox.poll_take(cx, &mut mail).is_ready())).await;
             } else {
-                self.wait(&mut mail).await;
+                self.wait(&mut mail, &mut timer).await;
             }
             let now = Instant::now();
             self.read(&mut mail, now);
             self.look_at_timers(now);
             self.take_turn(now);
             if self.has_work() {
-                tokio::task::yield_now().await;
+                go_to_the_end_of_the_queue().await;
             }
         }
     }
 
-    /// Waits for mail or the next timer.
-    async fn wait(&self, mail: &mut Mail) {
+    /// Waits for mail or the next deadline.
+    ///
+    /// The timer is kept from one wait to the next and only ever set to an earlier time, because
+    /// setting it wakes the reactor. When it fires too early, the shard just looks.
+    async fn wait(&self, mail: &mut Mail, timer: &mut Pin<Box<Sleep>>) {
         let next_heartbeat = self.heartbeats.peek().map(|Reverse((at, _))| *at);
         let next_deadline = self.leaving.front().map(|(at, _)| *at);
         let next = [next_heartbeat, next_deadline].into_iter().flatten().min();
-        let received = poll_fn(|cx| self.inbox.poll_take(cx, mail));
-        match next {
-            Some(at) => tokio::select! {
-                biased;
-                () = received => {}
-                () = sleep_until(at) => {}
-            },
-            None => received.await,
+        if let Some(at) = next
+            && (at < timer.deadline() || timer.is_elapsed())
+        {
+            timer.as_mut().reset(at);
         }
+        poll_fn(|cx| {
+            let is_due = next.is_some() && timer.as_mut().poll(cx).is_ready();
+            if is_due || self.inbox.poll_take(cx, mail).is_ready() {
+                return Poll::Ready(());
+            }
+            Poll::Pending
+        })
+        .await;
     }
 
     fn read(&mut self, mail: &mut Mail, now: Instant) {
@@ -111,11 +120,12 @@ impl Shard {
             self.admit(arrival, now);
         }
         if mail.is_stopping && !std::mem::replace(&mut self.is_stopping, true) {
-            for (_, group) in &mut self.groups {
-                group.dismiss(Departure::Stopped);
-            }
             let keys: Vec<GroupKey> = self.groups.iter().map(|(key, _)| key).collect();
             for key in keys {
+                let Some(group) = self.groups.get_mut(key) else {
+                    continue;
+                };
+                group.dismiss(Departure::Stopped, now, &mut self.followup);
                 self.follow_up(key, now);
             }
         }
@@ -229,4 +239,20 @@ impl Shard {
     fn has_work(&self) -> bool {
         !self.passes.is_empty() || !self.queue.is_empty()
     }
+}
+
+/// Lets every other task of the thread that is ready have one turn.
+///
+/// `tokio::task::yield_now` waits until *no* other task is ready, or for dozens of turns: an upstream
+/// that floods would have all of them.
+async fn go_to_the_end_of_the_queue() {
+    let mut has_gone = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut has_gone, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }

@@ -14,7 +14,7 @@ use crate::log::{Batch, Feed, Position, Taken};
 pub(super) struct Wire {
     /// In order, without gaps.
     batches: VecDeque<Arc<Batch>>,
-    /// Invariant: the end of the last batch that was taken from the feed.
+    /// Invariant: the end of the last batch that was taken from the feed, or dropped by it.
     head: Position,
 }
 
@@ -46,9 +46,7 @@ impl Wire {
     /// Takes what is new.
     pub(super) fn pull(&mut self, feed: &Feed) -> Taken {
         let taken = feed.take(&mut self.batches);
-        if let Some(newest) = self.batches.back() {
-            self.head = self.head.max(newest.end());
-        }
+        self.head = taken.head;
         taken
     }
 

@@ -62,6 +62,10 @@ pub(super) fn respond(
     let routes = Arc::clone(&gateway.routes.load());
     match routes.find(host, request.uri().path()) {
         Found::Channel(route) => respond_for_channel(route, admission, request),
+        // Also what could be answered: the connection must end, so that its place can be had.
+        Found::Nothing | Found::Page(_) if admission == Admission::Refused => {
+            Outcome::Answer(Refusal::AtLimit(random_time(&REFUSED_RETRY)).answer(form))
+        }
         Found::Page(page) if matches!(*request.method(), Method::GET | Method::HEAD) => {
             let body = Bytes::from_static(page.text.as_bytes());
             Outcome::Answer(full(StatusCode::OK, page.media_type, body))
@@ -90,6 +94,10 @@ fn respond_for_channel(
     let refuse = |refusal: Refusal, fields| {
         with_fields(refusal.answer(preferred_form(request.headers())), fields)
     };
+    let is_for_stream = *request.method() == Method::GET && names_event_stream(request.headers());
+    if admission == Admission::Refused && !is_for_stream {
+        return refuse(Refusal::AtLimit(random_time(&REFUSED_RETRY)), fields);
+    }
     match *request.method() {
         Method::GET | Method::HEAD => {}
         Method::OPTIONS => {

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Ending;
-use super::batch::Batch;
+use super::batch::{Batch, Position};
 
 /// Where a feed tells that it has something. Implemented by the shard.
 pub trait Outlet: Send + Sync {
@@ -28,6 +28,8 @@ struct State {
     pending: VecDeque<Arc<Batch>>,
     /// Invariant: the sum of the lengths of `pending`.
     pending_bytes: usize,
+    /// Invariant: the end of the last batch that was pushed, pending or not.
+    head: Position,
     is_overrun: bool,
     ended: Option<Ending>,
     /// Whether the outlet was told since the last `take`.
@@ -37,6 +39,8 @@ struct State {
 /// What happened to a feed besides batches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Taken {
+    /// Where the wire stream ends, also if its last batches were dropped.
+    pub head: Position,
     /// Batches were dropped: what is taken is no longer contiguous with what was.
     pub is_overrun: bool,
     /// The log has ended, after the batches that were taken.
@@ -44,16 +48,21 @@ pub struct Taken {
 }
 
 impl Feed {
-    pub(super) fn new(outlet: Box<dyn Outlet>, max_pending_bytes: usize) -> Self {
+    pub(super) fn new(outlet: Box<dyn Outlet>, max_pending_bytes: usize, head: Position) -> Self {
+        let state = State {
+            head,
+            ..State::default()
+        };
         Self {
             outlet,
             max_pending_bytes,
-            state: Mutex::default(),
+            state: Mutex::new(state),
         }
     }
 
     pub(super) fn push(&self, batch: &Arc<Batch>) {
         let mut state = self.lock();
+        state.head = batch.end();
         state.pending_bytes += batch.len();
         state.pending.push_back(Arc::clone(batch));
         if state.pending_bytes > self.max_pending_bytes && state.pending.len() > 1 {
@@ -77,6 +86,7 @@ impl Feed {
         state.pending_bytes = 0;
         into.extend(state.pending.drain(..));
         Taken {
+            head: state.head,
             is_overrun: std::mem::take(&mut state.is_overrun),
             ended: state.ended,
         }

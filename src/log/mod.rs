@@ -9,8 +9,13 @@
 mod batch;
 mod feed;
 mod id;
+mod repeats;
 mod replay;
 mod ring;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,11 +25,11 @@ use tokio::time::Instant;
 pub use self::batch::{Batch, Position, push_chunk};
 pub use self::feed::{Feed, Outlet, Taken};
 pub use self::id::{Epoch, Seq};
+pub use self::repeats::{Repeats, Verdict};
 pub use self::replay::{Replay, Start};
 use self::ring::Ring;
-pub use self::writer::{Repeats, Verdict, Writer};
+pub use self::writer::Writer;
 use crate::config::{History, Ids};
-use crate::sse::Event;
 
 /// A handle to a log.
 #[derive(Debug, Clone)]
@@ -87,10 +92,11 @@ impl Log {
         outlet: Box<dyn Outlet>,
         max_pending_bytes: usize,
     ) -> (Arc<Feed>, Position) {
-        let feed = Arc::new(Feed::new(outlet, max_pending_bytes));
         let mut state = self.lock();
+        let head = state.ring.head();
+        let feed = Arc::new(Feed::new(outlet, max_pending_bytes, head));
         state.feeds.push(Arc::clone(&feed));
-        (feed, state.ring.head())
+        (feed, head)
     }
 
     /// Closes a feed.
@@ -130,6 +136,12 @@ impl Log {
         }
     }
 
+    /// Distinct origin ids in the index.
+    #[cfg(test)]
+    fn n_indexed_ids(&self) -> usize {
+        self.lock().ring.n_indexed_ids()
+    }
+
     /// Recovers from poison: the state is valid between any two of its statements that can panic.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.shared
@@ -137,25 +149,4 @@ impl Log {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Whether an event, encoded with the id that its twin in the log has on the wire, is its twin.
-fn is_repeat(ring: &Ring, seq: Seq, event: &Event<'_>) -> bool {
-    let Some((entry, block)) = ring.event(seq) else {
-        return false;
-    };
-    let wire_id = match entry.wire_id {
-        ring::WireId::Gateway => Some(ring.epoch().id(seq)),
-        ring::WireId::None => None,
-        ring::WireId::Origin => entry.origin_id.as_deref().map(str::to_owned),
-    };
-    let mut encoded = Vec::with_capacity(block.len());
-    crate::sse::encode_event(
-        &mut encoded,
-        &Event {
-            id: wire_id.as_deref(),
-            ..*event
-        },
-    );
-    entry.origin_id.as_deref() == event.id && encoded == block
 }

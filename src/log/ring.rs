@@ -13,6 +13,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use memchr::memrchr;
 use tokio::time::Instant;
 
 use super::batch::{Batch, Position};
@@ -36,8 +37,10 @@ pub(super) struct Entry {
 pub(super) enum WireId {
     /// `epoch-sequence`
     Gateway,
-    /// None: a notice, or an event of an origin that gives none, with `ids = "upstream"`.
+    /// None: an event of an origin that gives none, with `ids = "upstream"`.
     None,
+    /// None: a notice, which is no event of the origin's.
+    Notice,
     /// The origin's.
     Origin,
 }
@@ -56,6 +59,11 @@ pub(super) struct Ring {
     first_seq: Seq,
     /// The event before `entries.front()`: who has seen it has missed nothing that is gone.
     evicted: Option<Entry>,
+    /// Whether its origin id was that of other retained events, so that nobody knows which of them
+    /// a subscriber saw.
+    is_evicted_ambiguous: bool,
+    /// The newest event that has an id on the wire, retained or not.
+    tip: Option<Seq>,
     /// Invariant: the end of the last batch that was appended.
     head: Position,
     /// Bytes held by `batches`, chunk framing included.
@@ -90,6 +98,8 @@ impl Ring {
             entries: VecDeque::new(),
             first_seq: Seq::FIRST,
             evicted: None,
+            is_evicted_ambiguous: false,
+            tip: None,
             head: 0,
             held_bytes: 0,
             index: HashMap::new(),
@@ -110,6 +120,9 @@ impl Ring {
         self.batches.push_back(batch);
         for entry in entries {
             self.index_entry(&entry);
+            if matches!(entry.wire_id, WireId::Gateway | WireId::Origin) {
+                self.tip = Some(self.next_seq());
+            }
             self.entries.push_back(entry);
         }
         self.evict(now);
@@ -150,11 +163,13 @@ impl Ring {
         };
         let seq = self.first_seq;
         self.first_seq = seq.next();
+        self.is_evicted_ambiguous = false;
         if let Some(id) = &entry.origin_id
             && let Some(slot) = self.index.get_mut(id)
         {
             slot.n_entries -= 1;
             if slot.n_entries == 0 {
+                self.is_evicted_ambiguous = slot.is_ambiguous;
                 self.index.remove(id);
             } else if slot.seq == seq {
                 // Later events have this id too; which of them a subscriber saw is not known.
@@ -183,13 +198,14 @@ impl Ring {
             .entries
             .back()
             .map_or_else(|| self.tail(), |last| last.end);
-        let is_same = self.payload_of(known.seq) == self.payload_between(start, entry.end);
+        let new = self.payload_between(start, entry.end).map(without_id);
+        // An ID whose first event is gone is ambiguous already, and nothing is left to compare.
+        let known = self.payload_of(known.seq).map(without_id);
+        let is_other = known.is_some() && known != new;
         if let Some(slot) = self.index.get_mut(id) {
             slot.n_entries += 1;
-            if !is_same {
-                slot.is_ambiguous = true;
-                self.n_ambiguous += 1;
-            }
+            slot.is_ambiguous |= is_other;
+            self.n_ambiguous += u64::from(is_other);
         }
     }
 
@@ -217,23 +233,21 @@ impl Ring {
                 .and_then(|entry| entry.origin_id.as_deref())
             {
                 if evicted == id {
-                    return Ok(self.tail());
+                    let is_clear = !self.is_evicted_ambiguous;
+                    return is_clear.then(|| self.tail()).ok_or(Replay::Unknown);
                 }
                 if is_older(id, evicted) {
                     return Err(Replay::Expired);
                 }
             }
         }
-        let seq = self.epoch.seq_of(id).ok_or(Replay::Unknown)?;
+        // A client can make any number of an ID that it got: none that is not given out yet goes on.
+        let seq = self.epoch.seq_of(id).filter(|seq| *seq < self.next_seq());
+        let seq = seq.ok_or(Replay::Unknown)?;
         if seq.next() < self.first_seq {
             return Err(Replay::Expired);
         }
-        let entry = if seq.next() == self.first_seq {
-            self.evicted.as_ref()
-        } else {
-            self.entry(seq)
-        };
-        entry
+        self.retained_or_last_evicted(seq)
             .filter(|entry| entry.wire_id == WireId::Gateway)
             .map(|entry| entry.end)
             .ok_or(Replay::Unknown)
@@ -247,10 +261,8 @@ impl Ring {
 
     /// The retained event with this origin id, if there is exactly one.
     pub(super) fn find_origin_id(&self, id: &str) -> Option<Seq> {
-        self.index
-            .get(id)
-            .filter(|slot| !slot.is_ambiguous)
-            .map(|slot| slot.seq)
+        let slot = self.index.get(id)?;
+        (slot.n_entries == 1 && !slot.is_ambiguous).then_some(slot.seq)
     }
 
     /// Whether an id is that of a retained event, or of the last one that was evicted.
@@ -262,15 +274,36 @@ impl Ring {
                 .is_some_and(|entry| entry.origin_id.as_deref() == Some(id))
     }
 
-    /// The first entry at or after `seq` that has an origin id.
-    pub(super) fn next_with_origin_id(&self, seq: Seq) -> Option<Seq> {
-        let from = usize::try_from(seq.0.checked_sub(self.first_seq.0)?).ok()?;
+    /// The newest entry that has an origin id.
+    pub(super) fn last_with_origin_id(&self) -> Option<Seq> {
         let found = self
             .entries
             .iter()
-            .skip(from)
-            .position(|entry| entry.origin_id.is_some())?;
-        Some(Seq(seq.0 + found as u64))
+            .rposition(|entry| entry.origin_id.is_some())?;
+        Some(Seq(self.first_seq.0 + found as u64))
+    }
+
+    /// The origin ids of the retained entries, the newest first.
+    pub(super) fn origin_ids_from_newest(&self) -> impl Iterator<Item = &str> {
+        let entries = self.entries.iter().rev();
+        entries.filter_map(|entry| entry.origin_id.as_deref())
+    }
+
+    /// The first retained entry at or after `seq` that has an origin id.
+    pub(super) fn next_with_origin_id(&self, seq: Seq) -> Option<Seq> {
+        self.find_from(seq, |entry| entry.origin_id.is_some())
+    }
+
+    /// The first retained entry at or after `seq` that is an event of the origin's.
+    pub(super) fn next_of_origin(&self, seq: Seq) -> Option<Seq> {
+        self.find_from(seq, |entry| entry.wire_id != WireId::Notice)
+    }
+
+    fn find_from(&self, seq: Seq, is_wanted: impl Fn(&Entry) -> bool) -> Option<Seq> {
+        let first = seq.max(self.first_seq);
+        let from = usize::try_from(first.0 - self.first_seq.0).ok()?;
+        let found = self.entries.iter().skip(from).position(is_wanted)?;
+        Some(Seq(first.0 + found as u64))
     }
 
     /// The id and the encoded block of a retained event.
@@ -281,6 +314,11 @@ impl Ring {
     /// The number that the next entry will get.
     pub(super) fn next_seq(&self) -> Seq {
         Seq(self.first_seq.0 + self.entries.len() as u64)
+    }
+
+    /// The number of the oldest retained entry, or of the next one if there is none.
+    pub(super) fn first_seq(&self) -> Seq {
+        self.first_seq
     }
 
     pub(super) fn epoch(&self) -> &Epoch {
@@ -303,6 +341,12 @@ impl Ring {
         self.n_ambiguous
     }
 
+    /// Distinct origin ids in the index.
+    #[cfg(test)]
+    pub(super) fn n_indexed_ids(&self) -> usize {
+        self.index.len()
+    }
+
     /// The position of the oldest retained event; the head if there is none.
     fn tail(&self) -> Position {
         if self.entries.is_empty() {
@@ -322,22 +366,22 @@ impl Ring {
         self.entries.get(index)
     }
 
-    /// The id of the newest event that has one.
+    /// The id of the newest event that has one, if it can be resumed from.
     fn tip_id(&self) -> Option<String> {
-        let newest = (self.first_seq.0..self.next_seq().0)
-            .rev()
-            .map(Seq)
-            .zip(self.entries.iter().rev())
-            .find(|(_, entry)| entry.wire_id != WireId::None);
-        let before = self
-            .evicted
-            .as_ref()
-            .map(|entry| (Seq(self.first_seq.0 - 1), entry));
-        let (seq, entry) = newest.or(before)?;
+        let seq = self.tip?;
+        let entry = self.retained_or_last_evicted(seq)?;
         match entry.wire_id {
             WireId::Gateway => Some(self.epoch.id(seq)),
             WireId::Origin => entry.origin_id.as_deref().map(str::to_owned),
-            WireId::None => None,
+            WireId::None | WireId::Notice => None,
+        }
+    }
+
+    fn retained_or_last_evicted(&self, seq: Seq) -> Option<&Entry> {
+        if seq.next() == self.first_seq {
+            self.evicted.as_ref()
+        } else {
+            self.entry(seq)
         }
     }
 
@@ -361,6 +405,16 @@ impl Ring {
             .payloads_from(start)
             .next()
             .and_then(|(bytes, payload_end)| (payload_end == end).then_some(bytes))
+    }
+}
+
+/// The lines of a block before its ID, which comes last and may be ours: what the origin said.
+fn without_id(block: &[u8]) -> &[u8] {
+    let fields = block.strip_suffix(b"\n\n").unwrap_or(block);
+    let last = memrchr(b'\n', fields).map_or(0, |end| end + 1);
+    match fields.split_at_checked(last) {
+        Some((before, last)) if last.starts_with(b"id:") => before,
+        _ => fields,
     }
 }
 

@@ -1,14 +1,14 @@
 //! The one who appends to a log.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::batch::{BatchBuilder, Position};
 use super::id::{Epoch, Seq};
-use super::ring::{Entry, WireId, decimal};
-use super::{Ending, Log, is_repeat};
+use super::repeats::{Repeats, Verdict};
+use super::ring::{Entry, WireId};
+use super::{Ending, Log};
 use crate::config::Ids;
 use crate::sse::Event;
 
@@ -26,42 +26,6 @@ pub struct Writer {
     /// The head of the log, without what is in `builder`.
     head: Position,
 }
-
-/// The leading run of events that an origin repeats after a reconnect.
-///
-/// While the run lasts, events that repeat the log by id **and** bytes, in order, are dropped. The
-/// first event that does not, or a pause, ends it for good, so that an origin that restarts and
-/// counts from 1 again loses nothing.
-#[derive(Debug)]
-pub struct Repeats {
-    /// What the next event must repeat; `None` before the first event.
-    next: Option<Seq>,
-    /// The first event that was not in the log when the connection began.
-    end: Seq,
-    /// The origin's last id before the connection broke.
-    last_id: Option<String>,
-    /// When the last repeat came.
-    last_at: Instant,
-    /// Whether the event just before the break had an id of the origin.
-    was_last_identified: bool,
-}
-
-/// What an event means for the run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// It repeats the log: drop it.
-    Repeat,
-    /// It is new and follows what the log has, as far as anyone can tell.
-    Resumed,
-    /// It is new, and events before it were missed.
-    Missed,
-    /// It is new, and whether events were missed is left to the next one.
-    Undecided,
-}
-
-/// A repeating origin sends its history at once. One that pauses this long between two events is
-/// counting anew, and its next event is news even if it looks like an old one.
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 impl Writer {
     /// A writer of an empty log.
@@ -104,7 +68,7 @@ impl Writer {
             data,
             id: None,
         });
-        self.note_entry(None, WireId::None);
+        self.note_entry(None, WireId::Notice);
     }
 
     fn note_entry(&mut self, origin_id: Option<Arc<str>>, wire_id: WireId) {
@@ -115,6 +79,13 @@ impl Writer {
             wire_id,
         });
         self.next_seq = self.next_seq.next();
+    }
+
+    /// What our ids begin with.
+    #[cfg(test)]
+    pub(super) fn epoch_text(&self) -> String {
+        let id = self.epoch.id(Seq::FIRST).to_string();
+        id.trim_end_matches("-1").to_owned()
     }
 
     /// Bytes encoded and not yet appended.
@@ -153,66 +124,13 @@ impl Writer {
     }
 
     /// Begins to watch for repeats on a new connection to the origin, whose last id was `last_id`.
-    pub fn expect_repeats(&self, last_id: Option<&str>, now: Instant) -> Repeats {
-        let state = self.log.lock();
-        let last = state.ring.next_seq().0.checked_sub(1).map(Seq);
-        Repeats {
-            next: None,
-            end: state.ring.next_seq(),
-            last_id: last_id.map(str::to_owned),
-            last_at: now,
-            was_last_identified: last
-                .and_then(|seq| state.ring.event(seq))
-                .is_some_and(|(entry, _)| entry.origin_id.is_some()),
-        }
+    pub fn expect_repeats(&self, last_id: &str, now: Instant) -> Repeats {
+        Repeats::new(&self.log.lock().ring, last_id, now)
     }
 
     /// Judges an event of a new connection. After any verdict but [`Verdict::Repeat`] and
     /// [`Verdict::Undecided`] the run is over, and `repeats` must not be asked again.
     pub fn judge(&self, repeats: &mut Repeats, event: &Event<'_>, now: Instant) -> Verdict {
-        let Some(id) = event.id.filter(|id| !id.is_empty()) else {
-            return repeats.judge_unidentified();
-        };
-        let state = self.log.lock();
-        let ring = &state.ring;
-        let expected = match repeats.next {
-            Some(seq) => ring.next_with_origin_id(seq),
-            None => ring.find_origin_id(id),
-        };
-        let has_paused = repeats.next.is_some() && now - repeats.last_at > LONGEST_PAUSE;
-        if let Some(seq) = expected.filter(|seq| *seq < repeats.end && !has_paused)
-            && is_repeat(ring, seq, event)
-        {
-            repeats.next = Some(seq.next());
-            repeats.last_at = now;
-            return Verdict::Repeat;
-        }
-        let has_reached_end = repeats.next.is_some_and(|seq| {
-            ring.next_with_origin_id(seq)
-                .is_none_or(|seq| seq >= repeats.end)
-        });
-        let is_news = !ring.has_seen_origin_id(id) && !repeats.is_before_last(id);
-        match repeats.next {
-            Some(_) if has_reached_end => Verdict::Resumed,
-            None if is_news => Verdict::Resumed,
-            _ => Verdict::Missed,
-        }
-    }
-}
-
-impl Repeats {
-    /// An event without an id can't be proven a repeat, so it is delivered.
-    fn judge_unidentified(&self) -> Verdict {
-        if self.next.is_none() && self.was_last_identified {
-            Verdict::Missed
-        } else {
-            Verdict::Undecided
-        }
-    }
-
-    /// Whether a counting origin gave `id` before its last one.
-    fn is_before_last(&self, id: &str) -> bool {
-        let last = self.last_id.as_deref().and_then(decimal);
-        matches!((decimal(id), last), (Some(id), Some(last)) if id <= last)
+        repeats.judge(&self.log.lock().ring, event, now)
     }
 }

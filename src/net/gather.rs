@@ -130,17 +130,10 @@ impl Driver {
             shared,
             window,
         } = self;
-        #[expect(
-            deprecated,
-            reason = "the replacement is unsafe; the descriptor is the poll's, which outlives this"
-        )]
-        let fd = AsyncFd::with_interest(poll.as_raw_fd(), Readiness::READABLE)?;
         let mut events = Events::with_capacity(EVENTS);
         loop {
-            let mut ready = fd.readable().await?;
+            readable(&poll).await?;
             tokio::time::sleep(window).await;
-            // Before the events are taken: what comes after is a new edge.
-            ready.clear_ready();
             loop {
                 match poll.poll(&mut events, Some(Duration::ZERO)) {
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -155,6 +148,19 @@ impl Driver {
             }
         }
     }
+}
+
+/// Waits until some socket of the poll is ready.
+///
+/// The poll is registered with the reactor for only as long as this waits: while it is, each event
+/// of each socket wakes the thread, which is what gathering is there to avoid.
+async fn readable(poll: &mio::Poll) -> io::Result<()> {
+    #[expect(
+        deprecated,
+        reason = "the replacement is unsafe; the descriptor is the poll's, which outlives this"
+    )]
+    let fd = AsyncFd::with_interest(poll.as_raw_fd(), Readiness::READABLE)?;
+    fd.readable().await.map(|mut ready| ready.retain_ready())
 }
 
 impl Shared {

@@ -19,7 +19,7 @@ const RESERVE: u64 = 1_000;
 pub(super) fn run(bench: &Bench) -> Vec<Row> {
     let n_clients = bench
         .pick(N_CLIENTS, 200)
-        .min(bench.max_descriptors - RESERVE);
+        .min(bench.max_descriptors.saturating_sub(RESERVE));
     let mut faults = Faults::default();
     let [gateway, bare] =
         [bench.gateway(), Kind::BARE].map(|kind| fill(bench, &kind, n_clients, &mut faults));

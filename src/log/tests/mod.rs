@@ -1,0 +1,6 @@
+//! The log as a whole: against a model, and case by case.
+
+mod batches;
+mod lookup;
+mod model;
+mod repeats;

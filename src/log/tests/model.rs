@@ -1,0 +1,403 @@
+//! The log beside a model that keeps everything and looks everything up by scanning.
+
+use std::collections::{HashSet, VecDeque};
+use std::time::Duration;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use tokio::time::Instant;
+
+use super::super::testing::{Read, event, read_chunked, wire_bytes};
+use super::super::{Log, Replay, Writer, push_chunk};
+use crate::config::{History, Ids};
+use crate::sse::{Event, encode_event};
+
+/// What happens to the log.
+#[derive(Debug, Clone)]
+enum Step {
+    Commit,
+    Event { id: Id, content: usize, size: usize },
+    Evict,
+    Notice,
+    Wait(Duration),
+}
+
+/// The id that the origin gives.
+#[derive(Debug, Clone, Copy)]
+enum Id {
+    /// The next of a counter.
+    Counted,
+    Empty,
+    /// One of a few: it comes again.
+    Few(usize),
+    None,
+    /// One that no counter makes, and that comes once.
+    Unique,
+}
+
+/// An event of the past.
+#[derive(Debug, Clone)]
+struct Past {
+    /// Where it ends in the wire stream.
+    end: u64,
+    origin_id: Option<String>,
+    read: Read,
+    /// Events with the same origin id have the same era if the log knew of the one when the other
+    /// came.
+    era: usize,
+}
+
+struct Model {
+    limits: History,
+    ids: Ids,
+    epoch: String,
+    /// All that was ever committed.
+    past: Vec<Past>,
+    /// Not committed yet.
+    pending: Vec<Past>,
+    /// How many of `past` are no longer retained.
+    n_gone: usize,
+    /// Ends and times of the batches in memory.
+    batches: VecDeque<(u64, Instant)>,
+    /// Where the batches in memory begin.
+    floor: u64,
+    n_eras: usize,
+}
+
+/// What the model expects of a resuming subscriber.
+#[derive(Debug, PartialEq, Eq)]
+enum Expected {
+    After(u64),
+    /// The whole history.
+    Whole(Replay),
+}
+
+impl Model {
+    fn new(limits: History, ids: Ids, epoch: String) -> Self {
+        Self {
+            limits,
+            ids,
+            epoch,
+            past: Vec::new(),
+            pending: Vec::new(),
+            n_gone: 0,
+            batches: VecDeque::new(),
+            floor: 0,
+            n_eras: 0,
+        }
+    }
+
+    fn push(&mut self, event: &Event<'_>, is_notice: bool) {
+        let before = self.pending.last().or(self.past.last());
+        let start = before.map_or(0, |past| past.end);
+        let n_before = self.past.len() + self.pending.len();
+        let ours = format!("{}-{}", self.epoch, n_before + 1);
+        let origin_id = event.id.filter(|id| !id.is_empty());
+        let id = match self.ids {
+            _ if is_notice => None,
+            Ids::Fill => Some(origin_id.unwrap_or(&ours)),
+            Ids::Gateway => Some(ours.as_str()),
+            Ids::Upstream => event.id,
+        };
+        let mut block = Vec::new();
+        encode_event(&mut block, &Event { id, ..*event });
+        let mut chunk = Vec::new();
+        push_chunk(&mut chunk, &block);
+        self.pending.push(Past {
+            end: start + chunk.len() as u64,
+            origin_id: origin_id.map(str::to_owned),
+            read: Read {
+                event_type: event.event_type.to_owned(),
+                data: event.data.to_owned(),
+                id: id.map(str::to_owned),
+            },
+            era: 0,
+        });
+    }
+
+    fn commit(&mut self, now: Instant) {
+        let Some(last) = self.pending.last() else {
+            return;
+        };
+        self.batches.push_back((last.end, now));
+        for mut event in std::mem::take(&mut self.pending) {
+            let known = self.retained().iter().rev();
+            let mut known = known.filter(|past| past.origin_id == event.origin_id);
+            event.era = match known.next() {
+                Some(past) if event.origin_id.is_some() => past.era,
+                _ => {
+                    self.n_eras += 1;
+                    self.n_eras
+                }
+            };
+            self.past.push(event);
+        }
+        self.evict(now);
+    }
+
+    fn evict(&mut self, now: Instant) {
+        self.n_gone = self
+            .n_gone
+            .max(self.past.len().saturating_sub(self.limits.events));
+        while let Some(&(end, at)) = self.batches.front() {
+            let is_old = self.limits.age.is_some_and(|age| now - at > age);
+            let is_much = self.held_bytes() > self.limits.bytes && self.batches.len() > 1;
+            let is_unused = self.retained().first().is_none_or(|past| past.end > end);
+            if !(is_old || is_much || is_unused) {
+                break;
+            }
+            self.floor = end;
+            self.batches.pop_front();
+            let n_below = self.past.iter().filter(|past| past.end <= end).count();
+            self.n_gone = self.n_gone.max(n_below);
+        }
+    }
+
+    fn retained(&self) -> &[Past] {
+        &self.past[self.n_gone..]
+    }
+
+    fn held_bytes(&self) -> usize {
+        let head = self.batches.back().map_or(self.floor, |(end, _)| *end);
+        usize::try_from(head - self.floor).expect("small")
+    }
+
+    fn head(&self) -> u64 {
+        self.past.last().map_or(0, |past| past.end)
+    }
+
+    /// Where the retained history begins.
+    fn tail(&self) -> u64 {
+        let before = self.n_gone.checked_sub(1).map(|n| self.past[n].end);
+        before.unwrap_or(0)
+    }
+
+    fn tip(&self) -> Option<&str> {
+        let first = self.n_gone.saturating_sub(1);
+        let ids = self.past[first..].iter().rev();
+        ids.filter_map(|past| past.read.id.as_deref())
+            .find(|id| !id.is_empty())
+    }
+
+    /// Where a subscriber goes on that has seen `id`.
+    fn expected(&self, id: &str) -> Expected {
+        let last = self
+            .past
+            .iter()
+            .rposition(|past| past.origin_id.as_deref() == Some(id));
+        if self.ids != Ids::Gateway {
+            // What is known: the retained events, and the one before them.
+            if let Some(last) = last.filter(|last| last + 1 >= self.n_gone) {
+                let era = self.past[last].era;
+                let same = |past: &&Past| past.era == era;
+                let all: Vec<&Past> = self.past.iter().filter(same).collect();
+                let has_one_content = all.iter().all(|past| past.read == all[0].read);
+                let n_retained = self.retained().iter().filter(same).count();
+                let is_clear = match all.len() {
+                    1 => true,
+                    n => n == n_retained && has_one_content,
+                };
+                return if is_clear {
+                    Expected::After(all[0].end)
+                } else {
+                    Expected::Whole(Replay::Unknown)
+                };
+            }
+            let newest_gone = self.n_gone.checked_sub(1).map(|n| &self.past[n]);
+            let newest_gone = newest_gone.and_then(|past| past.origin_id.as_deref());
+            let number = |id: &str| id.parse::<u64>().ok();
+            if let (Some(id), Some(gone)) = (number(id), newest_gone.and_then(number))
+                && id < gone
+            {
+                return Expected::Whole(Replay::Expired);
+            }
+        }
+        let ours = self.past.iter().position(|past| {
+            past.origin_id.as_deref() != Some(id) && past.read.id == Some(id.to_owned())
+        });
+        let ours = ours.or_else(|| {
+            let is_ours = |past: &Past| past.read.id.as_deref() == Some(id);
+            self.past
+                .iter()
+                .position(is_ours)
+                .filter(|_| self.ids == Ids::Gateway)
+        });
+        match ours {
+            Some(n) if n + 1 >= self.n_gone => Expected::After(self.past[n].end),
+            Some(_) => Expected::Whole(Replay::Expired),
+            None => Expected::Whole(Replay::Unknown),
+        }
+    }
+
+    fn after(&self, at: u64) -> Vec<Read> {
+        let following = self.past.iter().filter(|past| past.end > at);
+        following.map(|past| past.read.clone()).collect()
+    }
+}
+
+fn check(log: &Log, model: &Model, now: Instant, strangers: &[&str]) {
+    let size = log.size();
+    assert_eq!(size.held_bytes, model.held_bytes(), "held bytes");
+    assert_eq!(size.n_events, model.retained().len(), "retained events");
+    assert!(size.n_events <= model.limits.events, "the limit of events");
+    let is_within = size.held_bytes <= model.limits.bytes || model.batches.len() == 1;
+    assert!(is_within, "{} bytes are held", size.held_bytes);
+
+    let indexed: HashSet<&str> = model
+        .retained()
+        .iter()
+        .filter_map(|past| past.origin_id.as_deref())
+        .collect();
+    assert_eq!(log.n_indexed_ids(), indexed.len(), "ids in the index");
+
+    let live = log.start(None, now);
+    assert_eq!(live.at, model.head(), "where a new subscriber starts");
+    assert!(live.batches.is_empty(), "a new subscriber replays nothing");
+    assert_eq!(live.replay, Replay::Live(model.tip().map(str::to_owned)));
+
+    let given = model.past.iter().filter_map(|past| past.read.id.as_deref());
+    let origins = model
+        .past
+        .iter()
+        .filter_map(|past| past.origin_id.as_deref());
+    let mut asked = HashSet::new();
+    for id in given.chain(origins).chain(strangers.iter().copied()) {
+        if id.is_empty() || !asked.insert(id) {
+            continue;
+        }
+        let start = log.start(Some(id), now);
+        match model.expected(id) {
+            Expected::After(at) => {
+                assert_eq!(
+                    (start.at, &start.replay),
+                    (at, &Replay::Complete),
+                    "after {id:?}"
+                );
+            }
+            Expected::Whole(replay) => {
+                assert_eq!(
+                    (start.at, &start.replay),
+                    (model.tail(), &replay),
+                    "after {id:?}"
+                );
+            }
+        }
+        assert_eq!(
+            read_chunked(&wire_bytes(&start)),
+            model.after(start.at),
+            "after {id:?}"
+        );
+    }
+}
+
+/// Our ids, in the order in which they were given.
+fn check_own_ids(model: &Model) {
+    let prefix = format!("{}-", model.epoch);
+    let ids = model.past.iter().filter_map(|past| past.read.id.as_deref());
+    let numbers: Vec<u64> = ids
+        .filter_map(|id| id.strip_prefix(&prefix))
+        .map(|number| number.parse().expect("a number"))
+        .collect();
+    assert!(numbers.is_sorted_by(|a, b| a < b), "{numbers:?}");
+}
+
+fn play(limits: History, ids: Ids, steps: &[Step]) {
+    let (log, mut writer) = Log::new(limits.clone(), ids);
+    let mut model = Model::new(limits, ids, writer.epoch_text());
+    let mut now = Instant::now();
+    let mut n_events = 0_usize;
+    for step in steps {
+        match step {
+            Step::Commit => {
+                writer.commit(now);
+                model.commit(now);
+            }
+            Step::Event { id, content, size } => {
+                n_events += 1;
+                push(&mut writer, &mut model, (*id, *content, *size), n_events);
+                continue;
+            }
+            Step::Evict => {
+                log.evict(now);
+                model.evict(now);
+            }
+            Step::Notice => {
+                writer.push_notice("ssecast.gap", "{}");
+                let notice = Event {
+                    event_type: "ssecast.gap",
+                    data: "{}",
+                    id: None,
+                };
+                model.push(&notice, true);
+                continue;
+            }
+            Step::Wait(time) => now += *time,
+        }
+        // A look-up forgets what is too old before it looks.
+        log.evict(now);
+        model.evict(now);
+        let ours = format!("{}-{}", model.epoch, model.past.len() + 7);
+        check(&log, &model, now, &["zzz", "999999", "0", ours.as_str()]);
+    }
+    check_own_ids(&model);
+}
+
+fn push(
+    writer: &mut Writer,
+    model: &mut Model,
+    (id, content, size): (Id, usize, usize),
+    n_events: usize,
+) {
+    let id = match id {
+        Id::Counted => Some(n_events.to_string()),
+        Id::Empty => Some(String::new()),
+        Id::Few(n) => Some(["a", "b", "7"][n % 3].to_owned()),
+        Id::None => None,
+        Id::Unique => Some(format!("u{n_events}")),
+    };
+    let data = format!("{content}{}", "x".repeat(size));
+    let event = event(id.as_deref(), &data);
+    writer.push(&event);
+    model.push(&event, false);
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    let id = prop_oneof![
+        3 => Just(Id::Counted),
+        1 => Just(Id::Empty),
+        3 => (0usize..3).prop_map(Id::Few),
+        2 => Just(Id::None),
+        1 => Just(Id::Unique),
+    ];
+    let size = prop_oneof![8 => 0usize..4, 1 => Just(150usize)];
+    prop_oneof![
+        10 => (id, 0usize..2, size)
+            .prop_map(|(id, content, size)| Step::Event { id, content, size }),
+        5 => Just(Step::Commit),
+        1 => Just(Step::Notice),
+        1 => Just(Step::Evict),
+        1 => (1u64..20).prop_map(|seconds| Step::Wait(Duration::from_secs(seconds))),
+    ]
+}
+
+fn any_limits() -> impl Strategy<Value = History> {
+    let events = prop_oneof![Just(0usize), 1usize..6, Just(1000usize)];
+    let bytes = prop_oneof![Just(1usize), 50usize..400, Just(1_000_000usize)];
+    let age = proptest::option::of((1u64..30).prop_map(Duration::from_secs));
+    (events, bytes, age).prop_map(|(events, bytes, age)| History { events, bytes, age })
+}
+
+fn any_ids() -> impl Strategy<Value = Ids> {
+    prop_oneof![Just(Ids::Fill), Just(Ids::Gateway), Just(Ids::Upstream)]
+}
+
+proptest! {
+    #[test]
+    fn the_log_is_what_the_model_says(
+        limits in any_limits(),
+        ids in any_ids(),
+        steps in vec(any_step(), 0..50),
+    ) {
+        play(limits, ids, &steps);
+    }
+}

@@ -1,0 +1,21 @@
+//! The gateway as a peer sees it: the real binary between an origin and clients that are scripted
+//! byte by byte.
+
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a failed helper is a failed test, which prints what it knows"
+)]
+
+mod answers;
+mod cors;
+mod handover;
+mod heartbeat;
+mod limits;
+mod listeners;
+mod resume;
+mod slow;
+mod stop;
+mod support;

@@ -1,0 +1,278 @@
+//! The gateway's binary, with a configuration of the test.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use tempfile::TempDir;
+
+use super::client::{Client, Connector, Subscriber};
+use super::origin::Origin;
+use super::until;
+
+/// A running gateway; it is killed when it is dropped, and its log is printed if the test fails.
+pub(crate) struct Gateway {
+    child: Child,
+    directory: TempDir,
+    /// What clients connect to, in the order of the configuration.
+    addresses: Vec<String>,
+}
+
+/// How a gateway ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    /// `None`: by a signal.
+    pub(crate) code: Option<i32>,
+    /// All that it wrote to standard error.
+    pub(crate) log: String,
+}
+
+impl Gateway {
+    /// A gateway with one channel at `/events`.
+    pub(crate) async fn start(origin: &Origin) -> Self {
+        Self::with("", origin).await
+    }
+
+    /// A gateway with one channel at `/events` and these lines in its table. Other tables may follow
+    /// them.
+    pub(crate) async fn with(lines: &str, origin: &Origin) -> Self {
+        let upstream = origin.url();
+        Self::with_config(&format!(
+            "[listen.public]\naddress = \"127.0.0.1:0\"\n\n\
+             [channels.events]\npath = \"/events\"\nupstream = \"{upstream}\"\n{lines}\n"
+        ))
+        .await
+    }
+
+    /// A gateway with this configuration.
+    pub(crate) async fn with_config(config: &str) -> Self {
+        let mut gateway = Self::spawn(Some(config), &[]);
+        gateway.listen().await;
+        gateway
+    }
+
+    /// A gateway that is started without a file.
+    pub(crate) async fn without_file(arguments: &[&str]) -> Self {
+        let mut gateway = Self::spawn(None, arguments);
+        gateway.listen().await;
+        gateway
+    }
+
+    /// A gateway that does not get as far as listening.
+    pub(crate) async fn fail_to_start(config: &str) -> Ended {
+        let mut gateway = Self::spawn(Some(config), &[]);
+        gateway.ended().await
+    }
+
+    fn spawn(config: Option<&str>, arguments: &[&str]) -> Self {
+        let directory = tempfile::tempdir().expect("a directory for the gateway");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ssecast"));
+        command.args(["--log", "debug", "serve"]);
+        if let Some(config) = config {
+            let file = directory.path().join("ssecast.toml");
+            fs::write(&file, config).expect("the configuration can be written");
+            command.arg("--config").arg(file);
+        }
+        // A file takes the log without a reader, and its last line is there when the gateway is dead.
+        let log = File::create(log_file(directory.path())).expect("a file for the log");
+        let child = command
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("the gateway can be started");
+        Self {
+            child,
+            directory,
+            addresses: Vec::new(),
+        }
+    }
+
+    async fn listen(&mut self) {
+        self.addresses = until("the gateway to listen", || {
+            if let Some(status) = self.child.try_wait().expect("the gateway is our child") {
+                panic!("the gateway did not start: {status}");
+            }
+            let log = self.log();
+            let started = log.lines().any(|line| line.contains(" started "));
+            let addresses: Vec<String> = log
+                .lines()
+                .filter(|line| line.contains(" listening "))
+                .filter_map(|line| field(line, "address"))
+                .map(str::to_owned)
+                .collect();
+            // The listeners are told one after another, and nothing is told between them.
+            let n_listeners = started.then(|| self.n_listeners()).unwrap_or(usize::MAX);
+            if addresses.len() >= n_listeners {
+                Ok(addresses)
+            } else {
+                Err("it does not".to_owned())
+            }
+        })
+        .await;
+    }
+
+    /// How many addresses the configuration names.
+    fn n_listeners(&self) -> usize {
+        let config = fs::read_to_string(self.directory.path().join("ssecast.toml"));
+        config.map_or(1, |config| {
+            config
+                .lines()
+                .filter(|line| line.starts_with("address = "))
+                .count()
+        })
+    }
+
+    /// A client of the first listener.
+    pub(crate) async fn connect(&self) -> Client {
+        Connector::default().connect(self).await
+    }
+
+    /// A subscriber of `/events`, once it has read the head of the answer.
+    pub(crate) async fn subscribe(&self) -> Subscriber {
+        self.subscribe_with("").await
+    }
+
+    /// A subscriber of `/events` that sends these header fields more.
+    pub(crate) async fn subscribe_with(&self, fields: &str) -> Subscriber {
+        self.connect().await.subscribe("/events", fields).await
+    }
+
+    /// A subscriber of `/events` that has seen this event last.
+    pub(crate) async fn resume_after(&self, id: &str) -> Subscriber {
+        self.subscribe_with(&format!("Last-Event-ID: {id}\r\n"))
+            .await
+    }
+
+    /// The address of the first listener.
+    pub(crate) fn address(&self) -> &str {
+        &self.addresses[0]
+    }
+
+    pub(crate) fn addresses(&self) -> &[String] {
+        &self.addresses
+    }
+
+    /// All that it has logged.
+    pub(crate) fn log(&self) -> String {
+        read_log(self.directory.path())
+    }
+
+    /// The first `n` lines of the log that have all these parts, once they are there.
+    pub(crate) async fn logged(&self, n: usize, parts: &[&str]) -> Vec<String> {
+        until(&format!("{n} log lines with {parts:?}"), || {
+            let log = self.log();
+            let mut found: Vec<String> = log
+                .lines()
+                .filter(|line| parts.iter().all(|part| line.contains(part)))
+                .map(str::to_owned)
+                .collect();
+            let n_found = found.len();
+            found.truncate(n);
+            if n_found >= n {
+                Ok(found)
+            } else {
+                Err(format!("{n_found} such lines"))
+            }
+        })
+        .await
+    }
+
+    /// Sends a signal: `TERM`, `INT`.
+    pub(crate) fn signal(&self, name: &str) {
+        let kill = format!("kill -s {name} {}", self.child.id());
+        let status = Command::new("sh")
+            .args(["-c", &kill])
+            .status()
+            .expect("a shell");
+        assert!(status.success(), "{kill}: {status}");
+    }
+
+    /// Waits until it has ended by itself.
+    pub(crate) async fn ended(&mut self) -> Ended {
+        let child = &mut self.child;
+        let status: ExitStatus = until("the gateway to end", || {
+            child
+                .try_wait()
+                .expect("the gateway is our child")
+                .ok_or("it runs".to_owned())
+        })
+        .await;
+        Ended {
+            code: status.code(),
+            log: self.log(),
+        }
+    }
+
+    /// Whether it still runs.
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child
+            .try_wait()
+            .expect("the gateway is our child")
+            .is_none()
+    }
+
+    /// Its open descriptors.
+    pub(crate) fn n_descriptors(&self) -> usize {
+        let list = fs::read_dir(format!("/proc/{}/fd", self.child.id()));
+        list.expect("the gateway runs").count()
+    }
+
+    /// How many descriptors each of its epoll instances watches.
+    pub(crate) fn sockets_per_reactor(&self) -> Vec<usize> {
+        let list = fs::read_dir(format!("/proc/{}/fdinfo", self.child.id()));
+        let infos = list.expect("the gateway runs").filter_map(|entry| {
+            // A descriptor may be closed between the list and the look.
+            fs::read_to_string(entry.ok()?.path()).ok()
+        });
+        let watched = infos.map(|info| {
+            let targets = info.lines().filter_map(|line| line.strip_prefix("tfd:"));
+            let numbers = targets.filter_map(|line| line.split_whitespace().next());
+            numbers.map(str::to_owned).collect::<BTreeSet<String>>()
+        });
+        // An instance may have several descriptors, which say the same.
+        let reactors: BTreeSet<_> = watched.filter(|targets| !targets.is_empty()).collect();
+        reactors.iter().map(BTreeSet::len).collect()
+    }
+
+    /// Its resident memory.
+    pub(crate) fn resident_bytes(&self) -> usize {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()));
+        let status = status.expect("the gateway runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line
+            .and_then(|line| line.trim().strip_suffix(" kB"))
+            .expect("VmRSS in kB");
+        kib.trim().parse::<usize>().expect("a number") * 1024
+    }
+}
+
+/// The value of a field of a log line.
+pub(crate) fn field<'a>(line: &'a str, name: &str) -> Option<&'a str> {
+    let (_, rest) = line.split_once(&format!(" {name}="))?;
+    rest.split(' ').next()
+}
+
+fn log_file(directory: &Path) -> PathBuf {
+    directory.join("log")
+}
+
+fn read_log(directory: &Path) -> String {
+    let mut bytes = Vec::new();
+    let mut file = File::open(log_file(directory)).expect("the log is there");
+    file.read_to_end(&mut bytes).expect("the log can be read");
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        // Neither fails for a child that was not waited for; one that was is gone.
+        if self.child.kill().is_ok() && self.child.wait().is_err() {}
+        if std::thread::panicking() {
+            eprintln!("--- the log of the gateway\n{}---", self.log());
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! The world of a wire test: an [`Origin`] and clients that the test scripts, and between them the
+//! gateway's binary.
+//!
+//! Every wait has a deadline and says what it waited for. Nothing here sleeps for a fixed time.
+
+mod client;
+mod gateway;
+mod origin;
+
+use std::future::Future;
+use std::time::Duration;
+
+use tokio::time::{Instant, interval, timeout};
+
+pub(crate) use self::client::{Body, Client, Connector, End, Event, Head, Item, Subscriber};
+pub(crate) use self::gateway::{Ended, Gateway};
+pub(crate) use self::origin::{Answer, Origin, OriginConnection, event_stream};
+
+/// Only a failure reaches it.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Waits for `future`; if it takes too long, fails with what was awaited, and `came` says what came
+/// instead.
+pub(crate) async fn within<T>(
+    what: &str,
+    future: impl Future<Output = T>,
+    came: impl FnOnce() -> String,
+) -> T {
+    match timeout(DEADLINE, future).await {
+        Ok(value) => value,
+        Err(_) => panic!("waited {DEADLINE:?} for {what}; instead: {}", came()),
+    }
+}
+
+/// Looks at a level until it is there: `look` gives it, or says what there is instead.
+pub(crate) async fn until<T>(what: &str, mut look: impl FnMut() -> Result<T, String>) -> T {
+    let deadline = Instant::now() + DEADLINE;
+    let mut looks = interval(Duration::from_millis(5));
+    loop {
+        looks.tick().await;
+        match look() {
+            Ok(level) => return level,
+            Err(instead) if Instant::now() >= deadline => {
+                panic!("waited {DEADLINE:?} for {what}; instead: {instead}")
+            }
+            Err(_) => {}
+        }
+    }
+}
