@@ -247,7 +247,7 @@ async fn a_head_that_is_too_large_is_431_and_a_target_that_is_too_long_414() {
     ] {
         let mut client = gateway.connect().await;
         // The gateway may answer before it was sent everything.
-        if client.try_send(&request).await.is_err() {}
+        client.try_send(&request).await.ok();
         assert_eq!(client.head().await.status, what);
     }
 }

@@ -104,9 +104,8 @@ impl Gateway {
                 .filter_map(|line| field(line, "address"))
                 .map(str::to_owned)
                 .collect();
-            // The listeners are told one after another, and nothing is told between them.
-            let n_listeners = started.then(|| self.n_listeners()).unwrap_or(usize::MAX);
-            if addresses.len() >= n_listeners {
+            // The listeners are told one after another.
+            if started && addresses.len() >= self.n_addresses() {
                 Ok(addresses)
             } else {
                 Err("it does not".to_owned())
@@ -115,14 +114,12 @@ impl Gateway {
         .await;
     }
 
-    /// How many addresses the configuration names.
-    fn n_listeners(&self) -> usize {
+    /// How many addresses the configuration names, each in quotes; without a file, one.
+    fn n_addresses(&self) -> usize {
         let config = fs::read_to_string(self.directory.path().join("ssecast.toml"));
         config.map_or(1, |config| {
-            config
-                .lines()
-                .filter(|line| line.starts_with("address = "))
-                .count()
+            let lines = config.lines().filter(|line| line.starts_with("address = "));
+            lines.map(|line| line.matches('"').count() / 2).sum()
         })
     }
 
@@ -207,14 +204,6 @@ impl Gateway {
         }
     }
 
-    /// Whether it still runs.
-    pub(crate) fn is_running(&mut self) -> bool {
-        self.child
-            .try_wait()
-            .expect("the gateway is our child")
-            .is_none()
-    }
-
     /// Its open descriptors.
     pub(crate) fn n_descriptors(&self) -> usize {
         let list = fs::read_dir(format!("/proc/{}/fd", self.child.id()));
@@ -269,8 +258,9 @@ fn read_log(directory: &Path) -> String {
 
 impl Drop for Gateway {
     fn drop(&mut self) {
-        // Neither fails for a child that was not waited for; one that was is gone.
-        if self.child.kill().is_ok() && self.child.wait().is_err() {}
+        if let Err(error) = self.child.kill().and_then(|()| self.child.wait()) {
+            eprintln!("the gateway could not be ended: {error}");
+        }
         if std::thread::panicking() {
             eprintln!("--- the log of the gateway\n{}---", self.log());
         }
