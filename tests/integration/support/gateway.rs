@@ -60,16 +60,35 @@ impl Gateway {
         gateway
     }
 
+    /// A gateway with this configuration that may have so many descriptors and no more.
+    pub(crate) async fn with_descriptors(n: usize, config: &str) -> Self {
+        let mut gateway = Self::spawn_in_shell(&format!("ulimit -n {n}"), Some(config), &[]);
+        gateway.listen().await;
+        gateway
+    }
+
     /// A gateway that does not get as far as listening.
     pub(crate) async fn fail_to_start(config: &str) -> Ended {
         let mut gateway = Self::spawn(Some(config), &[]);
         gateway.ended().await
     }
 
+    /// A gateway that does not get as far as listening, with so many descriptors.
+    pub(crate) async fn fail_to_start_with_descriptors(n: usize, config: &str) -> Ended {
+        let mut gateway = Self::spawn_in_shell(&format!("ulimit -n {n}"), Some(config), &[]);
+        gateway.ended().await
+    }
+
     fn spawn(config: Option<&str>, arguments: &[&str]) -> Self {
+        Self::spawn_in_shell(":", config, arguments)
+    }
+
+    /// Spawns a gateway in the place of a shell that has run `preparation`.
+    fn spawn_in_shell(preparation: &str, config: Option<&str>, arguments: &[&str]) -> Self {
         let directory = tempfile::tempdir().expect("a directory for the gateway");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ssecast"));
-        command.args(["--log", "debug", "serve"]);
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("{preparation} && exec \"$@\""), "sh"]);
+        command.args([env!("CARGO_BIN_EXE_ssecast"), "--log", "debug", "serve"]);
         if let Some(config) = config {
             let file = directory.path().join("ssecast.toml");
             fs::write(&file, config).expect("the configuration can be written");
