@@ -15,6 +15,7 @@ mod handover;
 mod heartbeat;
 mod limits;
 mod listeners;
+mod outage;
 mod resume;
 mod slow;
 mod stop;

@@ -14,7 +14,7 @@ use tokio::time::{Instant, interval, timeout};
 
 pub(crate) use self::client::{Body, Client, Connector, End, Event, Head, Item, Subscriber};
 pub(crate) use self::gateway::{Ended, Gateway};
-pub(crate) use self::origin::{Answer, Origin, OriginConnection, event_stream};
+pub(crate) use self::origin::{Answer, Origin, event_stream};
 
 /// Only a failure reaches it.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(10);

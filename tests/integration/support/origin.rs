@@ -40,6 +40,7 @@ pub(crate) enum Answer {
 /// One connection to an origin.
 #[derive(Clone)]
 pub(crate) struct OriginConnection {
+    /// Counted from 1.
     number: usize,
     request: Arc<str>,
     is_chunked: bool,
@@ -111,6 +112,18 @@ impl Origin {
         let came = || format!("{} connections came", self.n_connections());
         let found = within(&format!("connection {number} to the origin"), found, came).await;
         found.expect("the origin is there")[number - 1].clone()
+    }
+
+    /// The newest connection that the origin has not ended, once there is one.
+    pub(crate) async fn open_connection(&self) -> OriginConnection {
+        let find = |connections: &Vec<OriginConnection>| {
+            connections.iter().rfind(|one| one.is_open()).cloned()
+        };
+        let mut connections = self.shared.connections.subscribe();
+        let found = connections.wait_for(|connections| find(connections).is_some());
+        let came = || format!("{} connections came", self.n_connections());
+        let found = within("an open connection to the origin", found, came).await;
+        find(&found.expect("the origin is there")).expect("an open connection")
     }
 
     /// The newest connection; the first one, if there is none yet.
@@ -226,11 +239,6 @@ async fn write_all(stream: &TcpStream, mut bytes: &[u8]) -> std::io::Result<()> 
 }
 
 impl OriginConnection {
-    /// Counted from 1.
-    pub(crate) fn number(&self) -> usize {
-        self.number
-    }
-
     /// The request head, as it came.
     pub(crate) fn request(&self) -> &str {
         &self.request
@@ -307,6 +315,10 @@ impl OriginConnection {
             }
         };
         within(&what, closed, || "it is open".to_owned()).await;
+    }
+
+    fn is_open(&self) -> bool {
+        lock(&self.stream).is_some()
     }
 
     fn stream(&self) -> Arc<TcpStream> {
