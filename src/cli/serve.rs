@@ -1,7 +1,7 @@
 //! `ssecast serve`
 
 use super::{Finished, Serve};
-use crate::app::{App, StartError, run_until_signal};
+use crate::app::{App, RunError, run_until_signal};
 use crate::config::{Config, Diagnostics, FileLess};
 
 /// Runs the gateway until it is told to stop.
@@ -12,7 +12,7 @@ pub(super) fn run(serve: &Serve) -> Finished {
     };
     Finished::from_result(run_until_signal(|| {
         let app = App::start(config, &[])?;
-        Ok::<_, StartError>((app, ()))
+        Ok::<_, RunError>((app, ()))
     }))
 }
 

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 
 use self::origin::{Origin, Streams};
 use self::source::{send_stats, send_ticks};
-use crate::app::{App, StartError, run_until_signal};
+use crate::app::{App, RunError, run_until_signal};
 use crate::channel::Channel;
 use crate::config::{Config, CursorOnConnect, Diagnostics, FileLess, ListenAddress};
 use crate::http::Page;
@@ -47,7 +47,7 @@ pub(crate) enum DemoError {
     Origin(io::Error),
     /// The gateway can't start.
     #[error(transparent)]
-    Start(StartError),
+    Start(RunError),
 }
 
 const PAGE: Page = Page {
@@ -153,10 +153,10 @@ Ctrl-C ends it.
     }
 }
 
-impl From<StartError> for DemoError {
-    fn from(error: StartError) -> Self {
+impl From<RunError> for DemoError {
+    fn from(error: RunError) -> Self {
         match error {
-            StartError::Listen { address, cause, .. } => match cause.kind() {
+            RunError::Listen { address, cause, .. } => match cause.kind() {
                 io::ErrorKind::AddrInUse => Self::AddressInUse(address),
                 _ => Self::Listen { address, cause },
             },
