@@ -1,7 +1,7 @@
 //! The process: what is started in which order, and how it ends.
 //!
-//! Channels first, so that their upstreams are on the way before the first client; then the
-//! listeners. **Every Task Has An Owner**: upstreams and connections belong to a shard's runtime and
+//! Listeners are bound first, because that is what fails; then the channels start, so that their
+//! upstreams are on the way before the first client is accepted. **Every Task Has An Owner**: upstreams and connections belong to a shard's runtime and
 //! end with it, accept loops to the caller's.
 
 use std::collections::HashMap;
@@ -12,6 +12,8 @@ use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
+use tokio::runtime::Builder;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
@@ -34,11 +36,11 @@ pub struct App {
     permits: Permits,
 }
 
-/// Why a gateway could not start.
+/// Why a gateway could not start, or could not go on.
 #[derive(Debug, thiserror::Error)]
-pub enum StartError {
+pub enum RunError {
     /// The address of a listener can't be had.
-    #[error("can't listen on {address}, from [listen.{name}]: {cause}")]
+    #[error("can't listen on {address}: {cause}; it is set by [listen.{name}], or by --listen")]
     Listen {
         /// The listener's name.
         name: String,
@@ -47,6 +49,15 @@ pub enum StartError {
         /// What the kernel says.
         cause: io::Error,
     },
+    /// No runtime for the thread that accepts.
+    #[error("can't start: {0}")]
+    Runtime(io::Error),
+    /// A delivery thread broke, with all its subscribers. The log says how.
+    #[error("a delivery thread broke; this is a bug of ssecast, please report it with the log")]
+    ShardBroke,
+    /// Signals can't be watched.
+    #[error("can't watch for signals: {0}")]
+    Signals(io::Error),
     /// No threads, no reactor or no poll.
     #[error("can't start the delivery threads: {0}")]
     Threads(#[from] io::Error),
@@ -77,7 +88,7 @@ impl App {
     /// # Errors
     ///
     /// If the system gives no threads, descriptors or addresses; nothing is left behind then.
-    pub fn start(config: Config, pages: &[(&'static str, Page)]) -> Result<Self, StartError> {
+    pub fn start(config: Config, pages: &[(&'static str, Page)]) -> Result<Self, RunError> {
         let max_connections = max_connections(&config)?;
         let listeners = bind(&config)?;
         let n_shards = config.server.threads.unwrap_or_else(default_threads);
@@ -122,7 +133,11 @@ impl App {
     }
 
     /// Accepts until `stop` is ready.
-    pub async fn run(&mut self, stop: impl Future<Output = ()>) {
+    ///
+    /// # Errors
+    ///
+    /// If a delivery thread broke: whoever supervises the process should start it anew.
+    pub async fn run(&mut self, stop: impl Future<Output = ()>) -> Result<(), RunError> {
         let mut accepting = JoinSet::new();
         for listener in self.listeners.drain(..) {
             let (gateway, permits) = (Arc::clone(&self.gateway), self.permits.clone());
@@ -130,8 +145,12 @@ impl App {
         }
         let channels = self.channels.clone();
         accepting.spawn(evict(channels));
-        stop.await;
+        let outcome = tokio::select! {
+            () = stop => Ok(()),
+            () = self.delivery.broken() => Err(RunError::ShardBroke),
+        };
         accepting.shutdown().await;
+        outcome
     }
 
     /// Ends every stream at the end of its event. Blocks, for two seconds at most.
@@ -151,6 +170,44 @@ impl App {
     pub fn addresses(&self) -> impl Iterator<Item = &ListenAddress> {
         self.listeners.iter().map(Listener::address)
     }
+}
+
+/// Runs a gateway until SIGTERM or SIGINT.
+///
+/// `start` is called inside the runtime whose thread will accept. What it gives besides the gateway
+/// is kept until the gateway has stopped.
+///
+/// # Errors
+///
+/// What `start` says, and if the system gives no runtime or no signals, or a delivery thread broke.
+pub fn run_until_signal<C, E: From<RunError>>(
+    start: impl FnOnce() -> Result<(App, C), E>,
+) -> Result<(), E> {
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(RunError::Runtime)?;
+    let (app, companion, outcome) = runtime.block_on(async {
+        let stop = stop_signal().map_err(RunError::Signals)?;
+        let (mut app, companion) = start()?;
+        let outcome = app.run(stop).await;
+        Ok::<_, E>((app, companion, outcome))
+    })?;
+    app.stop();
+    drop(companion);
+    Ok(outcome?)
+}
+
+/// Ready when the process is asked to stop.
+fn stop_signal() -> io::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
 }
 
 /// What upstreams share.
@@ -225,11 +282,11 @@ async fn evict(channels: Vec<Channel>) -> ! {
     }
 }
 
-fn bind(config: &Config) -> Result<Vec<Listener>, StartError> {
+fn bind(config: &Config) -> Result<Vec<Listener>, RunError> {
     let mut listeners = Vec::new();
     for listener in &config.listeners {
         for address in &listener.addresses {
-            let bound = Listener::bind(address).map_err(|cause| StartError::Listen {
+            let bound = Listener::bind(address).map_err(|cause| RunError::Listen {
                 name: listener.name.clone(),
                 address: address.to_string(),
                 cause,
@@ -242,7 +299,7 @@ fn bind(config: &Config) -> Result<Vec<Listener>, StartError> {
 
 /// The limit on downstream connections. The process's limit on descriptors is raised as far as it
 /// may be.
-fn max_connections(config: &Config) -> Result<usize, StartError> {
+fn max_connections(config: &Config) -> Result<usize, RunError> {
     let limit = rlimit::increase_nofile_limit(u64::MAX)?;
     let n_channels = config.channels.len();
     let reserved = RESERVED_DESCRIPTORS + n_channels;
@@ -250,7 +307,7 @@ fn max_connections(config: &Config) -> Result<usize, StartError> {
         .unwrap_or(usize::MAX)
         .saturating_sub(reserved);
     if affordable == 0 {
-        return Err(StartError::TooFewDescriptors { limit, n_channels });
+        return Err(RunError::TooFewDescriptors { limit, n_channels });
     }
     let wanted = config.server.max_connections.unwrap_or(affordable);
     if wanted > affordable {

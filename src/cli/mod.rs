@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use clap::{ArgGroup, Args, Parser, Subcommand};
 
 pub use self::log::install as install_log;
-use crate::demo;
+use crate::demo::{self, DemoError};
 
 /// Fans one upstream event stream (SSE) per channel out to thousands of clients.
 #[derive(Debug, Parser)]
@@ -24,14 +24,9 @@ pub struct Cli {
     #[command(subcommand)]
     command: Command,
     /// What to log: error, warn, info, debug, trace, or a filter such as `ssecast::http=debug`
-    #[arg(
-        long,
-        global = true,
-        value_name = "LEVEL",
-        env = "SSECAST_LOG",
-        default_value = "info"
-    )]
-    log: String,
+    /// [default: info; for the demo, warn]
+    #[arg(long, global = true, value_name = "LEVEL", env = "SSECAST_LOG")]
+    log: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -102,14 +97,22 @@ pub struct Finished {
 impl Cli {
     /// What to log.
     pub fn log_filter(&self) -> &str {
-        &self.log
+        match (&self.log, &self.command) {
+            (Some(filter), _) => filter,
+            // Its output is for people.
+            (None, Command::Demo(_)) => "warn",
+            (None, Command::Check(_) | Command::Serve(_)) => "info",
+        }
     }
 
     /// Does what was typed.
     pub fn run(self) -> Finished {
         match self.command {
             Command::Check(check) => check::run(&check.file),
-            Command::Demo(demo) => Finished::from_result(demo::run(&demo.listen)),
+            Command::Demo(demo) => match demo::run(&demo.listen) {
+                Err(DemoError::Address(diagnostics)) => Finished::failed(diagnostics.to_string()),
+                result => Finished::from_result(result),
+            },
             Command::Serve(serve) => serve::run(&serve),
         }
     }

@@ -14,6 +14,7 @@ use std::time::Duration;
 use slab::Slab;
 use tokio::time::Instant;
 
+use super::budget::Budget;
 use super::inbox::{GroupKey, Inbox, Mark, SubscriberKey};
 use super::pass::{Kind, Pass};
 use super::prologue::push_prologue;
@@ -59,18 +60,6 @@ struct Heartbeat {
     /// Framed for HTTP/1.1.
     chunked: Vec<u8>,
     plain: Vec<u8>,
-}
-
-/// How much one turn of a shard may do, so that every channel, and every other task of the thread,
-/// gets its turn.
-#[derive(Debug)]
-pub(super) struct Budget {
-    /// Writes left.
-    pub(super) n_writes: usize,
-    /// When the turn began.
-    pub(super) now: Instant,
-    /// When it must end.
-    pub(super) until: Instant,
 }
 
 /// Whether there is more to do.
@@ -256,8 +245,8 @@ impl Group {
 
     /// Goes on with the pass, or begins the next one.
     pub(super) fn turn(&mut self, budget: &mut Budget, followup: &mut Followup) -> Turn {
-        while budget.n_writes > 0 {
-            let Some(mut pass) = self.pass.take().or_else(|| self.next_pass(budget.now)) else {
+        while !budget.is_spent() {
+            let Some(mut pass) = self.pass.take().or_else(|| self.next_pass(budget.now())) else {
                 return Turn::Done;
             };
             let turn = self.advance(&mut pass, budget, followup);
@@ -355,59 +344,63 @@ impl Group {
 
     /// Visits subscribers until the pass is over or the budget is spent.
     fn advance(&mut self, pass: &mut Pass, budget: &mut Budget, followup: &mut Followup) -> Turn {
-        /// Looking at the clock costs a fiftieth of a write; this makes it nothing.
-        const WRITES_BETWEEN_LOOKS: usize = 16;
-        loop {
+        while !budget.is_spent() {
             let Some(index) = pass.next_place() else {
                 return Turn::Done;
             };
-            let Some(subscriber) = self.subscribers.get_mut(index) else {
-                continue;
-            };
-            let is_flowing = subscriber.pace() == Pace::Flowing;
-            match pass.kind() {
-                // Who still lacks events gets them first, and leaves when it has all.
-                Kind::Farewell(Departure::Over) if !is_flowing => continue,
-                Kind::Farewell(departure) => {
-                    self.leave(index, departure, budget.now, followup);
-                    continue;
+            match self.visit(index, pass, budget.now(), followup) {
+                None => budget.spend_visit(),
+                Some(Wrote::Gone(departure)) => {
+                    self.remove(index, departure);
+                    budget.spend_write();
                 }
-                Kind::Events | Kind::Heartbeat if !is_flowing => {
-                    self.judge_lag(index, budget.now, followup);
-                    continue;
-                }
-                Kind::Events | Kind::Heartbeat => {}
-            }
-            let wrote = match pass.kind() {
-                Kind::Heartbeat if subscriber.at() != pass.to() => continue,
-                Kind::Heartbeat => {
-                    let Some(heartbeat) = &self.heartbeat else {
-                        continue;
-                    };
-                    subscriber.write_heartbeat(match subscriber.framing() {
-                        Framing::Chunked => &heartbeat.chunked,
-                        Framing::Plain => &heartbeat.plain,
-                    })
-                }
-                _ if subscriber.at() >= pass.to() => continue,
-                _ if subscriber.at() == pass.from() && subscriber.framing() == Framing::Chunked => {
-                    subscriber.write_shared(pass.bytes(), pass.to())
-                }
-                _ => subscriber.write_own(&self.wire),
-            };
-            match wrote {
-                Wrote::All => {}
-                Wrote::Gone(departure) => self.remove(index, departure),
-                Wrote::Some if subscriber.pace() == Pace::Queued => followup.queued.push(index),
-                Wrote::Some => {}
-            }
-            budget.n_writes -= 1;
-            let is_time_to_look = budget.n_writes.is_multiple_of(WRITES_BETWEEN_LOOKS);
-            if budget.n_writes == 0 || (is_time_to_look && Instant::now() >= budget.until) {
-                budget.n_writes = 0;
-                return Turn::More;
+                Some(Wrote::All | Wrote::Some) => budget.spend_write(),
             }
         }
+        Turn::More
+    }
+
+    /// Gives one subscriber what the pass is for. `None`: it got nothing.
+    fn visit(
+        &mut self,
+        index: usize,
+        pass: &Pass,
+        now: Instant,
+        followup: &mut Followup,
+    ) -> Option<Wrote> {
+        let subscriber = self.subscribers.get_mut(index)?;
+        let is_flowing = subscriber.pace() == Pace::Flowing;
+        let wrote = match pass.kind() {
+            // Who still lacks events gets them first, and leaves when it has all.
+            Kind::Farewell(Departure::Over) if !is_flowing => return None,
+            Kind::Farewell(departure) => {
+                self.leave(index, departure, now, followup);
+                return None;
+            }
+            Kind::Events | Kind::Heartbeat if !is_flowing => {
+                self.judge_lag(index, now, followup);
+                return None;
+            }
+            Kind::Heartbeat if subscriber.at() != pass.to() => return None,
+            Kind::Heartbeat => {
+                let heartbeat = self.heartbeat.as_ref()?;
+                subscriber.write_heartbeat(match subscriber.framing() {
+                    Framing::Chunked => &heartbeat.chunked,
+                    Framing::Plain => &heartbeat.plain,
+                })
+            }
+            Kind::Events if subscriber.at() >= pass.to() => return None,
+            Kind::Events
+                if subscriber.at() == pass.from() && subscriber.framing() == Framing::Chunked =>
+            {
+                subscriber.write_shared(pass.bytes(), pass.to())
+            }
+            Kind::Events => subscriber.write_own(&self.wire),
+        };
+        if wrote == Wrote::Some && subscriber.pace() == Pace::Queued {
+            followup.queued.push(index);
+        }
+        Some(wrote)
     }
 
     fn finish(&mut self, pass: &Pass) {

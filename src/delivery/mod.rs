@@ -8,6 +8,7 @@
 //! **Never Wait For A Subscriber**: a socket that does not take its bytes makes its subscriber a
 //! straggler, which waits for its own socket, alone.
 
+mod budget;
 mod group;
 mod inbox;
 mod pass;
@@ -24,6 +25,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use tokio::runtime::{Builder, Handle};
+use tokio::sync::Notify;
 
 use self::inbox::Inbox;
 pub use self::prologue::{push_framed, random_time};
@@ -38,6 +40,8 @@ use crate::net::socket::{Socket, Unbound};
 pub struct Delivery {
     shards: Arc<[ShardHandle]>,
     threads: Vec<JoinHandle<()>>,
+    /// Told by a shard that broke.
+    broken: Arc<Notify>,
 }
 
 /// A handle to one shard.
@@ -75,7 +79,7 @@ pub enum Handover {
 
 /// Turns of tasks after which a busy thread looks at its sockets and timers. A turn of a shard or an
 /// upstream may take a millisecond, so tokio's default of 61 would be felt by everybody else.
-const TURNS_BETWEEN_EVENTS: u32 = 4;
+const TURNS_BETWEEN_EVENTS: u32 = 16;
 
 impl Handover {
     fn receive(self) -> io::Result<Socket> {
@@ -95,6 +99,7 @@ impl Delivery {
     pub fn start(n_shards: usize) -> io::Result<Self> {
         let mut shards = Vec::with_capacity(n_shards);
         let mut threads = Vec::with_capacity(n_shards);
+        let broken = Arc::new(Notify::new());
         for number in 0..n_shards {
             let runtime = Builder::new_current_thread()
                 .event_interval(TURNS_BETWEEN_EVENTS)
@@ -106,12 +111,14 @@ impl Delivery {
                 runtime: runtime.handle().clone(),
             });
             let shard = Shard::new(inbox);
+            let broken = Arc::clone(&broken);
             let thread = std::thread::Builder::new().name(format!("shard-{number}"));
             threads.push(thread.spawn(move || {
                 // A task like the others, so that they take turns; it counts its own turns.
                 let serving = tokio::task::unconstrained(shard.run());
                 if let Err(error) = runtime.block_on(async { tokio::spawn(serving).await }) {
                     tracing::error!(shard = number, %error, "a shard broke");
+                    broken.notify_one();
                 }
                 // Connections that were on their way to become subscribers end here.
                 runtime.shutdown_background();
@@ -120,12 +127,18 @@ impl Delivery {
         Ok(Self {
             shards: shards.into(),
             threads,
+            broken,
         })
     }
 
     /// The shards.
     pub fn shards(&self) -> &Arc<[ShardHandle]> {
         &self.shards
+    }
+
+    /// Ready when a shard has broken: its subscribers are gone, and nobody serves new ones.
+    pub async fn broken(&self) {
+        self.broken.notified().await;
     }
 
     /// Ends every stream at the end of its event, and the threads. Blocks for as long as the slowest

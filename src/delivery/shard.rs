@@ -16,7 +16,8 @@ use slab::Slab;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::Arrival;
-use super::group::{Budget, Followup, Group, Turn};
+use super::budget::Budget;
+use super::group::{Followup, Group, Turn};
 use super::inbox::{GroupKey, GroupsByChannel, Inbox, Mail, SubscriberKey};
 use crate::channel::Departure;
 
@@ -37,11 +38,8 @@ pub(super) struct Shard {
     is_stopping: bool,
 }
 
-/// Writes in a turn.
-const TURN_WRITES: usize = 128;
-
-/// Time for a turn.
-const TURN: Duration = Duration::from_millis(1);
+/// Subscribers that have a turn of their own before the next group has one: a quarter of a turn.
+const TURN_STRAGGLERS: usize = 32;
 
 /// How long a leaving subscriber may take for the rest of its event.
 pub(super) const GOODBYE_GRACE: Duration = Duration::from_secs(1);
@@ -179,17 +177,13 @@ impl Shard {
         }
     }
 
-    /// Works until the turn's budget is spent or nothing is left: one subscriber of the queue and
-    /// one group, alternately.
+    /// Works until the turn's budget is spent or nothing is left: some of the queue and one group,
+    /// alternately.
     fn take_turn(&mut self, now: Instant) {
-        let mut budget = Budget {
-            n_writes: TURN_WRITES,
-            now,
-            until: now + TURN,
-        };
-        while budget.n_writes > 0 && self.has_work() {
+        let mut budget = Budget::new(now);
+        while !budget.is_spent() && self.has_work() {
             // As many as were there: those that come again wait for the next round.
-            for _ in 0..self.queue.len().min(budget.n_writes) {
+            for _ in 0..self.queue.len().min(TURN_STRAGGLERS) {
                 let Some(key) = self.queue.pop_front() else {
                     break;
                 };
@@ -197,7 +191,7 @@ impl Shard {
                     continue;
                 };
                 group.drive(key.index, now, &mut self.followup);
-                budget.n_writes -= 1;
+                budget.spend_write();
                 self.follow_up(key.group, now);
             }
             let Some(key) = self.passes.pop_front() else {

@@ -201,8 +201,10 @@ fn last_event_id(request: &Request<Incoming>) -> Option<String> {
     let from_query = || {
         let query = request.uri().query().unwrap_or_default();
         url::form_urlencoded::parse(query.as_bytes())
-            .find(|(name, _)| name == "last_event_id" || name == "lastEventId")
+            .filter(|(name, _)| name == "last_event_id" || name == "lastEventId")
             .map(|(_, value)| value.into_owned())
+            .find(|id| !id.is_empty())
     };
-    from_field.or_else(from_query).filter(|id| !id.is_empty())
+    // An empty one says nothing (WHATWG HTML, 9.2.3).
+    from_field.filter(|id| !id.is_empty()).or_else(from_query)
 }

@@ -84,7 +84,7 @@ impl Writer {
     /// What our ids begin with.
     #[cfg(test)]
     pub(super) fn epoch_text(&self) -> String {
-        let id = self.epoch.id(Seq::FIRST).to_string();
+        let id = self.epoch.id(Seq::FIRST);
         id.trim_end_matches("-1").to_owned()
     }
 

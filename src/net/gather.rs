@@ -3,7 +3,7 @@
 //! A thread that serves thousands of quiet upstreams spends most of its time waking up: once per
 //! event. Sockets in a [`Gather`] are registered with a poll of their own. When the first of them
 //! becomes readable, the gather waits for its window, and then wakes the readers of all that are
-//! readable by then, in one go. So a busy upstream is read, and its subscribers are written to, once
+//! readable by then, in one go; and so on, window by window, until nothing comes for a while. So a busy upstream is read, and its subscribers are written to, once
 //! per window, and many quiet ones share a wake-up.
 //!
 //! ```text
@@ -63,6 +63,11 @@ struct Slot {
     reader: Option<Waker>,
     writer: Option<Waker>,
 }
+
+/// Windows without an event after which the driver stops looking at every window and waits to be
+/// woken. Beginning to wait costs the kernel a walk over all sockets of the poll, which must not be
+/// paid per event; looking in vain costs a wake-up.
+const EMPTY_WINDOWS: u32 = 16;
 
 /// Readiness events taken from the kernel at a time.
 const EVENTS: usize = 1024;
@@ -131,21 +136,35 @@ impl Driver {
             window,
         } = self;
         let mut events = Events::with_capacity(EVENTS);
+        let mut n_empty = EMPTY_WINDOWS;
         loop {
-            readable(&poll).await?;
-            tokio::time::sleep(window).await;
-            loop {
-                match poll.poll(&mut events, Some(Duration::ZERO)) {
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                    other => other?,
-                }
-                for event in &events {
-                    shared.note(event);
-                }
-                if events.iter().count() < EVENTS {
-                    break;
-                }
+            if n_empty == EMPTY_WINDOWS {
+                readable(&poll).await?;
             }
+            tokio::time::sleep(window).await;
+            n_empty = if look(&mut poll, &mut events, &shared)? {
+                0
+            } else {
+                n_empty + 1
+            };
+        }
+    }
+}
+
+/// Wakes those whose sockets are ready; returns whether there were any.
+fn look(poll: &mut mio::Poll, events: &mut Events, shared: &Shared) -> io::Result<bool> {
+    let mut were_any = false;
+    loop {
+        match poll.poll(events, Some(Duration::ZERO)) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            other => other?,
+        }
+        for event in &*events {
+            shared.note(event);
+            were_any = true;
+        }
+        if events.iter().count() < EVENTS {
+            return Ok(were_any);
         }
     }
 }

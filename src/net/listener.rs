@@ -29,6 +29,10 @@ enum Kind {
 /// Connections that wait to be accepted. The kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 65_535;
 
+/// How long sent data may stay unacknowledged before the kernel gives the connection up; without
+/// it, a peer that vanished is kept for a quarter of an hour.
+const USER_TIMEOUT: Duration = Duration::from_secs(45);
+
 /// Wait after an error of the process (no descriptors, no memory), so that accepting never spins.
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
 
@@ -101,6 +105,8 @@ fn bind_tcp(address: SocketAddr) -> io::Result<Listener> {
         // "[::]:80" beside "0.0.0.0:80" must not clash.
         socket.set_only_v6(true)?;
     }
+    // Connections inherit it, those that never become a subscription too.
+    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;

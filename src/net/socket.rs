@@ -6,7 +6,6 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -36,10 +35,6 @@ pub enum Unbound {
 /// what they will never read. Less than this wins nothing, and `SO_SNDBUF` would limit the
 /// congestion window of fast, distant clients.
 const NOTSENT_LOWAT_BYTES: u32 = 16 * 1024;
-
-/// How long sent data may stay unacknowledged before the kernel gives the connection up; without
-/// it, a peer that vanished is kept for a quarter of an hour.
-const USER_TIMEOUT: Duration = Duration::from_secs(45);
 
 impl Unbound {
     /// Registers the socket with this thread's reactor.
@@ -74,7 +69,7 @@ impl Socket {
         }
     }
 
-    /// Sets what every subscriber's socket needs: no delay, little unsent, an end to silence.
+    /// Sets what every subscriber's socket needs: no delay, and little that is unsent.
     ///
     /// # Errors
     ///
@@ -83,9 +78,7 @@ impl Socket {
         match self {
             Self::Tcp(stream) => {
                 stream.set_nodelay(true)?;
-                let socket = SockRef::from(stream);
-                socket.set_tcp_notsent_lowat(NOTSENT_LOWAT_BYTES)?;
-                socket.set_tcp_user_timeout(Some(USER_TIMEOUT))
+                SockRef::from(stream).set_tcp_notsent_lowat(NOTSENT_LOWAT_BYTES)
             }
             Self::Unix(_) => Ok(()),
         }

@@ -247,7 +247,7 @@ async fn a_head_that_is_too_large_is_431_and_a_target_that_is_too_long_414() {
     ] {
         let mut client = gateway.connect().await;
         // The gateway may answer before it was sent everything.
-        if client.try_send(&request).await.is_err() {}
+        client.try_send(&request).await.ok();
         assert_eq!(client.head().await.status, what);
     }
 }
@@ -510,4 +510,46 @@ async fn without_a_file_there_is_one_channel_for_any_page() {
     assert_eq!(sub.head.field("access-control-allow-credentials"), None);
     origin.send("data: a\n\n").await;
     sub.expect_event("a").await;
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_does_not_keep_the_connection() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::with("[server]\nheader_timeout = \"1s\"", &origin).await;
+    for request in [
+        "POST /events HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\nabc",
+        "POST /nothing HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\nabc",
+        "POST /events HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",
+        "GET /events HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n",
+        "HEAD /events HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n",
+    ] {
+        let mut client = gateway.connect().await;
+        let (head, _) = client.ask(request).await;
+        assert!(head.status >= 400, "{}", head.text);
+        client.rest().await;
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_asks_and_does_not_read_is_held_back() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::start(&origin).await;
+    let mut client = Connector::default()
+        .receive_buffer(4096)
+        .connect(&gateway)
+        .await;
+    let before = gateway.resident_bytes();
+    let many = "GET /nothing HTTP/1.1\r\nHost: a\r\n\r\n".repeat(1000);
+    let asking = async {
+        for _ in 0..2000 {
+            client.try_send(&many).await.ok();
+        }
+    };
+    // It blocks: what it would be answered is not kept for it.
+    tokio::time::timeout(Duration::from_secs(1), asking)
+        .await
+        .expect_err("it can ask no more");
+    let grown = gateway.resident_bytes().saturating_sub(before);
+    assert!(grown < 4 * 1024 * 1024, "grew by {} KiB", grown / 1024);
+    gateway.subscribe().await;
 }

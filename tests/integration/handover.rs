@@ -187,7 +187,7 @@ async fn a_request_may_come_in_two_pieces_split_anywhere() {
     let mut clients: Vec<(usize, Client)> = Vec::new();
     for split in 1..REQUEST.len() {
         let mut client = gateway.connect().await;
-        client.send(&REQUEST[..split]).await;
+        client.send(REQUEST.split_at(split).0).await;
         clients.push((split, client));
     }
     until("the gateway to read all first pieces", || {
@@ -203,7 +203,7 @@ async fn a_request_may_come_in_two_pieces_split_anywhere() {
     .await;
     let mut subs = Vec::new();
     for (split, mut client) in clients {
-        client.send(&REQUEST[split..]).await;
+        client.send(REQUEST.split_at(split).1).await;
         subs.push((split, client.into_subscriber().await));
     }
     origin.send("data: a\n\n").await;
@@ -307,7 +307,7 @@ async fn clients_that_come_and_go_leave_no_descriptor_behind() {
                 2 => {
                     client
                         .send("GET /nothing HTTP/1.1\r\nHost: a\r\n\r\n")
-                        .await
+                        .await;
                 }
                 _ => client.send(REQUEST).await,
             }

@@ -208,3 +208,54 @@ async fn a_flood_of_connections_beyond_the_limit_leaves_standing_clients_alone()
     .await;
     assert_told_to_come_back(&gateway).await;
 }
+
+fn config(origin: &Origin) -> String {
+    let upstream = origin.url();
+    format!(
+        "[server]\nthreads = 1\n[listen.public]\naddress = \"127.0.0.1:0\"\n\
+         [channels.events]\npath = \"/events\"\nupstream = \"{upstream}\"\n"
+    )
+}
+
+#[tokio::test]
+async fn the_limit_on_descriptors_is_a_limit_on_connections() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::with_descriptors(110, &config(&origin)).await;
+    let mut standing = Vec::new();
+    for _ in 0..10 {
+        standing.push(gateway.subscribe().await);
+    }
+    let mut flood = Vec::new();
+    for _ in 0..150 {
+        flood.push(gateway.connect().await);
+    }
+    // The upstream is lost and found while descriptors are scarce.
+    origin.connection(1).await.reset();
+    origin.connection(2).await.send("data: a\n\n").await;
+    for sub in &mut standing {
+        let events = sub.events_through("a").await;
+        assert_eq!(events.len(), 2, "a gap and an event: {events:?}");
+    }
+    drop(flood);
+    drop(standing);
+    gateway.logged(10, &["a subscriber left"]).await;
+    let mut sub = gateway.subscribe().await;
+    origin.send("data: b\n\n").await;
+    sub.expect_event("b").await;
+    assert!(
+        !gateway.log().contains("can't accept"),
+        "descriptors were kept for refusals"
+    );
+}
+
+#[tokio::test]
+async fn too_few_descriptors_are_told_with_what_to_do() {
+    let origin = Origin::start().await;
+    let ended = Gateway::fail_to_start_with_descriptors(90, &config(&origin)).await;
+    assert_eq!(ended.code, Some(1), "{}", ended.log);
+    assert!(
+        ended.log.contains("90 descriptors") && ended.log.contains("ulimit"),
+        "{}",
+        ended.log
+    );
+}

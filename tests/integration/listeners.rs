@@ -212,9 +212,9 @@ async fn with_coalesce_the_end_of_the_upstream_is_noticed_and_nothing_is_lost() 
             .send(format!("data: a{n}\nid: {n}\n\ndata: b{n}\nid: b{n}\n\n"))
             .await;
         if n % 2 == 0 {
-            connection.close()
+            connection.close();
         } else {
-            connection.finish().await
+            connection.finish().await;
         }
         for data in [format!("a{n}"), format!("b{n}")] {
             let mut event = sub.next_event().await;

@@ -16,6 +16,7 @@ mod heartbeat;
 mod ids;
 mod limits;
 mod listeners;
+mod outage;
 mod reconnect;
 mod resume;
 mod secure;

@@ -115,8 +115,10 @@ async fn what_was_sent_last_is_asked_for_again_after_each_break() {
     }
 }
 
-/// Each row: what the origin says after the break, and what clients get of it.
-async fn check_rows(lines: &str, rows: &[(&[(&str, &str)], &[&str])]) {
+/// What the origin says after the break, and what clients get of it.
+type Row<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str]);
+
+async fn check_rows(lines: &str, rows: &[Row<'_>]) {
     for (said, expected) in rows {
         let mut broken = broken_after(lines, &events(&ABC), "c").await;
         let said = events(said) + &events(&[("end", "end")]);

@@ -180,6 +180,8 @@ async fn the_last_event_id_may_come_in_the_query_but_the_field_wins() {
         ("/events?lastEventId=%614", "", 4),
         ("/events?lastEventId=a4", "Last-Event-ID: a2\r\n", 2),
         ("/events", "last-event-id: a1\r\n", 1),
+        // An empty one says nothing.
+        ("/events?lastEventId=a4", "Last-Event-ID:\r\n", 4),
     ] {
         let mut sub = gateway.connect().await.subscribe(target, field).await;
         assert_eq!(
@@ -201,4 +203,26 @@ async fn the_tips_id_on_connect_makes_a_client_resumable_that_has_seen_nothing()
     origin.send("data: six\n\n").await;
     let mut sub = resume(&gateway, tip.as_deref()).await;
     assert_eq!(sub.next_event().await.data, "six");
+}
+
+#[tokio::test]
+async fn any_id_that_a_client_can_send_can_be_resumed_from() {
+    let ids = ["0", "a b", "ü", "日本", "a:b", "%41", "\"x\"", "a,b"];
+    let origin = Origin::start().await;
+    let gateway = Gateway::start(&origin).await;
+    let mut sub = gateway.subscribe().await;
+    for id in ids {
+        origin.send(format!("id: {id}\ndata: {id}\n\n")).await;
+        let event = sub.expect_event(id).await;
+        assert_eq!(event.id.as_deref(), Some(id));
+    }
+    origin.send("id: end\ndata: end\n\n").await;
+    for (n, id) in ids.iter().enumerate() {
+        let mut resumed = gateway.resume_after(id).await;
+        assert_eq!(
+            resumed.events_through("end").await.len(),
+            ids.len() - n,
+            "after {id:?}"
+        );
+    }
 }

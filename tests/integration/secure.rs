@@ -82,7 +82,7 @@ fn self_signed() -> Identity {
 async fn gateway(scheme: &str, server: &Server, lines: &str, roots: &Path) -> Gateway {
     let upstream = format!("{scheme}://{}/events", server.address());
     let config = one_channel(&upstream, &format!("{lines}\n{SOON}"));
-    Gateway::with_environment(&config, &[(ROOTS, roots)]).await
+    Gateway::with_environment(&config, ROOTS, roots).await
 }
 
 #[tokio::test]
@@ -155,7 +155,7 @@ async fn a_handshake_that_does_not_end_is_given_up() {
     let lines = format!("connect_timeout = \"100ms\"\n{SOON}");
     let config = one_channel(&upstream, &lines);
     let roots = authority.roots();
-    let gateway = Gateway::with_environment(&config, &[(ROOTS, &roots)]).await;
+    let gateway = Gateway::with_environment(&config, ROOTS, &roots).await;
     let parts = ["upstream failed", "reason=\"connect-timed-out\""];
     gateway.logged(2, &parts).await;
 }

@@ -249,26 +249,28 @@ async fn a_replay_larger_than_the_lag_limit_is_replayed_whole() {
 
 #[tokio::test]
 async fn a_burst_reaches_everybody_whole() {
-    let origin = Origin::start().await;
-    let gateway = Gateway::with("[server]\nthreads = 2", &origin).await;
-    let mut subs = Vec::new();
-    for _ in 0..100 {
-        subs.push(gateway.subscribe().await);
-    }
-    let burst: String = (0..2000)
-        .map(|n| format!("data: {}\n\n", data(n, 200)))
-        .collect();
-    let readings: Vec<_> = subs
-        .into_iter()
-        .map(|mut sub| tokio::spawn(async move { sub.events_through(&data(1999, 200)).await }))
-        .collect();
-    origin.send(burst).await;
-    for reading in readings {
-        let seen = within("the burst", reading, || "it is not whole".to_owned()).await;
-        assert_eq!(
-            numbers(&seen.expect("a reader")),
-            (0..2000).collect::<Vec<_>>()
-        );
+    for coalesce in ["0s", "5ms"] {
+        let origin = Origin::start().await;
+        let keys = format!("coalesce = \"{coalesce}\"\n[server]\nthreads = 2");
+        let gateway = Gateway::with(&keys, &origin).await;
+        let mut readings = Vec::new();
+        for _ in 0..100 {
+            let mut sub = gateway.subscribe().await;
+            readings.push(tokio::spawn(async move {
+                sub.events_through(&data(1999, 200)).await
+            }));
+        }
+        let burst: String = (0..2000)
+            .map(|n| format!("data: {}\n\n", data(n, 200)))
+            .collect();
+        origin.send(burst).await;
+        for reading in readings {
+            let seen = within("the burst", reading, || "it is not whole".to_owned()).await;
+            assert_eq!(
+                numbers(&seen.expect("a reader")),
+                (0..2000).collect::<Vec<_>>()
+            );
+        }
     }
 }
 

@@ -28,7 +28,7 @@ fn any_batch() -> impl Strategy<Value = (Batch, Vec<u8>)> {
 proptest! {
     #[test]
     fn without_its_framing_a_batch_is_its_events((batch, stream) in any_batch()) {
-        prop_assert_eq!(dechunk(batch.chunked_from(START)), stream.clone());
+        prop_assert_eq!(&dechunk(batch.chunked_from(START)), &stream);
         let pieces: Vec<&[u8]> = batch.payloads_from(START).map(|(bytes, _)| bytes).collect();
         prop_assert_eq!(pieces.concat(), stream);
         let last = batch.payloads_from(START).last().expect("a batch is not empty");

@@ -95,6 +95,9 @@ pub(crate) struct Event {
     pub(crate) data: String,
 }
 
+/// What one read takes at least, if it is there.
+const READ_BYTES: usize = 16 * 1024;
+
 impl Connector {
     /// Sets `SO_RCVBUF`.
     pub(crate) fn receive_buffer(self, bytes: u32) -> Self {
@@ -339,13 +342,12 @@ impl Client {
         if self.end.is_some() {
             return self.end;
         }
-        let unread = &mut self.unread;
-        let before = shown(unread);
-        let mut buffer = [0; 16 * 1024];
-        let reading = self.stream.read(&mut buffer);
+        let before = shown(&self.unread);
+        self.unread.reserve(READ_BYTES);
+        let reading = self.stream.read_buf(&mut self.unread);
         match within(what, reading, || format!("nothing after {before:?}")).await {
             Ok(0) => self.end = Some(End::Cut),
-            Ok(n) => unread.extend_from_slice(&buffer[..n]),
+            Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
                 self.end = Some(End::Reset);
             }
@@ -471,11 +473,6 @@ impl Subscriber {
                 }
             }
         }
-    }
-
-    /// Whether the stream, as far as it was read, is between two blocks: an unfinished one is lost.
-    pub(crate) fn is_between_events(&self) -> bool {
-        self.line.is_empty() && !self.has_fields
     }
 
     fn parse(&mut self, bytes: &[u8]) {

@@ -43,12 +43,15 @@ impl Gateway {
 
     /// A gateway with this configuration.
     pub(crate) async fn with_config(config: &str) -> Self {
-        Self::with_environment(config, &[]).await
+        let mut gateway = Self::spawn(Some(config), &[]);
+        gateway.listen().await;
+        gateway
     }
 
-    /// A gateway with this configuration, and these variables in its environment.
-    pub(crate) async fn with_environment(config: &str, variables: &[(&str, &Path)]) -> Self {
-        let mut gateway = Self::spawn_with(Some(config), &[], variables);
+    /// A gateway with this configuration, and a variable in its environment.
+    pub(crate) async fn with_environment(config: &str, name: &str, value: &Path) -> Self {
+        let export = format!("export {name}='{}'", value.display());
+        let mut gateway = Self::spawn_in_shell(&export, Some(config), &[]);
         gateway.listen().await;
         gateway
     }
@@ -60,20 +63,35 @@ impl Gateway {
         gateway
     }
 
+    /// A gateway with this configuration that may have so many descriptors and no more.
+    pub(crate) async fn with_descriptors(n: usize, config: &str) -> Self {
+        let mut gateway = Self::spawn_in_shell(&format!("ulimit -n {n}"), Some(config), &[]);
+        gateway.listen().await;
+        gateway
+    }
+
     /// A gateway that does not get as far as listening.
     pub(crate) async fn fail_to_start(config: &str) -> Ended {
         let mut gateway = Self::spawn(Some(config), &[]);
         gateway.ended().await
     }
 
-    fn spawn(config: Option<&str>, arguments: &[&str]) -> Self {
-        Self::spawn_with(config, arguments, &[])
+    /// A gateway that does not get as far as listening, with so many descriptors.
+    pub(crate) async fn fail_to_start_with_descriptors(n: usize, config: &str) -> Ended {
+        let mut gateway = Self::spawn_in_shell(&format!("ulimit -n {n}"), Some(config), &[]);
+        gateway.ended().await
     }
 
-    fn spawn_with(config: Option<&str>, arguments: &[&str], variables: &[(&str, &Path)]) -> Self {
+    fn spawn(config: Option<&str>, arguments: &[&str]) -> Self {
+        Self::spawn_in_shell(":", config, arguments)
+    }
+
+    /// Spawns a gateway in the place of a shell that has run `preparation`.
+    fn spawn_in_shell(preparation: &str, config: Option<&str>, arguments: &[&str]) -> Self {
         let directory = tempfile::tempdir().expect("a directory for the gateway");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ssecast"));
-        command.args(["--log", "debug", "serve"]);
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("{preparation} && exec \"$@\""), "sh"]);
+        command.args([env!("CARGO_BIN_EXE_ssecast"), "--log", "debug", "serve"]);
         if let Some(config) = config {
             let file = directory.path().join("ssecast.toml");
             fs::write(&file, config).expect("the configuration can be written");
@@ -83,7 +101,6 @@ impl Gateway {
         let log = File::create(log_file(directory.path())).expect("a file for the log");
         let child = command
             .args(arguments)
-            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -109,9 +126,8 @@ impl Gateway {
                 .filter_map(|line| field(line, "address"))
                 .map(str::to_owned)
                 .collect();
-            // The listeners are told one after another, and nothing is told between them.
-            let n_listeners = started.then(|| self.n_listeners()).unwrap_or(usize::MAX);
-            if addresses.len() >= n_listeners {
+            // The listeners are told one after another.
+            if started && addresses.len() >= self.n_addresses() {
                 Ok(addresses)
             } else {
                 Err("it does not".to_owned())
@@ -120,14 +136,12 @@ impl Gateway {
         .await;
     }
 
-    /// How many addresses the configuration names.
-    fn n_listeners(&self) -> usize {
+    /// How many addresses the configuration names, each in quotes; without a file, one.
+    fn n_addresses(&self) -> usize {
         let config = fs::read_to_string(self.directory.path().join("ssecast.toml"));
         config.map_or(1, |config| {
-            config
-                .lines()
-                .filter(|line| line.starts_with("address = "))
-                .count()
+            let lines = config.lines().filter(|line| line.starts_with("address = "));
+            lines.map(|line| line.matches('"').count() / 2).sum()
         })
     }
 
@@ -214,10 +228,8 @@ impl Gateway {
 
     /// Whether it still runs.
     pub(crate) fn is_running(&mut self) -> bool {
-        self.child
-            .try_wait()
-            .expect("the gateway is our child")
-            .is_none()
+        let status = self.child.try_wait();
+        status.expect("the gateway is our child").is_none()
     }
 
     /// Its open descriptors.
@@ -282,8 +294,9 @@ fn read_log(directory: &Path) -> String {
 
 impl Drop for Gateway {
     fn drop(&mut self) {
-        // Neither fails for a child that was not waited for; one that was is gone.
-        if self.child.kill().is_ok() && self.child.wait().is_err() {}
+        if let Err(error) = self.child.kill().and_then(|()| self.child.wait()) {
+            eprintln!("the gateway could not be ended: {error}");
+        }
         if std::thread::panicking() {
             eprintln!("--- the log of the gateway\n{}---", self.log());
         }

@@ -41,6 +41,7 @@ pub(crate) enum Answer {
 /// One connection to an origin.
 #[derive(Clone)]
 pub(crate) struct OriginConnection {
+    /// Counted from 1.
     number: usize,
     request: Arc<str>,
     is_chunked: bool,
@@ -125,14 +126,25 @@ impl Origin {
     /// The newest connection that was answered by a chunked event stream, once there is one.
     pub(crate) async fn stream(&self) -> OriginConnection {
         let newest = |connections: &Vec<OriginConnection>| {
-            let streams = connections.iter().rev();
-            streams.cloned().find(|connection| connection.is_chunked)
+            connections.iter().rfind(|one| one.is_chunked).cloned()
         };
         let mut connections = self.shared.connections.subscribe();
         let found = connections.wait_for(|connections| newest(connections).is_some());
         let came = || format!("{} other connections came", self.n_connections());
         let found = within("a connection that is a stream", found, came).await;
         newest(&found.expect("the origin is there")).expect("it was found")
+    }
+
+    /// The newest connection that the origin has not ended, once there is one.
+    pub(crate) async fn open_connection(&self) -> OriginConnection {
+        let find = |connections: &Vec<OriginConnection>| {
+            connections.iter().rfind(|one| one.is_open()).cloned()
+        };
+        let mut connections = self.shared.connections.subscribe();
+        let found = connections.wait_for(|connections| find(connections).is_some());
+        let came = || format!("{} connections came", self.n_connections());
+        let found = within("an open connection to the origin", found, came).await;
+        find(&found.expect("the origin is there")).expect("an open connection")
     }
 
     /// The newest connection; the first one, if there is none yet.
@@ -331,6 +343,10 @@ impl OriginConnection {
             }
         };
         within(&what, closed, || "it is open".to_owned()).await;
+    }
+
+    fn is_open(&self) -> bool {
+        lock(&self.stream).is_some()
     }
 
     fn stream(&self) -> Arc<TcpStream> {
