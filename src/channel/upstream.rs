@@ -94,7 +94,7 @@ impl Upstream {
                 reason,
                 error = cause,
                 attempt,
-                retry_in = ?wait,
+                retry_in = ?Duration::from_millis(wait.as_millis().try_into().unwrap_or(u64::MAX)),
                 "upstream failed"
             );
             self.enter(State::Waiting, Some(cause));
