@@ -16,7 +16,7 @@ use url::{Position, Url};
 use super::error::UpstreamError;
 use super::exchange::{self, Body};
 use crate::config::{self, UpstreamHttp};
-use crate::net::connect::{Connection, Protocol, Scheme, Target, Tls};
+use crate::net::connect::{self, Protocol, Scheme, Target, Tls};
 use crate::net::gather::Gather;
 
 /// What is needed to reach origins.
@@ -131,7 +131,7 @@ async fn exchange(
         UpstreamHttp::Two => Protocol::Http2,
     };
     let target = target(url)?;
-    let connect = Connection::open(&target, protocol, &dialer.tls, dialer.gather.as_ref());
+    let connect = connect::open(&target, protocol, &dialer.tls, dialer.gather.as_ref());
     let connection = within(settings.connect_timeout, connect)
         .await
         .ok_or(UpstreamError::ConnectTimedOut)?

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::config::Access;
 use crate::config::Credentials;
 use crate::config::Origins;
+use crate::config::defaults;
 use crate::config::findings::Finding;
 use crate::config::findings::Findings;
 use crate::config::findings::Mistake;
@@ -22,7 +23,6 @@ use crate::config::schema::Settings;
 use crate::config::units::show_bytes;
 use crate::config::units::show_duration;
 use crate::config::url;
-use crate::config::validate;
 use crate::config::values::Count;
 use crate::config::values::OneOrMany;
 
@@ -34,11 +34,11 @@ pub(super) fn between_settings(s: &Settings, findings: &mut Findings) {
     ];
     ordered(
         backoff,
-        [validate::BACKOFF_FIRST, validate::BACKOFF_MAX],
+        [defaults::BACKOFF_FIRST, defaults::BACKOFF_MAX],
         findings,
     );
     let retry = [("retry.min", &s.retry.min), ("retry.max", &s.retry.max)];
-    ordered(retry, [validate::RETRY_MIN, validate::RETRY_MAX], findings);
+    ordered(retry, [defaults::RETRY_MIN, defaults::RETRY_MAX], findings);
     sizes(s, findings);
     cors(&s.cors, findings);
 }
@@ -81,8 +81,8 @@ fn ordered(
 
 /// Warns where one limit makes another pointless.
 fn sizes(s: &Settings, findings: &mut Findings) {
-    let history = s.history.bytes.get_or(validate::HISTORY_BYTES);
-    let event = s.max_event_bytes.get_or(validate::MAX_EVENT_BYTES);
+    let history = s.history.bytes.get_or(defaults::HISTORY_BYTES);
+    let event = s.max_event_bytes.get_or(defaults::MAX_EVENT_BYTES);
     let keeps = s.history.events.get_or(Count(1)).0 > 0;
     let is_wrong = s.history.bytes.is_wrong() || s.max_event_bytes.is_wrong();
     let span = s.history.bytes.span().or_else(|| s.max_event_bytes.span());

@@ -28,6 +28,7 @@ mod bounds;
 mod channel;
 mod checks;
 mod credential;
+mod defaults;
 mod diagnostics;
 mod file_less;
 mod findings;

@@ -1,6 +1,6 @@
 //! Turns what a file says into what is meant: defaults resolved, and nothing that contradicts.
 //!
-//! All defaults are here, beside their keys, and again in `config/ssecast.toml`, which a test
+//! All defaults are here, beside their keys, or in `defaults` if checks need them too, and again in `config/ssecast.toml`, which a test
 //! compares. What is checked of single values is in `bounds`, between them in
 //! `checks`.
 
@@ -31,6 +31,7 @@ use crate::config::Upstream;
 use crate::config::UpstreamHttp;
 use crate::config::bounds;
 use crate::config::checks;
+use crate::config::defaults;
 use crate::config::findings::Finding;
 use crate::config::findings::Findings;
 use crate::config::findings::Mistake;
@@ -112,7 +113,7 @@ pub(super) fn channel(named: &NamedChannel, findings: &mut Findings) -> Option<C
 
     let upstream = upstream(named)?;
     let hosts = place.host.written().map_or(&[][..], |hosts| &hosts.0);
-    let history_bytes = s.history.bytes.get_or(HISTORY_BYTES);
+    let history_bytes = s.history.bytes.get_or(defaults::HISTORY_BYTES);
     Some(Channel {
         name: name.clone(),
         path: place.path.written()?.0.clone(),
@@ -132,13 +133,13 @@ pub(super) fn channel(named: &NamedChannel, findings: &mut Findings) -> Option<C
             interval: s.heartbeat.get_or(OrNever(Some(Duration::from_secs(15)))).0,
             form: s.heartbeat_form.get_or(HeartbeatForm::Comment),
         },
-        retry: s.retry.min.get_or(RETRY_MIN)..=s.retry.max.get_or(RETRY_MAX),
+        retry: s.retry.min.get_or(defaults::RETRY_MIN)..=s.retry.max.get_or(defaults::RETRY_MAX),
         cursor_on_connect: s.cursor_on_connect.get_or(CursorOnConnect::Omit),
         notices: s.notices.get_or(Notices::Losses),
         coalesce: s.coalesce.get_or(Duration::ZERO),
         lag: Lag {
             // Nobody can lag beyond what is kept.
-            limit_bytes: s.lag.limit.get_or(LAG_LIMIT.min(history_bytes)).0,
+            limit_bytes: s.lag.limit.get_or(defaults::LAG_LIMIT.min(history_bytes)).0,
             then: s.lag.then.get_or(OnLag::Disconnect),
         },
         end: s.end.get_or(End::Cut),
@@ -149,21 +150,6 @@ pub(super) fn channel(named: &NamedChannel, findings: &mut Findings) -> Option<C
     })
 }
 
-/// `history.bytes`
-pub(super) const HISTORY_BYTES: Bytes = Bytes::mib(4);
-/// `max_event_bytes`
-pub(super) const MAX_EVENT_BYTES: Bytes = Bytes::mib(4);
-/// `lag.limit`, if the history is not smaller
-const LAG_LIMIT: Bytes = Bytes::mib(1);
-/// `retry.min`
-pub(super) const RETRY_MIN: Duration = Duration::from_secs(1);
-/// `retry.max`
-pub(super) const RETRY_MAX: Duration = Duration::from_secs(5);
-/// `backoff.first`
-pub(super) const BACKOFF_FIRST: Duration = Duration::from_millis(500);
-/// `backoff.max`
-pub(super) const BACKOFF_MAX: Duration = Duration::from_secs(30);
-
 fn upstream(named: &NamedChannel) -> Option<Upstream> {
     let s: &Settings = &named.settings;
     Some(Upstream {
@@ -173,10 +159,11 @@ fn upstream(named: &NamedChannel) -> Option<Upstream> {
         connect_timeout: s.connect_timeout.get_or(Duration::from_secs(5)),
         header_timeout: s.response_timeout.get_or(Duration::from_secs(10)),
         idle_timeout: s.idle_timeout.get_or(Duration::from_secs(60)),
-        backoff: s.backoff.first.get_or(BACKOFF_FIRST)..=s.backoff.max.get_or(BACKOFF_MAX),
+        backoff: s.backoff.first.get_or(defaults::BACKOFF_FIRST)
+            ..=s.backoff.max.get_or(defaults::BACKOFF_MAX),
         max_redirects: s.max_redirects.get_or(Count(5)).0,
         max_line_bytes: s.max_line_bytes.get_or(Bytes::mib(1)).0,
-        max_event_bytes: s.max_event_bytes.get_or(MAX_EVENT_BYTES).0,
+        max_event_bytes: s.max_event_bytes.get_or(defaults::MAX_EVENT_BYTES).0,
     })
 }
 

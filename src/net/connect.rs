@@ -1,17 +1,15 @@
 //! Outgoing connections: TCP, or TLS by the platform's roots.
 
 use std::io;
-use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll};
 
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use rustls_platform_verifier::ConfigVerifierExt as _;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tokio_util::either::Either;
 
 use super::gather::{Gather, Gathered};
 
@@ -56,23 +54,11 @@ pub enum Protocol {
     Http2,
 }
 
-/// An outgoing connection.
-#[derive(Debug)]
-pub enum Connection {
-    /// In the clear.
-    Plain(Stream),
-    /// Over TLS.
-    Tls(Box<TlsStream<Stream>>),
-}
+/// An outgoing connection: in the clear, or over TLS.
+pub type Connection = Either<Stream, Box<TlsStream<Stream>>>;
 
-/// The TCP connection below.
-#[derive(Debug)]
-pub enum Stream {
-    /// Woken on its own.
-    Alone(TcpStream),
-    /// Woken with others.
-    Gathered(Gathered),
-}
+/// The TCP connection below: woken on its own, or with others.
+pub type Stream = Either<TcpStream, Gathered>;
 
 impl Tls {
     fn connector(&self, protocol: Protocol) -> io::Result<TlsConnector> {
@@ -107,115 +93,33 @@ impl Configs {
     }
 }
 
-impl Connection {
-    /// Resolves the host, connects to the first address that answers, and shakes hands.
-    ///
-    /// # Errors
-    ///
-    /// If the name has no address, no address answers, the platform has no roots, or the handshake
-    /// fails. There is no time limit here.
-    pub async fn open(
-        target: &Target,
-        protocol: Protocol,
-        tls: &Tls,
-        gather: Option<&Gather>,
-    ) -> io::Result<Self> {
-        let stream = TcpStream::connect((target.host.as_str(), target.port)).await?;
-        stream.set_nodelay(true)?;
-        let stream = match gather {
-            Some(gather) => Stream::Gathered(gather.adopt(stream)?),
-            None => Stream::Alone(stream),
-        };
-        if target.scheme == Scheme::Http {
-            return Ok(Self::Plain(stream));
-        }
-        let name = ServerName::try_from(target.host.clone()).map_err(io::Error::other)?;
-        let stream = tls.connector(protocol)?.connect(name, stream).await?;
-        if protocol == Protocol::Http2 && stream.get_ref().1.alpn_protocol() != Some(b"h2") {
-            return Err(io::Error::other(
-                "the origin does not speak HTTP/2 (no h2 by ALPN)",
-            ));
-        }
-        Ok(Self::Tls(Box::new(stream)))
+/// Resolves the host, connects to the first address that answers, and shakes hands.
+///
+/// # Errors
+///
+/// If the name has no address, no address answers, the platform has no roots, or the handshake
+/// fails. There is no time limit here.
+pub async fn open(
+    target: &Target,
+    protocol: Protocol,
+    tls: &Tls,
+    gather: Option<&Gather>,
+) -> io::Result<Connection> {
+    let stream = TcpStream::connect((target.host.as_str(), target.port)).await?;
+    stream.set_nodelay(true)?;
+    let stream = match gather {
+        Some(gather) => Either::Right(gather.adopt(stream)?),
+        None => Either::Left(stream),
+    };
+    if target.scheme == Scheme::Http {
+        return Ok(Either::Left(stream));
     }
-}
-
-impl AsyncRead for Stream {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Alone(stream) => Pin::new(stream).poll_read(cx, buf),
-            Self::Gathered(stream) => Pin::new(stream).poll_read(cx, buf),
-        }
+    let name = ServerName::try_from(target.host.clone()).map_err(io::Error::other)?;
+    let stream = tls.connector(protocol)?.connect(name, stream).await?;
+    if protocol == Protocol::Http2 && stream.get_ref().1.alpn_protocol() != Some(b"h2") {
+        return Err(io::Error::other(
+            "the origin does not speak HTTP/2 (no h2 by ALPN)",
+        ));
     }
-}
-
-impl AsyncWrite for Stream {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Alone(stream) => Pin::new(stream).poll_write(cx, buf),
-            Self::Gathered(stream) => Pin::new(stream).poll_write(cx, buf),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Alone(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Gathered(stream) => Pin::new(stream).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Alone(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Gathered(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
-    }
-}
-
-impl AsyncRead for Connection {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
-            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
-        }
-    }
-}
-
-impl AsyncWrite for Connection {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
-            Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
-    }
+    Ok(Either::Right(Box::new(stream)))
 }
