@@ -1,6 +1,6 @@
 //! Whose ids clients see, and what an origin's bytes become.
 
-use crate::support::{Event, Gateway, Origin, Subscriber};
+use crate::support::{Event, Gateway, Origin, until_true};
 
 /// The events of one upstream connection, as a client gets them.
 async fn delivered(lines: &str, said: impl AsRef<[u8]>) -> (Origin, Gateway, Vec<Event>) {
@@ -171,12 +171,15 @@ async fn an_event_may_come_in_any_pieces() {
     assert_eq!(event.id.as_deref(), Some("1"));
 }
 
-/// What a client gets that resumes from where nobody knows: all that is kept.
-async fn history(gateway: &Gateway) -> Vec<String> {
-    let mut sub: Subscriber = gateway.resume_after("nobody-knows").await;
+/// The data of what is kept: what a client gets that resumes from where nobody knows.
+async fn history(origin: &Origin, gateway: &Gateway) -> Vec<String> {
+    let mut sub = gateway.resume_after("nobody-knows").await;
     let reset = sub.next_event().await;
     assert_eq!(reset.event_type, "ssecast.reset");
-    let events = sub.events_through("end").await;
+    // Comes when it has its place, and ends what is kept now.
+    origin.send("data: now\n\n").await;
+    let mut events = sub.events_through("now").await;
+    events.pop();
     events.into_iter().map(|event| event.data).collect()
 }
 
@@ -184,8 +187,8 @@ async fn history(gateway: &Gateway) -> Vec<String> {
 async fn the_history_is_bounded_by_events() {
     for (limit, expected) in [("1", &["end"][..]), ("3", &["b", "c", "end"])] {
         let lines = format!("history = {{ events = {limit} }}");
-        let (_origin, gateway, _) = delivered(&lines, "data: a\n\ndata: b\n\ndata: c\n\n").await;
-        assert_eq!(history(&gateway).await, expected);
+        let (origin, gateway, _) = delivered(&lines, "data: a\n\ndata: b\n\ndata: c\n\n").await;
+        assert_eq!(history(&origin, &gateway).await, expected);
     }
 }
 
@@ -202,7 +205,7 @@ async fn the_history_is_bounded_by_bytes() {
     }
     origin.send("data: end\n\n").await;
     sub.expect_event("end").await;
-    let kept = history(&gateway).await;
+    let kept = history(&origin, &gateway).await;
     assert!(
         (5..=8).contains(&kept.len()),
         "{} events are kept",
@@ -219,10 +222,9 @@ async fn the_history_is_bounded_by_age() {
     let lines = "history = { age = \"50ms\" }";
     let (origin, gateway, events) = delivered(lines, "data: old\n\n").await;
     let id = events[0].id.as_deref().expect("an id");
-    // Each look asks anew: sooner or later the event is too old for it.
-    crate::support::until_true("the event to be too old", async || {
-        origin.send("data: end\n\n").await;
-        !history(&gateway).await.contains(&"old".to_owned())
+    // The first event that is gone is as good as kept: the one after it must be gone, too.
+    until_true("the events to be too old", async || {
+        !history(&origin, &gateway).await.contains(&"end".to_owned())
     })
     .await;
     let reset = gateway.resume_after(id).await.next_event().await;
@@ -234,9 +236,10 @@ async fn the_history_is_bounded_by_age() {
 async fn without_a_history_only_the_newest_id_is_known() {
     let lines = "history = { events = 0 }";
     let (origin, gateway, events) = delivered(lines, "id: 1\ndata: a\n\nid: 2\ndata: b\n\n").await;
-    let ended = events.last().expect("events").clone();
-    assert_eq!(ended.id.as_deref(), Some("2"));
+    assert_eq!(events[1].id.as_deref(), Some("2"));
+    let mut standing = gateway.subscribe().await;
     origin.send("id: 3\ndata: c\n\n").await;
+    standing.expect_event("c").await;
     let mut sub = gateway.resume_after("2").await;
     let reset = sub.next_event().await;
     assert_eq!(reset.event_type, "ssecast.reset");
