@@ -4,8 +4,8 @@
 //! upstreams are on the way before the first client is accepted. **Every Task Has An Owner**: upstreams and connections belong to a shard's runtime and
 //! end with it, accept loops to the caller's.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
@@ -52,8 +52,8 @@ pub enum RunError {
     /// No runtime for the thread that accepts.
     #[error("can't start: {0}")]
     Runtime(io::Error),
-    /// A delivery thread broke, with all its subscribers. The log says how.
-    #[error("a delivery thread broke; this is a bug of ssecast, please report it with the log")]
+    /// A delivery thread broke, with all its subscribers, or an upstream. The log says how.
+    #[error("a part of the gateway broke, as the log says; this is a bug, please report it")]
     ShardBroke,
     /// Signals can't be watched.
     #[error("can't watch for signals: {0}")]
@@ -74,9 +74,15 @@ pub enum RunError {
     },
 }
 
-/// Descriptors that are never given to subscribers: for listeners, reactors, logs, the reserve of
-/// refusals.
+/// Descriptors that are never given to subscribers: for listeners, name look-ups, the log, the
+/// reserve of refusals.
 const RESERVED_DESCRIPTORS: usize = 64 + REFUSALS_AT_ONCE;
+
+/// Descriptors of a shard's reactor.
+const SHARD_DESCRIPTORS: usize = 4;
+
+/// Descriptors of a gather: its poll, and the copies that are registered.
+const GATHER_DESCRIPTORS: usize = 2;
 
 /// How often logs to which nothing is appended forget what is too old.
 const EVICTION_INTERVAL: Duration = Duration::from_secs(10);
@@ -89,9 +95,9 @@ impl App {
     ///
     /// If the system gives no threads, descriptors or addresses; nothing is left behind then.
     pub fn start(config: Config, pages: &[(&'static str, Page)]) -> Result<Self, RunError> {
-        let max_connections = max_connections(&config)?;
-        let listeners = bind(&config)?;
         let n_shards = config.server.threads.unwrap_or_else(default_threads);
+        let max_connections = max_connections(&config, n_shards)?;
+        let listeners = bind(&config)?;
         let delivery = Delivery::start(n_shards)?;
         let mut routes = Routes::default();
         let mut channels = Vec::with_capacity(config.channels.len());
@@ -101,7 +107,10 @@ impl App {
             let home = number % n_shards;
             if let Some(shard) = delivery.shards().get(home) {
                 let dialer = upstreams.dialer(shard, home, settings.coalesce)?;
-                shard.spawn(upstream.run(dialer));
+                shard.spawn_vital(async move {
+                    upstream.run(dialer).await;
+                    Ok(())
+                });
             }
             routes.add_channel(channel.clone(), home);
             channels.push(channel);
@@ -234,11 +243,7 @@ impl Upstreams {
             Entry::Occupied(entry) => entry.get().clone(),
             Entry::Vacant(entry) => {
                 let (gather, driver) = Gather::new(coalesce)?;
-                shard.spawn(async move {
-                    if let Err(error) = driver.run().await {
-                        tracing::error!(%error, "channels with coalesce no longer receive");
-                    }
-                });
+                shard.spawn_vital(driver.run());
                 entry.insert(gather).clone()
             }
         };
@@ -299,10 +304,17 @@ fn bind(config: &Config) -> Result<Vec<Listener>, RunError> {
 
 /// The limit on downstream connections. The process's limit on descriptors is raised as far as it
 /// may be.
-fn max_connections(config: &Config) -> Result<usize, RunError> {
+fn max_connections(config: &Config, n_shards: usize) -> Result<usize, RunError> {
     let limit = rlimit::increase_nofile_limit(u64::MAX)?;
     let n_channels = config.channels.len();
-    let reserved = RESERVED_DESCRIPTORS + n_channels;
+    let windows: HashSet<Duration> = config
+        .channels
+        .iter()
+        .map(|one| one.coalesce)
+        .filter(|window| !window.is_zero())
+        .collect();
+    let per_shard = SHARD_DESCRIPTORS + windows.len() * GATHER_DESCRIPTORS;
+    let reserved = RESERVED_DESCRIPTORS + n_shards * per_shard + n_channels;
     let affordable = usize::try_from(limit)
         .unwrap_or(usize::MAX)
         .saturating_sub(reserved);

@@ -71,6 +71,23 @@ impl UpstreamError {
     }
 }
 
+impl UpstreamError {
+    /// Whether asking for another place in the stream might help.
+    pub(super) fn may_be_due_to_id(&self) -> bool {
+        match self {
+            Self::LimitExceeded(_) => true,
+            // Bad request, gone, precondition failed, too large in some way, unprocessable.
+            Self::UnexpectedStatus(status) => {
+                matches!(
+                    status.as_u16(),
+                    400 | 410 | 412 | 413 | 414 | 416 | 422 | 431
+                )
+            }
+            _ => false,
+        }
+    }
+}
+
 /// An error and its causes in one line, for the log.
 pub fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();

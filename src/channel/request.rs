@@ -45,7 +45,7 @@ pub(super) async fn open(
     dialer: &Dialer,
     last_event_id: Option<&HeaderValue>,
 ) -> Result<Answer, UpstreamError> {
-    let unusable = |location: &str| UpstreamError::UnusableRedirect(location.to_owned());
+    let unusable = |location: &str| UpstreamError::UnusableRedirect(said(location.as_bytes()));
     let first = settings.url.to_string();
     let first = Url::parse(&first).map_err(|_invalid| unusable(&first))?;
     let mut url = first.clone();
@@ -66,7 +66,7 @@ pub(super) async fn open(
         url = url
             .join(&location)
             .map_err(|_invalid| unusable(&location))?;
-        tracing::debug!(%status, location, "following a redirect");
+        tracing::debug!(%status, location = said(location.as_bytes()), "following a redirect");
     }
     Err(UpstreamError::TooManyRedirects)
 }
@@ -77,7 +77,7 @@ fn request(
     last_event_id: Option<&HeaderValue>,
     keeps_credentials: bool,
 ) -> Result<Request<Empty<Bytes>>, UpstreamError> {
-    let unusable = || UpstreamError::UnusableRedirect(url.to_string());
+    let unusable = || UpstreamError::UnusableRedirect(said(url.as_str().as_bytes()));
     let is_http2 = settings.http == UpstreamHttp::Two;
     // Without user info, which is nobody's business (RFC 9110, 4.2.4).
     let authority = &url[Position::BeforeHost..Position::AfterPort];
@@ -131,7 +131,12 @@ async fn exchange(
         UpstreamHttp::Two => Protocol::Http2,
     };
     let target = target(url)?;
-    let connect = connect::open(&target, protocol, &dialer.tls, dialer.gather.as_ref());
+    let connect = connect::open(
+        &target,
+        protocol,
+        (&dialer.tls, dialer.gather.as_ref()),
+        settings.connect_timeout,
+    );
     let connection = within(settings.connect_timeout, connect)
         .await
         .ok_or(UpstreamError::ConnectTimedOut)?
@@ -150,7 +155,7 @@ async fn within<T>(limit: Duration, future: impl Future<Output = T>) -> Option<T
 }
 
 fn target(url: &Url) -> Result<Target, UpstreamError> {
-    let unusable = || UpstreamError::UnusableRedirect(url.to_string());
+    let unusable = || UpstreamError::UnusableRedirect(said(url.as_str().as_bytes()));
     let scheme = match url.scheme() {
         "http" => Scheme::Http,
         "https" => Scheme::Https,
@@ -180,7 +185,7 @@ fn accept(response: Response<Body>) -> Result<Answer, UpstreamError> {
     }
     let field = |name: HeaderName| {
         let value = response.headers().get(name).map(HeaderValue::as_bytes);
-        String::from_utf8_lossy(value.unwrap_or_default()).into_owned()
+        said(value.unwrap_or_default())
     };
     let media_type = field(CONTENT_TYPE);
     if !is_event_stream(&media_type) {
@@ -191,6 +196,16 @@ fn accept(response: Response<Body>) -> Result<Answer, UpstreamError> {
         return Err(UpstreamError::UnexpectedEncoding(encoding));
     }
     Ok(Answer::Events(response.into_body()))
+}
+
+/// What an origin said, short enough to be logged.
+fn said(bytes: &[u8]) -> String {
+    const LONGEST: usize = 200;
+    let mut text = String::from_utf8_lossy(bytes.get(..LONGEST).unwrap_or(bytes)).into_owned();
+    if bytes.len() > LONGEST {
+        text.push('…');
+    }
+    text
 }
 
 /// Parameters do not matter: the format is always UTF-8.

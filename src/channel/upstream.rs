@@ -17,7 +17,7 @@ use super::reconnect::Backoff;
 use super::request::{self, Answer, Dialer};
 use super::{Channel, State, UPSTREAM_NOTICE};
 use crate::config::{self, Notices};
-use crate::log::{Ending, Repeats, Verdict, Writer};
+use crate::log::{Ending, MAX_ID_BYTES, Repeats, Verdict, Writer};
 use crate::sse::{Event, Item, Limits, Parser};
 
 /// The task of a channel's upstream, not yet running.
@@ -28,8 +28,12 @@ pub struct Upstream {
     backoff: Backoff,
     /// The last event ID of the origin: the only one that it is ever sent.
     last_event_id: Option<String>,
+    /// Failures in a row that may be due to that ID.
+    n_fruitless: u32,
     /// Whether a connection was open before, so that events may have been missed since.
     was_open: bool,
+    /// The state that subscribers were told last.
+    told: Option<State>,
 }
 
 /// Where parsed events go.
@@ -68,7 +72,9 @@ impl Upstream {
             intake,
             backoff,
             last_event_id: None,
+            n_fruitless: 0,
             was_open: false,
+            told: None,
         }
     }
 
@@ -97,6 +103,7 @@ impl Upstream {
                 retry_in = ?Duration::from_millis(wait.as_millis().try_into().unwrap_or(u64::MAX)),
                 "upstream failed"
             );
+            self.doubt_last_event_id(&error);
             self.enter(State::Waiting, Some(cause));
             sleep(wait).await;
         }
@@ -105,9 +112,35 @@ impl Upstream {
         self.channel.enter(State::Over, None);
     }
 
-    /// Notes a state, and tells it to subscribers that want to know.
+    /// Gives up an ID that the origin does not go on from: it refuses it, or sends the same event
+    /// that breaks a limit again and again. Without it the stream goes on, after a gap.
+    fn doubt_last_event_id(&mut self, error: &UpstreamError) {
+        const FRUITLESS: u32 = 2;
+        if self.last_event_id.is_none() || !error.may_be_due_to_id() {
+            self.n_fruitless = 0;
+            return;
+        }
+        self.n_fruitless += 1;
+        if self.n_fruitless >= FRUITLESS {
+            self.n_fruitless = 0;
+            self.last_event_id = None;
+            let name = &self.channel.settings().name;
+            tracing::warn!(
+                channel = name,
+                "the origin does not go on from its last id: trying without"
+            );
+        }
+    }
+
+    /// Notes a state, and tells it to subscribers that want to know. The attempts of an outage are
+    /// not told one by one: they would push the events out of the history.
     fn enter(&mut self, state: State, last_error: Option<String>) {
         self.channel.enter(state, last_error);
+        let is_same_outage = state == State::Connecting && self.told == Some(State::Waiting);
+        if is_same_outage || self.told == Some(state) {
+            return;
+        }
+        self.told = Some(state);
         if self.channel.settings().notices == Notices::All {
             let writer = &mut self.intake.writer;
             writer.push_notice(UPSTREAM_NOTICE, &state.notice());
@@ -160,7 +193,11 @@ impl Upstream {
         self.intake.repeats = None;
         // An empty ID takes the last one back (WHATWG HTML, 9.2.6).
         if let Some(id) = stream.parser.last_event_id() {
-            self.last_event_id = Some(id).filter(|id| !id.is_empty()).map(str::to_owned);
+            let id = Some(id).filter(|id| !id.is_empty());
+            if self.last_event_id.as_deref() != id {
+                self.last_event_id = id.map(str::to_owned);
+                self.n_fruitless = 0;
+            }
         }
         error
     }
@@ -286,6 +323,13 @@ impl Intake {
 
 /// An ID as a header field value; `None` if HTTP can't carry it, so that it can't be resumed from.
 fn header_value(id: &str) -> Option<HeaderValue> {
+    if id.len() > MAX_ID_BYTES {
+        tracing::warn!(
+            bytes = id.len(),
+            "an event ID that is too long to resume from"
+        );
+        return None;
+    }
     let value = HeaderValue::from_bytes(id.as_bytes());
     value
         .inspect_err(|_| tracing::warn!(id, "an event ID that no header field can carry"))

@@ -44,6 +44,8 @@ pub(super) struct Group {
     dismissal_deadline: Option<Instant>,
     /// How far this shard may be behind before it gives its subscribers up.
     max_behind: usize,
+    /// Until when subscribers that lag are disconnected without a warning in the log.
+    quiet_until: Option<Instant>,
     /// When the crowd was last written to.
     last_pass_at: Instant,
     /// Whether the shard has this group in its queue.
@@ -89,6 +91,9 @@ const LEAST_MAX_BEHIND_BYTES: usize = 4 * 1024 * 1024;
 /// How long those who are dismissed may take for what there was when they were.
 const DISMISSAL_GRACE: Duration = Duration::from_millis(500);
 
+/// Time between two warnings about subscribers that lag: when an origin floods, thousands do.
+const QUIET: Duration = Duration::from_secs(1);
+
 /// Bytes that one pass carries, so that a pass over many stays short and the next one carries what
 /// came meanwhile.
 const PASS_BYTES: u64 = 64 * 1024;
@@ -96,8 +101,13 @@ const PASS_BYTES: u64 = 64 * 1024;
 impl Group {
     pub(super) fn new(channel: Channel, inbox: &Arc<Inbox>, key: GroupKey, now: Instant) -> Self {
         let settings = channel.settings();
-        let max_behind =
-            (settings.history.bytes + settings.lag.limit_bytes).max(LEAST_MAX_BEHIND_BYTES);
+        let kept = settings
+            .history
+            .bytes
+            .saturating_add(settings.lag.limit_bytes);
+        // Two of the largest events may be on their way, whatever is kept.
+        let largest = settings.upstream.max_event_bytes.saturating_mul(2);
+        let max_behind = kept.max(LEAST_MAX_BEHIND_BYTES).saturating_add(largest);
         let mark = Mark {
             inbox: Arc::clone(inbox),
             group: key,
@@ -138,6 +148,7 @@ impl Group {
             is_over: false,
             dismissal_deadline: None,
             max_behind,
+            quiet_until: None,
             last_pass_at: now,
             is_queued: false,
             heartbeat,
@@ -148,8 +159,8 @@ impl Group {
     /// Takes what the log has for this shard.
     pub(super) fn pull(&mut self, now: Instant, followup: &mut Followup) -> Continuity {
         let taken = self.wire.pull(&self.feed);
-        let behind = self.wire.head() - self.passed;
-        let is_broken = taken.is_overrun || behind > self.max_behind as u64;
+        let is_behind = self.wire.lag(self.passed) > self.max_behind as u64;
+        let is_broken = taken.is_overrun || is_behind;
         if is_broken {
             // This shard is too slow for this channel: what follows can't be delivered in order.
             let everyone: Vec<usize> = self.subscribers.iter().map(|(index, _)| index).collect();
@@ -405,16 +416,16 @@ impl Group {
 
     fn finish(&mut self, pass: &Pass) {
         self.last_pass_at = Instant::now();
-        if let Kind::Events = pass.kind() {
+        if pass.kind() == Kind::Events {
             self.passed = pass.to();
-            let behind = self
-                .subscribers
-                .iter()
-                .map(|(_, one)| one)
-                .filter(|one| one.needs_wire());
-            let floor = behind.map(Subscriber::at).min().unwrap_or(self.passed);
-            self.wire.trim(floor.min(self.passed));
         }
+        let behind = self
+            .subscribers
+            .iter()
+            .map(|(_, one)| one)
+            .filter(|one| one.needs_wire());
+        let floor = behind.map(Subscriber::at).min().unwrap_or(self.passed);
+        self.wire.trim(floor.min(self.passed));
     }
 
     /// Makes a straggler leave if it is too far behind.
@@ -429,7 +440,7 @@ impl Group {
         } else {
             settings.history.bytes
         };
-        let limit = settings.lag.limit_bytes + allowance;
+        let limit = settings.lag.limit_bytes.saturating_add(allowance);
         if self.wire.lag(subscriber.at()) <= limit as u64 {
             return;
         }
@@ -445,7 +456,7 @@ impl Group {
         };
         // A stream without its last chunk makes every client come back; with it, some stay away.
         let is_clean = departure == Departure::Over || self.channel.settings().end == End::Clean;
-        let goodbye: &[u8] = match subscriber.framing() {
+        let goodbye: &'static [u8] = match subscriber.framing() {
             Framing::Chunked if is_clean => b"0\r\n\r\n",
             _ => b"",
         };
@@ -461,11 +472,13 @@ impl Group {
         }
         let (name, reason) = (&self.channel.settings().name, departure.reason());
         self.channel.counters().departures(departure).add(1);
-        if departure == Departure::Lagged {
+        let now = Instant::now();
+        if departure == Departure::Lagged && self.quiet_until.is_none_or(|until| until <= now) {
+            self.quiet_until = Some(now + QUIET);
             tracing::warn!(
                 channel = name,
                 reason,
-                "a subscriber was too slow and was disconnected"
+                "a subscriber was too slow and was disconnected; more within a second are not logged"
             );
         } else {
             tracing::debug!(channel = name, reason, "a subscriber left");

@@ -15,6 +15,7 @@ mod pass;
 mod prologue;
 mod shard;
 mod subscriber;
+mod tail;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -22,10 +23,11 @@ mod wire;
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
-use std::thread::JoinHandle;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use self::inbox::Inbox;
 pub use self::prologue::{push_framed, random_time};
@@ -39,7 +41,8 @@ use crate::net::socket::{Socket, Unbound};
 #[derive(Debug)]
 pub struct Delivery {
     shards: Arc<[ShardHandle]>,
-    threads: Vec<JoinHandle<()>>,
+    /// One for each thread, closed when it ends.
+    threads: Vec<Receiver<()>>,
     /// Told by a shard that broke.
     broken: Arc<Notify>,
 }
@@ -49,6 +52,8 @@ pub struct Delivery {
 pub struct ShardHandle {
     inbox: Arc<Inbox>,
     runtime: Handle,
+    /// Told when a task broke that the process can't do without.
+    broken: Arc<Notify>,
 }
 
 /// A new subscriber on its way to a shard.
@@ -109,11 +114,15 @@ impl Delivery {
             shards.push(ShardHandle {
                 inbox: Arc::clone(&inbox),
                 runtime: runtime.handle().clone(),
+                broken: Arc::clone(&broken),
             });
             let shard = Shard::new(inbox);
             let broken = Arc::clone(&broken);
             let thread = std::thread::Builder::new().name(format!("shard-{number}"));
-            threads.push(thread.spawn(move || {
+            let (running, ended) = channel();
+            threads.push(ended);
+            thread.spawn(move || {
+                let _running: Sender<()> = running;
                 // A task like the others, so that they take turns; it counts its own turns.
                 let serving = tokio::task::unconstrained(shard.run());
                 if let Err(error) = runtime.block_on(async { tokio::spawn(serving).await }) {
@@ -122,7 +131,7 @@ impl Delivery {
                 }
                 // Connections that were on their way to become subscribers end here.
                 runtime.shutdown_background();
-            })?);
+            })?;
         }
         Ok(Self {
             shards: shards.into(),
@@ -136,20 +145,25 @@ impl Delivery {
         &self.shards
     }
 
-    /// Ready when a shard has broken: its subscribers are gone, and nobody serves new ones.
+    /// Ready when a shard has broken, or a task that it can't do without.
     pub async fn broken(&self) {
         self.broken.notified().await;
     }
 
     /// Ends every stream at the end of its event, and the threads. Blocks for as long as the slowest
-    /// subscriber may take for the rest of its event.
+    /// subscriber may take for the rest of its event, and no longer: a thread that does not end is
+    /// left to the end of the process.
     pub fn stop(self) {
         for shard in self.shards.iter() {
             shard.inbox.stop();
         }
-        for thread in self.threads {
-            if thread.join().is_err() {
-                tracing::error!("a shard panicked");
+        let deadline = std::time::Duration::from_secs(3);
+        let begin = Instant::now();
+        for (number, ended) in self.threads.iter().enumerate() {
+            let left = deadline.saturating_sub(begin.elapsed());
+            // Disconnected: the thread has ended, and with it its end of the channel.
+            if ended.recv_timeout(left) == Err(RecvTimeoutError::Timeout) {
+                tracing::error!(shard = number, "a shard did not stop in time");
             }
         }
     }
@@ -160,6 +174,24 @@ impl ShardHandle {
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         // The task ends with the shard's runtime, which owns it.
         drop(self.runtime.spawn(task));
+    }
+
+    /// Runs a task on the shard's thread that the process can't do without: if it breaks, so has
+    /// the shard.
+    pub fn spawn_vital(&self, task: impl Future<Output = io::Result<()>> + Send + 'static) {
+        let task = self.runtime.spawn(task);
+        let broken = Arc::clone(&self.broken);
+        self.spawn(async move {
+            let error = match task.await {
+                Ok(Ok(())) => return,
+                Ok(Err(error)) => error.to_string(),
+                // The runtime ends, and its tasks with it.
+                Err(error) if error.is_cancelled() => return,
+                Err(error) => error.to_string(),
+            };
+            tracing::error!(error, "a task broke");
+            broken.notify_one();
+        });
     }
 
     /// Seats a subscriber.

@@ -5,6 +5,7 @@ use std::task::{Context, Poll, Waker};
 
 use tokio::time::Instant;
 
+use super::tail::{Piece, Tail};
 use super::wire::{Framing, MAX_PIECES, Wire};
 use crate::channel::{Departure, Seat};
 use crate::log::Position;
@@ -29,13 +30,6 @@ pub(super) struct Subscriber {
     leaving: Option<(Departure, Instant)>,
     /// Its place in the channel and among the connections.
     _places: (Seat, Permit),
-}
-
-/// Bytes of this subscriber alone.
-#[derive(Debug)]
-struct Tail {
-    bytes: Vec<u8>,
-    n_sent: usize,
 }
 
 /// Who writes next to a subscriber.
@@ -86,10 +80,7 @@ impl Subscriber {
     /// Sets where it begins, and what it gets before.
     pub(super) fn begin(&mut self, at: Position, prologue: Vec<u8>) {
         self.at = at;
-        self.tail = Some(Box::new(Tail {
-            bytes: prologue,
-            n_sent: 0,
-        }));
+        self.push_tail(Piece::Own(prologue));
     }
 
     /// Writes the bytes from `at`, which are the same for all the crowd. They end at `to`.
@@ -114,7 +105,7 @@ impl Subscriber {
             Ok(n) => {
                 // Half a heartbeat would break the framing: its rest goes first.
                 let bytes = bytes.get(n..).unwrap_or_default().to_vec();
-                self.tail = Some(Box::new(Tail { bytes, n_sent: 0 }));
+                self.push_tail(Piece::Own(bytes));
                 self.block()
             }
             // No heartbeat for who is slow: it has bytes to read.
@@ -126,12 +117,10 @@ impl Subscriber {
     /// Writes the tail and what follows of the wire stream, once, as much as one turn allows.
     pub(super) fn write_own(&mut self, wire: &Wire) -> Wrote {
         let mut pieces = [IoSlice::new(&[]); MAX_PIECES];
-        let (mut n_pieces, mut n_wanted) = (0, 0);
-        if let (Some(tail), Some(first)) = (&self.tail, pieces.first_mut()) {
-            *first = IoSlice::new(tail.rest());
-            n_pieces = 1;
-            n_wanted = tail.rest().len();
-        }
+        let (mut n_pieces, mut n_wanted) = self
+            .tail
+            .as_ref()
+            .map_or((0, 0), |tail| tail.gather(&mut pieces));
         if self.leaving.is_none() {
             let room = WRITE_BYTES.saturating_sub(n_wanted).max(1);
             let free = pieces.get_mut(n_pieces..).unwrap_or_default();
@@ -168,10 +157,8 @@ impl Subscriber {
     fn accept(&mut self, n: usize, wire: &Wire) {
         let mut n_wire = n;
         if let Some(tail) = &mut self.tail {
-            let n_tail = tail.rest().len().min(n);
-            tail.n_sent += n_tail;
-            n_wire -= n_tail;
-            if tail.rest().is_empty() {
+            n_wire = tail.advance(n);
+            if tail.is_empty() {
                 self.tail = None;
             }
         }
@@ -238,7 +225,7 @@ impl Subscriber {
     pub(super) fn leave(
         &mut self,
         departure: Departure,
-        goodbye: &[u8],
+        goodbye: &'static [u8],
         deadline: Instant,
         wire: &Wire,
     ) -> bool {
@@ -246,18 +233,17 @@ impl Subscriber {
             return false;
         }
         self.leaving = Some((departure, deadline));
-        let mut bytes = self
-            .tail
-            .take()
-            .map_or_else(Vec::new, |tail| tail.rest().to_vec());
-        bytes.extend(wire.rest_of_event(self.at, self.framing));
-        bytes.extend_from_slice(goodbye);
-        self.at = wire.event_end(self.at);
-        if !bytes.is_empty() {
-            self.tail = Some(Box::new(Tail { bytes, n_sent: 0 }));
+        if let Some((piece, end)) = wire.rest_of_event(self.at, self.framing) {
+            self.push_tail(piece);
+            self.at = end;
         }
+        self.push_tail(Piece::Static(goodbye));
         self.pace = Pace::Queued;
         true
+    }
+
+    fn push_tail(&mut self, piece: Piece) {
+        self.tail.get_or_insert_default().push(piece);
     }
 
     /// Whether it will read the wire stream from where it is, without waiting for a pass.
@@ -283,11 +269,5 @@ impl Subscriber {
 
     pub(super) fn leaving(&self) -> Option<(Departure, Instant)> {
         self.leaving
-    }
-}
-
-impl Tail {
-    fn rest(&self) -> &[u8] {
-        self.bytes.get(self.n_sent..).unwrap_or_default()
     }
 }

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::sync::Arc;
 
+use super::tail::Piece;
 use crate::log::{Batch, Feed, Position, Taken};
 
 /// The batches that some subscriber of this shard has yet to get.
@@ -82,12 +83,12 @@ impl Wire {
         self.batches.clear();
     }
 
-    /// How far a subscriber at `at` is behind. The newest batch does not count: however large it is,
-    /// nobody can be blamed for not having it yet.
+    /// How far a subscriber at `at` is behind, once it has the event that it is inside of. The
+    /// newest batch does not count: however large it is, nobody can be blamed for not having it yet.
     pub(super) fn lag(&self, at: Position) -> u64 {
-        self.batches
-            .back()
-            .map_or(0, |newest| newest.start().saturating_sub(at))
+        self.batches.back().map_or(0, |newest| {
+            newest.start().saturating_sub(self.event_end(at))
+        })
     }
 
     /// Where the event ends that `at` is inside of; `at` itself between events.
@@ -155,24 +156,21 @@ impl Wire {
         at
     }
 
-    /// The rest of the event that `at` is inside of, framed.
-    pub(super) fn rest_of_event(&self, at: Position, framing: Framing) -> Vec<u8> {
-        let n_bytes = usize::try_from(self.event_end(at) - at).unwrap_or(usize::MAX);
-        let Some(batch) = self.from(at).next() else {
-            return Vec::new();
+    /// The rest of the event that `at` is inside of, framed, and where it ends; `None` between
+    /// events.
+    pub(super) fn rest_of_event(
+        &self,
+        at: Position,
+        framing: Framing,
+    ) -> Option<(Piece, Position)> {
+        let batch = self.from(at).next()?;
+        let (range, end) = batch.rest_of_event(at)?;
+        let range = match framing {
+            Framing::Chunked => range,
+            // Without the line end of the chunk.
+            Framing::Plain => range.start..range.end.saturating_sub(2),
         };
-        match framing {
-            Framing::Chunked => batch
-                .chunked_from(at)
-                .get(..n_bytes)
-                .unwrap_or_default()
-                .to_vec(),
-            Framing::Plain if n_bytes == 0 => Vec::new(),
-            Framing::Plain => batch
-                .payloads_from(at)
-                .next()
-                .map_or_else(Vec::new, |(bytes, _)| bytes.to_vec()),
-        }
+        Some((Piece::Shared(Arc::clone(batch), range), end))
     }
 
     fn from(&self, at: Position) -> impl Iterator<Item = &Arc<Batch>> {

@@ -54,6 +54,11 @@ type ResponseFuture =
 /// that an event of a small channel wakes one thread. A large one is spread over all shards.
 const HOME_SUBSCRIBERS: usize = 64;
 
+/// The answer to a request for a stream that is followed by another.
+const MORE_THAN_A_REQUEST: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\
+    Content-Type: text/plain; charset=utf-8\r\nContent-Length: 49\r\nConnection: close\r\n\r\n\
+    nothing may follow a request for an event stream\n";
+
 /// How long a refused client may take for its few bytes.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -106,12 +111,18 @@ pub async fn serve_connection(gateway: Arc<Gateway>, seen: Seen) {
     .await;
     let Some(left) = left else { return };
     let parts = connection.into_parts();
-    if !parts.read_buf.is_empty() {
-        // A subscriber sends nothing after its request: what follows could never be answered.
-        tracing::debug!("a client sent more than its request for a stream");
-        return;
-    }
     let mut socket = parts.io.into_inner();
+    // A subscriber sends nothing after its request: what follows could never be answered. An empty
+    // line does no harm (RFC 9112, 2.2).
+    let has_more = parts
+        .read_buf
+        .iter()
+        .any(|byte| !matches!(byte, b'\r' | b'\n'));
+    let left = if has_more {
+        Note::Cut(MORE_THAN_A_REQUEST.to_vec())
+    } else {
+        left
+    };
     match left {
         Note::Cut(bytes) => {
             if let Ok(Err(error)) = timeout(REFUSAL_TIMEOUT, socket.write_all(&bytes)).await {

@@ -83,6 +83,14 @@ impl Batch {
             .map_or(at, |mark| self.start + u64::from(mark.end))
     }
 
+    /// Where in this batch the rest of the event is that `at` is inside of, and the position where
+    /// it ends; `None` if `at` is between events.
+    pub fn rest_of_event(&self, at: Position) -> Option<(Range<usize>, Position)> {
+        let end = self.event_end(at);
+        let offset = |at: Position| usize::try_from(at.saturating_sub(self.start)).ok();
+        (end > at).then_some((offset(at)?..offset(end)?, end))
+    }
+
     /// The events from `at` on without their chunk framing: for each piece its bytes, and the
     /// position that is reached when they are sent.
     ///

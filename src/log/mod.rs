@@ -28,7 +28,7 @@ pub use self::id::{Epoch, Seq};
 pub use self::repeats::{Repeats, Verdict};
 pub use self::replay::{Replay, Start};
 use self::ring::Ring;
-pub use self::writer::Writer;
+pub use self::writer::{MAX_ID_BYTES, Writer};
 use crate::config::{History, Ids};
 
 /// A handle to a log.

@@ -27,6 +27,10 @@ pub struct Writer {
     head: Position,
 }
 
+/// Longest id that anybody can resume from. What is longer fits into no header field on its way
+/// back, and would be memory that `history.bytes` does not bound; it counts as none.
+pub const MAX_ID_BYTES: usize = 4 * 1024;
+
 impl Writer {
     /// A writer of an empty log.
     pub(super) fn new(log: Log, ids: Ids, epoch: Epoch) -> Self {
@@ -43,21 +47,21 @@ impl Writer {
 
     /// Encodes an event of the origin.
     pub fn push(&mut self, event: &Event<'_>) {
-        let origin_id = event.id.filter(|id| !id.is_empty());
+        let origin_id = event
+            .id
+            .filter(|id| !id.is_empty() && id.len() <= MAX_ID_BYTES);
         let wire_id = match (self.ids, origin_id) {
             (Ids::Fill | Ids::Upstream, Some(_)) => WireId::Origin,
             (Ids::Fill, None) | (Ids::Gateway, _) => WireId::Gateway,
             (Ids::Upstream, None) => WireId::None,
         };
-        if wire_id == WireId::Gateway {
-            let id = self.epoch.id(self.next_seq);
-            self.builder.push(&Event {
-                id: Some(&id),
-                ..*event
-            });
-        } else {
-            self.builder.push(event);
-        }
+        let ours = (wire_id == WireId::Gateway).then(|| self.epoch.id(self.next_seq));
+        // An empty id takes the last one back (WHATWG HTML, 9.2.6), which only the origin may do.
+        let theirs = origin_id.or(event.id.filter(|id| id.is_empty()));
+        self.builder.push(&Event {
+            id: ours.as_deref().or(theirs),
+            ..*event
+        });
         self.note_entry(origin_id.map(Arc::from), wire_id);
     }
 

@@ -2,11 +2,13 @@
 
 use std::io;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use rustls_platform_verifier::ConfigVerifierExt as _;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
@@ -98,14 +100,14 @@ impl Configs {
 /// # Errors
 ///
 /// If the name has no address, no address answers, the platform has no roots, or the handshake
-/// fails. There is no time limit here.
+/// fails. Only reaching an address is limited in time, by an equal share of `patience`.
 pub async fn open(
     target: &Target,
     protocol: Protocol,
-    tls: &Tls,
-    gather: Option<&Gather>,
+    (tls, gather): (&Tls, Option<&Gather>),
+    patience: Duration,
 ) -> io::Result<Connection> {
-    let stream = TcpStream::connect((target.host.as_str(), target.port)).await?;
+    let stream = reach(target, patience).await?;
     stream.set_nodelay(true)?;
     let stream = match gather {
         Some(gather) => Either::Right(gather.adopt(stream)?),
@@ -122,4 +124,31 @@ pub async fn open(
         ));
     }
     Ok(Either::Right(Box::new(stream)))
+}
+
+/// Connects to the first address of the host that answers. One that does not must not use up the
+/// time of the others: a host may have an IPv6 address that leads nowhere from here.
+async fn reach(target: &Target, patience: Duration) -> io::Result<TcpStream> {
+    let addresses: Vec<_> = lookup_host((target.host.as_str(), target.port))
+        .await?
+        .collect();
+    let share = patience / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
+    let mut outcome = Err(io::Error::new(
+        io::ErrorKind::NotFound,
+        "the host has no address",
+    ));
+    for address in addresses {
+        outcome = timeout(share, TcpStream::connect(address))
+            .await
+            .unwrap_or_else(|_elapsed| {
+                Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    format!("{address} does not answer"),
+                ))
+            });
+        if outcome.is_ok() {
+            break;
+        }
+    }
+    outcome
 }

@@ -16,7 +16,7 @@ use std::io::{self, Read as _, Write as _};
 use std::os::fd::AsRawFd as _;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use mio::{Events, Interest, Registry, Token};
@@ -24,6 +24,7 @@ use slab::Slab;
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, Interest as Readiness, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::task::coop::poll_proceed;
 
 /// A set of sockets that share their wake-ups.
 #[derive(Debug, Clone)]
@@ -226,6 +227,8 @@ impl AsyncRead for Gathered {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        // Like the runtime's own sockets: a peer that always has more must not keep the thread.
+        let turn = ready!(poll_proceed(cx));
         self.with_slot(|slot| {
             if !slot.is_readable {
                 slot.reader = Some(cx.waker().clone());
@@ -235,6 +238,7 @@ impl AsyncRead for Gathered {
             let wanted = unfilled.len();
             match (&self.stream).read(unfilled) {
                 Ok(n) => {
+                    turn.made_progress();
                     buf.advance(n);
                     // A short read drained the socket; the next byte is a new edge.
                     slot.is_readable = n == wanted || slot.is_read_closed;

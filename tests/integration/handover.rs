@@ -232,15 +232,23 @@ fn received_and_unread(address: &str) -> (usize, usize) {
 }
 
 #[tokio::test]
-async fn bytes_after_the_request_end_the_connection_and_nothing_else() {
+async fn bytes_after_the_request_are_refused_and_nobody_else_notices() {
     let origin = Origin::start().await;
     let gateway = Gateway::start(&origin).await;
     let mut bystander = gateway.subscribe().await;
-    for trailing in ["x", "\r\n", REQUEST] {
+    for trailing in ["x", REQUEST] {
         let mut client = gateway.connect().await;
         client.send(format!("{REQUEST}{trailing}")).await;
-        client.rest().await;
+        let answer = String::from_utf8_lossy(&client.rest().await.0).into_owned();
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+        let length = format!("Content-Length: {}", body.len());
+        assert!(head.contains(&length), "{answer}");
     }
+    // An empty line does no harm (RFC 9112, 2.2).
+    let mut client = gateway.connect().await;
+    client.send(format!("{REQUEST}\r\n")).await;
+    client.into_subscriber().await;
     gateway.subscribe().await;
     origin.send("data: a\n\n").await;
     bystander.expect_event("a").await;

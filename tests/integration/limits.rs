@@ -220,7 +220,7 @@ fn config(origin: &Origin) -> String {
 #[tokio::test]
 async fn the_limit_on_descriptors_is_a_limit_on_connections() {
     let origin = Origin::start().await;
-    let gateway = Gateway::with_descriptors(110, &config(&origin)).await;
+    let gateway = Gateway::with_descriptors(114, &config(&origin)).await;
     let mut standing = Vec::new();
     for _ in 0..10 {
         standing.push(gateway.subscribe().await);
