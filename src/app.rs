@@ -1,8 +1,10 @@
 //! The process: what is started in which order, and how it ends.
 //!
 //! Listeners are bound first, because that is what fails; then the channels start, so that their
-//! upstreams are on the way before the first client is accepted. **Every Task Has An Owner**: upstreams and connections belong to a shard's runtime and
-//! end with it, accept loops to the caller's.
+//! upstreams are on the way before the first client is accepted.
+//!
+//! **Every Task Has An Owner**: upstreams and connections belong to a shard's runtime and end with it,
+//! accept loops to the caller's.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
@@ -17,14 +19,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use crate::channel::{Channel, Dialer};
+use crate::channel::{Channel, Counters, Departure, Dialer};
 use crate::config::{Config, ListenAddress};
 use crate::delivery::{Delivery, ShardHandle};
 use crate::http::{Gateway, Page, Routes, Seen, serve_connection};
 use crate::net::connect::Tls;
 use crate::net::gather::Gather;
 use crate::net::listener::Listener;
-use crate::net::permit::{Permits, REFUSALS_AT_ONCE};
+use crate::net::permit::{Admission, Permits, REFUSALS_AT_ONCE};
 
 /// A gateway that is ready: its upstreams connect and its listeners are bound.
 #[derive(Debug)]
@@ -40,12 +42,15 @@ pub struct App {
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The address of a listener can't be had.
-    #[error("can't listen on {address}: {cause}; it is set by [listen.{name}], or by --listen")]
+    #[error(
+        "can't listen on {address} (listener `{name}`): {cause}{}",
+        advice(cause, address)
+    )]
     Listen {
         /// The listener's name.
         name: String,
         /// The address, as it was written.
-        address: String,
+        address: ListenAddress,
         /// What the kernel says.
         cause: io::Error,
     },
@@ -83,6 +88,9 @@ const SHARD_DESCRIPTORS: usize = 4;
 
 /// Descriptors of a gather: its poll, and the copies that are registered.
 const GATHER_DESCRIPTORS: usize = 2;
+
+/// Time between two warnings that clients are refused.
+const REFUSALS_QUIET: Duration = Duration::from_secs(10);
 
 /// How often logs to which nothing is appended forget what is too old.
 const EVICTION_INTERVAL: Duration = Duration::from_secs(10);
@@ -124,6 +132,7 @@ impl App {
             Arc::clone(delivery.shards()),
         ));
         tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
             threads = n_shards,
             channels = channels.len(),
             max_connections,
@@ -167,7 +176,22 @@ impl App {
         let n_subscribers: usize = self.channels.iter().map(Channel::n_subscribers).sum();
         tracing::info!(subscribers = n_subscribers, "stopping");
         self.delivery.stop();
-        tracing::info!("stopped");
+        let sum = |count: fn(&Counters) -> u64| -> u64 {
+            self.channels
+                .iter()
+                .map(|channel| count(channel.counters()))
+                .sum()
+        };
+        tracing::info!(
+            events = sum(|counters| counters.events.value()),
+            clients = sum(|counters| counters.arrivals.value()),
+            lagged = sum(|counters| counters.departures(Departure::Lagged).value()),
+            refused = sum(|counters| counters.refusals.value()),
+            gaps = sum(|counters| counters.gaps.value()),
+            resets = sum(|counters| counters.resets.value()),
+            upstream_failures = sum(|counters| counters.upstream_failed.value()),
+            "stopped"
+        );
     }
 
     /// The channels, in the order of the configuration.
@@ -256,9 +280,16 @@ impl Upstreams {
 
 /// Accepts for ever; ends when it is aborted.
 async fn accept(listener: Listener, gateway: Arc<Gateway>, permits: Permits) -> ! {
+    let mut quiet_until = Instant::now();
     loop {
         let socket = listener.accept().await;
-        let Some((permit, admission)) = permits.acquire() else {
+        let acquired = permits.acquire();
+        let is_refused = !matches!(acquired, Some((_, Admission::Admitted)));
+        if is_refused && quiet_until <= Instant::now() {
+            quiet_until = Instant::now() + REFUSALS_QUIET;
+            tracing::warn!("max_connections is reached: new clients are refused");
+        }
+        let Some((permit, admission)) = acquired else {
             // Refusing takes a descriptor too, and there is none to spare.
             tracing::debug!("closed a connection beyond the reserve for refusals");
             continue;
@@ -287,13 +318,33 @@ async fn evict(channels: Vec<Channel>) -> ! {
     }
 }
 
+/// What to do about an address that can't be had.
+fn advice(cause: &io::Error, address: &ListenAddress) -> &'static str {
+    match (cause.kind(), address) {
+        (io::ErrorKind::AddrInUse, _) => {
+            "; another process listens there: stop it, or choose another address"
+        }
+        (io::ErrorKind::AddrNotAvailable, _) => "; this machine does not have that address",
+        (io::ErrorKind::PermissionDenied, ListenAddress::Tcp(_)) => {
+            "; ports below 1024 need CAP_NET_BIND_SERVICE (AmbientCapabilities= in systemd)"
+        }
+        (io::ErrorKind::PermissionDenied, ListenAddress::Unix(_)) => {
+            "; this user may not create a file there"
+        }
+        (io::ErrorKind::NotFound, ListenAddress::Unix(_)) => {
+            "; create its directory first (RuntimeDirectory= in systemd)"
+        }
+        _ => "",
+    }
+}
+
 fn bind(config: &Config) -> Result<Vec<Listener>, RunError> {
     let mut listeners = Vec::new();
     for listener in &config.listeners {
         for address in &listener.addresses {
             let bound = Listener::bind(address).map_err(|cause| RunError::Listen {
                 name: listener.name.clone(),
-                address: address.to_string(),
+                address: address.clone(),
                 cause,
             })?;
             listeners.push(bound);

@@ -1,6 +1,6 @@
 //! The process: parses the command line, does what it says, prints, and decides the exit code.
 
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -15,11 +15,15 @@ fn main() -> ExitCode {
     print(&finished.output, &finished.complaint, finished.code)
 }
 
-/// Prints both texts. A reader that went away, as `| head` does, is no failure.
+/// Prints both texts. What could not be printed is a failure, unless the reader went away, as
+/// `| head` does.
 fn print(output: &str, complaint: &str, code: ExitCode) -> ExitCode {
-    let (mut out, mut err) = (std::io::stdout(), std::io::stderr());
-    if out.write_all(output.as_bytes()).is_err() || err.write_all(complaint.as_bytes()).is_err() {
-        return code;
+    let (mut out, mut err) = (io::stdout(), io::stderr());
+    let printed = out
+        .write_all(output.as_bytes())
+        .and_then(|()| err.write_all(complaint.as_bytes()));
+    match printed {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => ExitCode::FAILURE,
+        Ok(()) | Err(_) => code,
     }
-    code
 }

@@ -72,6 +72,45 @@ impl UpstreamError {
 }
 
 impl UpstreamError {
+    /// What an operator may do about it.
+    pub(super) fn advice(&self) -> Option<&'static str> {
+        match self {
+            Self::ConnectFailed(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                Some("is the origin running, and listening there?")
+            }
+            Self::ConnectFailed(error) if is_tls_mismatch(error) => {
+                Some("if the origin does not speak TLS there, write http:// instead of https://")
+            }
+            Self::ConnectFailed(_) | Self::ConnectTimedOut => {
+                Some("can this machine reach the host and port of the URL?")
+            }
+            Self::LimitExceeded(LimitExceeded::LineTooLong { .. }) => {
+                Some("if such lines are right, raise max_line_bytes")
+            }
+            Self::LimitExceeded(LimitExceeded::EventTooLarge { .. }) => {
+                Some("if such events are right, raise max_event_bytes")
+            }
+            Self::ResponseTimedOut => Some("if the origin is only slow, raise response_timeout"),
+            Self::Stalled => {
+                Some("raise idle_timeout, or let the origin send a comment now and then")
+            }
+            Self::UnexpectedEncoding(_) => Some("let the origin send the stream uncompressed"),
+            Self::UnexpectedMediaType(_) => {
+                Some("the URL answers, but not with an event stream: check its path")
+            }
+            Self::UnexpectedStatus(status) => match status.as_u16() {
+                401 | 403 => Some("say who the gateway is, with upstream_headers"),
+                404 | 410 => Some("check the path of the URL"),
+                _ => None,
+            },
+            Self::RequestFailed(_)
+            | Self::StreamBroke(_)
+            | Self::StreamEnded
+            | Self::TooManyRedirects
+            | Self::UnusableRedirect(_) => None,
+        }
+    }
+
     /// Whether asking for another place in the stream might help.
     pub(super) fn may_be_due_to_id(&self) -> bool {
         match self {
@@ -86,6 +125,15 @@ impl UpstreamError {
             _ => false,
         }
     }
+}
+
+/// Whether a TLS handshake met something that is not TLS.
+fn is_tls_mismatch(error: &io::Error) -> bool {
+    let inner = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    matches!(inner, Some(rustls::Error::InvalidMessage(_)))
+        || error.kind() == io::ErrorKind::UnexpectedEof
 }
 
 /// An error and its causes in one line, for the log.

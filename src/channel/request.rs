@@ -39,36 +39,92 @@ pub(super) enum Answer {
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const EVENT_STREAM: &str = "text/event-stream";
 
+/// A failure to get an event stream.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) error: UpstreamError,
+    /// The URL that was asked, as it may be shown.
+    pub(super) url: String,
+}
+
 /// Requests the event stream, following redirects.
 pub(super) async fn open(
     settings: &config::Upstream,
     dialer: &Dialer,
     last_event_id: Option<&HeaderValue>,
-) -> Result<Answer, UpstreamError> {
-    let unusable = |location: &str| UpstreamError::UnusableRedirect(said(location.as_bytes()));
-    let first = settings.url.to_string();
-    let first = Url::parse(&first).map_err(|_invalid| unusable(&first))?;
+) -> Result<Answer, Failure> {
+    let text = settings.url.to_string();
+    let Ok(first) = Url::parse(&text) else {
+        let url = shown(&text);
+        let error = UpstreamError::UnusableRedirect(url.clone());
+        return Err(Failure { error, url });
+    };
     let mut url = first.clone();
     for _ in 0..=settings.max_redirects {
         // A credential is for the origin that it was configured for (RFC 9110, 15.4).
         let keeps_credentials = url.origin() == first.origin();
-        let request = request(settings, &url, last_event_id, keeps_credentials)?;
-        let response = exchange(settings, dialer, &url, request).await?;
-        let status = response.status();
-        if !is_redirect(status) {
-            return accept(response);
+        let asked = async {
+            let request = request(settings, &url, last_event_id, keeps_credentials)?;
+            let response = exchange(settings, dialer, &url, request).await?;
+            judge(response, &url)
+        };
+        let failed = |error| Failure {
+            error,
+            url: shown(url.as_str()),
+        };
+        match asked.await.map_err(failed)? {
+            Judged::Accepted(answer) => return Ok(answer),
+            Judged::Elsewhere(location) => url = location,
         }
-        let location = response.headers().get(LOCATION).map(HeaderValue::as_bytes);
-        let location = String::from_utf8_lossy(location.unwrap_or_default()).into_owned();
-        if location.is_empty() {
-            return Err(unusable(&location));
-        }
-        url = url
-            .join(&location)
-            .map_err(|_invalid| unusable(&location))?;
-        tracing::debug!(%status, location = said(location.as_bytes()), "following a redirect");
     }
-    Err(UpstreamError::TooManyRedirects)
+    let url = shown(url.as_str());
+    Err(Failure {
+        error: UpstreamError::TooManyRedirects,
+        url,
+    })
+}
+
+/// What an origin's answer means.
+enum Judged {
+    Accepted(Answer),
+    Elsewhere(Url),
+}
+
+/// Judges the answer to a request for `url`.
+fn judge(response: Response<Body>, url: &Url) -> Result<Judged, UpstreamError> {
+    let status = response.status();
+    if !is_redirect(status) {
+        return accept(response).map(Judged::Accepted);
+    }
+    let location = response.headers().get(LOCATION).map(HeaderValue::as_bytes);
+    let location = String::from_utf8_lossy(location.unwrap_or_default());
+    let target = Some(&location)
+        .filter(|location| !location.is_empty())
+        .map(|to| url.join(to));
+    let Some(Ok(target)) = target else {
+        return Err(UpstreamError::UnusableRedirect(shown(&location)));
+    };
+    tracing::debug!(%status, location = shown(target.as_str()), "following a redirect");
+    Ok(Judged::Elsewhere(target))
+}
+
+/// A URL as it may be logged: no user info and no query, which may hold credentials.
+fn shown(url: &str) -> String {
+    let bare = url.split(['?', '#']).next().unwrap_or_default();
+    let bare = bare
+        .split_once("//")
+        .map_or(bare.to_owned(), |(scheme, rest)| {
+            let authority = rest.split('/').next().unwrap_or_default();
+            let path = rest.get(authority.len()..).unwrap_or_default();
+            let host = authority.rsplit('@').next().unwrap_or_default();
+            format!("{scheme}//{host}{path}")
+        });
+    let more = if bare.len() < url.len() && url.contains('?') {
+        "?…"
+    } else {
+        ""
+    };
+    said(bare.as_bytes()) + more
 }
 
 fn request(
@@ -77,7 +133,7 @@ fn request(
     last_event_id: Option<&HeaderValue>,
     keeps_credentials: bool,
 ) -> Result<Request<Empty<Bytes>>, UpstreamError> {
-    let unusable = || UpstreamError::UnusableRedirect(said(url.as_str().as_bytes()));
+    let unusable = || UpstreamError::UnusableRedirect(shown(url.as_str()));
     let is_http2 = settings.http == UpstreamHttp::Two;
     // Without user info, which is nobody's business (RFC 9110, 4.2.4).
     let authority = &url[Position::BeforeHost..Position::AfterPort];
@@ -155,7 +211,7 @@ async fn within<T>(limit: Duration, future: impl Future<Output = T>) -> Option<T
 }
 
 fn target(url: &Url) -> Result<Target, UpstreamError> {
-    let unusable = || UpstreamError::UnusableRedirect(said(url.as_str().as_bytes()));
+    let unusable = || UpstreamError::UnusableRedirect(shown(url.as_str()));
     let scheme = match url.scheme() {
         "http" => Scheme::Http,
         "https" => Scheme::Https,
@@ -217,6 +273,20 @@ fn is_event_stream(media_type: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_shown_of_a_url_holds_no_credential() {
+        for (url, expected) in [
+            ("http://a/b", "http://a/b"),
+            ("http://a/b?token=x", "http://a/b?…"),
+            ("ftp://user:pass@a:1/b@c?token=x#y", "ftp://a:1/b@c?…"),
+            ("//user:pass@a/b", "//a/b"),
+            ("/b?token=x", "/b?…"),
+            ("", ""),
+        ] {
+            assert_eq!(shown(url), expected, "{url:?}");
+        }
+    }
 
     #[test]
     fn parameters_of_the_media_type_do_not_matter() {

@@ -14,7 +14,7 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until};
 use super::error::{UpstreamError, with_causes};
 use super::exchange::{Body, Drained, Flow};
 use super::reconnect::Backoff;
-use super::request::{self, Answer, Dialer};
+use super::request::{self, Answer, Dialer, Failure};
 use super::{Channel, State, UPSTREAM_NOTICE};
 use crate::config::{self, Notices};
 use crate::log::{Ending, MAX_ID_BYTES, Repeats, Verdict, Writer};
@@ -87,18 +87,21 @@ impl Upstream {
         let name = self.channel.settings().name.clone();
         loop {
             self.enter(State::Connecting, None);
-            let error = match self.hold_connection(&dialer).await {
+            let Failure { error, url } = match self.hold_connection(&dialer).await {
                 Ok(Finished::Over) => break,
-                Err(error) => error,
+                Err(failure) => failure,
             };
             let wait = self.backoff.failed(Instant::now(), fastrand::f64());
             self.channel.counters().upstream_failed.add(1);
             let cause = with_causes(&error);
-            let (reason, attempt) = (error.reason(), self.backoff.n_failures());
+            let attempt = self.backoff.n_failures();
             tracing::warn!(
                 channel = name,
-                reason,
+                url,
+                reason = error.reason(),
                 error = cause,
+                // Once is enough.
+                advice = (attempt == 1).then(|| error.advice()).flatten(),
                 attempt,
                 retry_in = ?Duration::from_millis(wait.as_millis().try_into().unwrap_or(u64::MAX)),
                 "upstream failed"
@@ -149,7 +152,7 @@ impl Upstream {
     }
 
     /// One connection, from the attempt to its end.
-    async fn hold_connection(&mut self, dialer: &Dialer) -> Result<Finished, UpstreamError> {
+    async fn hold_connection(&mut self, dialer: &Dialer) -> Result<Finished, Failure> {
         let settings = std::sync::Arc::clone(self.channel.settings());
         let url = settings.upstream.shown_url();
         tracing::debug!(channel = settings.name, %url, "connecting to the origin");
@@ -171,7 +174,8 @@ impl Upstream {
                 Some(_) | None => self.intake.tell_gap(now),
             }
         }
-        Err(self.read(body, &settings.upstream).await)
+        let error = self.read(body, &settings.upstream).await;
+        Err(Failure { error, url })
     }
 
     /// Reads events until the stream fails or ends.
@@ -300,12 +304,14 @@ impl Intake {
     /// **Every Loss Is Told**: events may have been missed, nobody knows how many.
     fn tell_gap(&mut self, now: Instant) {
         let settings = self.channel.settings();
+        let is_told = settings.notices != Notices::None;
         tracing::warn!(
             channel = settings.name,
-            "the origin could not resume: events may be missing"
+            is_told,
+            "the origin could not go on where it was: subscribers may miss events"
         );
         self.channel.counters().gaps.add(1);
-        if settings.notices != Notices::None {
+        if is_told {
             let data = r#"{"missed":"unknown","reason":"upstream-not-resumed"}"#;
             self.writer.push_notice("ssecast.gap", data);
             self.writer.commit(now);

@@ -98,10 +98,10 @@ impl Cli {
     /// What to log.
     pub fn log_filter(&self) -> &str {
         match (&self.log, &self.command) {
-            (Some(filter), _) => filter,
+            (Some(filter), _) if !filter.is_empty() => filter,
             // Its output is for people.
-            (None, Command::Demo(_)) => "warn",
-            (None, Command::Check(_) | Command::Serve(_)) => "info",
+            (_, Command::Demo(_)) => "warn",
+            (_, Command::Check(_) | Command::Serve(_)) => "info",
         }
     }
 

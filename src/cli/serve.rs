@@ -21,6 +21,7 @@ fn load(serve: &Serve) -> Result<Config, Diagnostics> {
         let loaded = Config::load(file)?;
         for warning in loaded.warnings.iter() {
             tracing::warn!(
+                file = warning.file(),
                 line = warning.line(),
                 advice = warning.advice(),
                 "{}",

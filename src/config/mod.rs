@@ -11,6 +11,7 @@
 
 use std::fs;
 use std::io;
+use std::io::Read as _;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::path::PathBuf;
@@ -101,7 +102,7 @@ impl Config {
     /// Everything that is wrong with it, which may be that it cannot be read.
     pub fn load(path: &Path) -> Result<Loaded, Diagnostics> {
         let name = path.display().to_string();
-        match fs::read(path).map(String::from_utf8) {
+        match read(path).map(String::from_utf8) {
             Ok(Ok(text)) => Self::parse(&name, &text),
             Ok(Err(error)) => {
                 let good = error.utf8_error().valid_up_to();
@@ -216,6 +217,19 @@ pub enum ListenAddress {
     Tcp(SocketAddr),
     /// `"unix:/run/ssecast/http.sock"`
     Unix(PathBuf),
+}
+
+/// Reads a file, which may be none (`/dev/zero`), as far as a configuration can reach.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    const MOST_BYTES: u64 = 16 * 1024 * 1024;
+    let mut bytes = Vec::new();
+    fs::File::open(path)?
+        .take(MOST_BYTES + 1)
+        .read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MOST_BYTES {
+        return Err(io::Error::other("it is larger than 16 MiB"));
+    }
+    Ok(bytes)
 }
 
 /// Reads any bytes; asserts what holds of every outcome.

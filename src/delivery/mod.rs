@@ -82,9 +82,10 @@ pub enum Handover {
     SameShard(Socket),
 }
 
-/// Turns of tasks after which a busy thread looks at its sockets and timers. A turn of a shard or an
-/// upstream may take a millisecond, so tokio's default of 61 would be felt by everybody else.
-const TURNS_BETWEEN_EVENTS: u32 = 16;
+/// Turns of tasks after which a busy thread looks at its sockets and timers. A turn of a shard takes
+/// up to a millisecond, and in the middle of a large pass nobody else has any: so this is how many
+/// milliseconds a small channel waits for its next event.
+const TURNS_BETWEEN_EVENTS: u32 = 3;
 
 impl Handover {
     fn receive(self) -> io::Result<Socket> {

@@ -157,8 +157,11 @@ impl From<RunError> for DemoError {
     fn from(error: RunError) -> Self {
         match error {
             RunError::Listen { address, cause, .. } => match cause.kind() {
-                io::ErrorKind::AddrInUse => Self::AddressInUse(address),
-                _ => Self::Listen { address, cause },
+                io::ErrorKind::AddrInUse => Self::AddressInUse(address.to_string()),
+                _ => Self::Listen {
+                    address: address.to_string(),
+                    cause,
+                },
             },
             error => Self::Start(error),
         }

@@ -3,8 +3,9 @@
 //! A thread that serves thousands of quiet upstreams spends most of its time waking up: once per
 //! event. Sockets in a [`Gather`] are registered with a poll of their own. When the first of them
 //! becomes readable, the gather waits for its window, and then wakes the readers of all that are
-//! readable by then, in one go; and so on, window by window, until nothing comes for a while. So a busy upstream is read, and its subscribers are written to, once
-//! per window, and many quiet ones share a wake-up.
+//! readable by then, in one go; and so on, window by window, until nothing comes for a while. So a
+//! busy upstream is read, and its subscribers are written to, once per window, and many quiet ones
+//! share a wake-up.
 //!
 //! ```text
 //!   socket ─┐

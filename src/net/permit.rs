@@ -51,11 +51,6 @@ impl Permits {
         };
         (n_before < self.max.saturating_add(REFUSALS_AT_ONCE)).then_some((permit, admission))
     }
-
-    /// Connections right now.
-    pub fn n_held(&self) -> usize {
-        self.n_held.load(Ordering::Relaxed)
-    }
 }
 
 impl Drop for Permit {

@@ -112,7 +112,7 @@ async fn a_file_that_is_no_socket_is_not_replaced() {
         "{}",
         ended.log
     );
-    assert!(ended.log.contains("[listen.public]"), "{}", ended.log);
+    assert!(ended.log.contains("listener `public`"), "{}", ended.log);
     assert_eq!(
         std::fs::read_to_string(&path).expect("the file"),
         "precious"

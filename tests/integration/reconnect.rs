@@ -237,7 +237,7 @@ async fn without_notices_nothing_is_told() {
     // It is counted and logged all the same.
     broken
         .gateway
-        .logged(1, &["WARN", "events may be missing"])
+        .logged(1, &["WARN", "subscribers may miss events", "is_told=false"])
         .await;
     let mut sub = broken.gateway.resume_after("nobody-knows").await;
     broken.again.send("data: c\n\n").await;
