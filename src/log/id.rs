@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// The place of an entry in its log, counted from 1. Never reused within an [`Epoch`].
+/// The place of an entry in its log, counted from 1. Never reused, whatever [`Epoch`] follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Seq(pub u64);
 
@@ -17,8 +17,8 @@ impl Seq {
     }
 }
 
-/// What tells one run of sequence numbers from another, so that a counter that starts anew can't be
-/// taken for the old one.
+/// What tells one run of sequence numbers from another, so that a run that begins anew can't be taken
+/// for the old one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Epoch(String);
 
@@ -31,6 +31,12 @@ impl Epoch {
                 u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
             });
         Self(base36((millis << 16) | u64::from(fastrand::u16(..))))
+    }
+
+    /// An epoch with this name.
+    #[cfg(test)]
+    pub(super) fn named(name: &str) -> Self {
+        Self(name.to_owned())
     }
 
     /// The event id of `seq` in this epoch: `epoch-sequence`.

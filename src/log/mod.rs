@@ -7,6 +7,7 @@
 //! The log knows nothing of sockets, subscribers or HTTP beyond the chunk framing of its bytes.
 
 mod batch;
+mod epochs;
 mod feed;
 mod id;
 mod repeats;
@@ -73,7 +74,7 @@ impl Log {
     /// An empty log and its writer.
     pub fn new(limits: History, ids: Ids) -> (Self, Writer) {
         let epoch = Epoch::fresh();
-        let ring = Ring::new(limits, ids, epoch.clone());
+        let ring = Ring::new(limits, epoch.clone());
         let state = Mutex::new(State {
             ring,
             feeds: Vec::new(),
@@ -124,6 +125,11 @@ impl Log {
     /// Drops what is older than the limit allows, for logs to which nothing is appended.
     pub fn evict(&self, now: Instant) {
         self.lock().ring.evict(now);
+    }
+
+    /// Retains so much from now on.
+    pub fn set_limits(&self, limits: History, now: Instant) {
+        self.lock().ring.set_limits(limits, now);
     }
 
     /// How large the log is.

@@ -179,7 +179,7 @@ fn is_repeat(ring: &Ring, seq: Seq, event: &Event<'_>) -> bool {
     let gateway_id;
     let wire_id = match entry.wire_id {
         WireId::Gateway => {
-            gateway_id = ring.epoch().id(seq);
+            gateway_id = ring.own_id(seq);
             Some(gateway_id.as_str())
         }
         WireId::None => event.id,

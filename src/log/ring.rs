@@ -17,9 +17,10 @@ use memchr::memrchr;
 use tokio::time::Instant;
 
 use super::batch::{Batch, Position};
+use super::epochs::Epochs;
 use super::id::{Epoch, Seq};
 use super::replay::Replay;
-use crate::config::{History, Ids};
+use crate::config::History;
 
 /// What the log keeps of an event besides its bytes.
 #[derive(Debug, Clone)]
@@ -49,8 +50,7 @@ pub(super) enum WireId {
 #[derive(Debug)]
 pub(super) struct Ring {
     limits: History,
-    ids: Ids,
-    epoch: Epoch,
+    epochs: Epochs,
     /// In order, without gaps.
     batches: VecDeque<Arc<Batch>>,
     /// The retained events, in order. Invariant: all of them lie in `batches`.
@@ -86,14 +86,15 @@ struct Slot {
     n_entries: usize,
     /// Whether "the event with this id" is a guess.
     is_ambiguous: bool,
+    /// Whether any event had this id on the wire. If not, no subscriber got it from here.
+    was_on_wire: bool,
 }
 
 impl Ring {
-    pub(super) fn new(limits: History, ids: Ids, epoch: Epoch) -> Self {
+    pub(super) fn new(limits: History, epoch: Epoch) -> Self {
         Self {
             limits,
-            ids,
-            epoch,
+            epochs: Epochs::new(epoch),
             batches: VecDeque::new(),
             entries: VecDeque::new(),
             first_seq: Seq::FIRST,
@@ -125,6 +126,19 @@ impl Ring {
             }
             self.entries.push_back(entry);
         }
+        self.evict(now);
+    }
+
+    /// Names the entries that follow after another epoch.
+    pub(super) fn begin_epoch(&mut self, epoch: Epoch) {
+        // The entry before the oldest that is retained can be resumed from, too.
+        let oldest = Seq(self.first_seq.0.saturating_sub(1));
+        self.epochs.begin(epoch, self.next_seq(), oldest);
+    }
+
+    /// Retains so much from now on.
+    pub(super) fn set_limits(&mut self, limits: History, now: Instant) {
+        self.limits = limits;
         self.evict(now);
     }
 
@@ -182,6 +196,7 @@ impl Ring {
     fn index_entry(&mut self, entry: &Entry) {
         let Some(id) = &entry.origin_id else { return };
         let seq = self.next_seq();
+        let is_on_wire = entry.wire_id == WireId::Origin;
         let Some(known) = self.index.get(id) else {
             self.index.insert(
                 Arc::clone(id),
@@ -189,6 +204,7 @@ impl Ring {
                     seq,
                     n_entries: 1,
                     is_ambiguous: false,
+                    was_on_wire: is_on_wire,
                 },
             );
             return;
@@ -205,6 +221,7 @@ impl Ring {
         if let Some(slot) = self.index.get_mut(id) {
             slot.n_entries += 1;
             slot.is_ambiguous |= is_other;
+            slot.was_on_wire |= is_on_wire;
             self.n_ambiguous += u64::from(is_other);
         }
     }
@@ -222,27 +239,22 @@ impl Ring {
 
     /// The position after the event with this id, or why there is none.
     fn locate(&self, id: &str) -> Result<Position, Replay> {
-        if self.ids != Ids::Gateway {
-            if let Some(slot) = self.index.get(id) {
-                let entry = self.entry(slot.seq).filter(|_| !slot.is_ambiguous);
-                return entry.map(|entry| entry.end).ok_or(Replay::Unknown);
+        if let Some(slot) = self.index.get(id).filter(|slot| slot.was_on_wire) {
+            let entry = self.entry(slot.seq).filter(|_| !slot.is_ambiguous);
+            return entry.map(|entry| entry.end).ok_or(Replay::Unknown);
+        }
+        let evicted = self.evicted.as_ref();
+        let evicted = evicted.filter(|entry| entry.wire_id == WireId::Origin);
+        if let Some(evicted) = evicted.and_then(|entry| entry.origin_id.as_deref()) {
+            if evicted == id {
+                let is_clear = !self.is_evicted_ambiguous;
+                return is_clear.then(|| self.tail()).ok_or(Replay::Unknown);
             }
-            if let Some(evicted) = self
-                .evicted
-                .as_ref()
-                .and_then(|entry| entry.origin_id.as_deref())
-            {
-                if evicted == id {
-                    let is_clear = !self.is_evicted_ambiguous;
-                    return is_clear.then(|| self.tail()).ok_or(Replay::Unknown);
-                }
-                if is_older(id, evicted) {
-                    return Err(Replay::Expired);
-                }
+            if is_older(id, evicted) {
+                return Err(Replay::Expired);
             }
         }
-        // A client can make any number of an ID that it got: none that is not given out yet goes on.
-        let seq = self.epoch.seq_of(id).filter(|seq| *seq < self.next_seq());
+        let seq = self.epochs.find(id, self.next_seq());
         let seq = seq.ok_or(Replay::Unknown)?;
         if seq.next() < self.first_seq {
             return Err(Replay::Expired);
@@ -321,8 +333,9 @@ impl Ring {
         self.first_seq
     }
 
-    pub(super) fn epoch(&self) -> &Epoch {
-        &self.epoch
+    /// The id of ours that an event has or would have.
+    pub(super) fn own_id(&self, seq: Seq) -> String {
+        self.epochs.id(seq)
     }
 
     pub(super) fn head(&self) -> Position {
@@ -371,7 +384,7 @@ impl Ring {
         let seq = self.tip?;
         let entry = self.retained_or_last_evicted(seq)?;
         match entry.wire_id {
-            WireId::Gateway => Some(self.epoch.id(seq)),
+            WireId::Gateway => Some(self.epochs.id(seq)),
             WireId::Origin => entry.origin_id.as_deref().map(str::to_owned),
             WireId::None | WireId::Notice => None,
         }

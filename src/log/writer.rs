@@ -85,6 +85,19 @@ impl Writer {
         self.next_seq = self.next_seq.next();
     }
 
+    /// Begins a new epoch: what follows is no continuation of what is there. The events so far keep
+    /// their ids, and can be resumed from as before. What was encoded is appended first.
+    pub fn begin_epoch(&mut self, now: Instant) {
+        self.commit(now);
+        self.epoch = Epoch::fresh();
+        self.log.lock().ring.begin_epoch(self.epoch.clone());
+    }
+
+    /// Gives the events that follow ids of this kind. Those so far keep theirs.
+    pub fn set_ids(&mut self, ids: Ids) {
+        self.ids = ids;
+    }
+
     /// What our ids begin with.
     #[cfg(test)]
     pub(super) fn epoch_text(&self) -> String {

@@ -153,3 +153,104 @@ fn the_tip_is_the_newest_id_that_can_be_resumed_from() {
     let tip = log.start(None, Instant::now()).replay;
     assert_eq!(tip, Replay::Live(Some("1".to_owned())));
 }
+
+/// The event that a subscriber saw last belongs to the source that there was then; that another
+/// follows changes nothing about it.
+#[test]
+fn ids_of_an_earlier_epoch_can_be_resumed_from_as_before() {
+    for ids in [Ids::Fill, Ids::Gateway, Ids::Upstream] {
+        let (log, mut writer) = Log::new(keeping(4), ids);
+        let now = Instant::now();
+        append(
+            &mut writer,
+            &[(None, "a"), (Some("1"), "b"), (None, "c")],
+            now,
+        );
+        let before = writer.epoch_text();
+        writer.push(&event(None, "d"));
+        writer.begin_epoch(now);
+        append(&mut writer, &[(None, "e"), (None, "f")], now);
+        let ours = |epoch: &str, n: u64| resumed(&log, &format!("{epoch}-{n}")).0;
+        if ids != Ids::Gateway {
+            let events = ["c", "d", "e", "f"].map(str::to_owned).to_vec();
+            assert_eq!(resumed(&log, "1"), (Replay::Complete, events), "{ids:?}");
+        }
+        if ids != Ids::Upstream {
+            assert_eq!(ours(&before, 1), Replay::Expired);
+            assert_eq!(ours(&before, 3), Replay::Complete);
+            let from_last = resumed(&log, &format!("{before}-4"));
+            assert_eq!(from_last, (Replay::Complete, vec!["e".into(), "f".into()]));
+            assert_eq!(ours(&writer.epoch_text(), 5), Replay::Complete);
+        }
+        for n in [5, 6, 7] {
+            assert_eq!(ours(&before, n), Replay::Unknown, "{ids:?}: not given");
+        }
+        assert_eq!(ours(&writer.epoch_text(), 4), Replay::Unknown, "{ids:?}");
+    }
+}
+
+#[test]
+fn an_id_that_comes_again_from_another_source_is_unknown() {
+    let (log, mut writer) = roomy_log();
+    append(
+        &mut writer,
+        &[(Some("1"), "a"), (Some("2"), "b")],
+        Instant::now(),
+    );
+    writer.begin_epoch(Instant::now());
+    append(&mut writer, &[(Some("1"), "other")], Instant::now());
+    assert_eq!(resumed(&log, "1").0, Replay::Unknown);
+    assert_eq!(resumed(&log, "2"), (Replay::Complete, vec!["other".into()]));
+    assert_eq!(log.size().n_ambiguous, 1);
+}
+
+#[test]
+fn whose_ids_subscribers_see_may_change_and_both_can_be_resumed_from() {
+    let (log, mut writer) = roomy_log();
+    let epoch = writer.epoch_text();
+    for (ids, id, data) in [
+        (Ids::Fill, "1", "a"),
+        (Ids::Gateway, "2", "b"),
+        (Ids::Upstream, "3", "c"),
+        (Ids::Gateway, "4", "d"),
+    ] {
+        writer.set_ids(ids);
+        append(&mut writer, &[(Some(id), data)], Instant::now());
+    }
+    let data = |data: &[&str]| data.iter().map(|data| (*data).to_owned()).collect();
+    for (id, following) in [
+        ("1", data(&["b", "c", "d"])),
+        (&format!("{epoch}-2"), data(&["c", "d"])),
+        ("3", data(&["d"])),
+        (&format!("{epoch}-4"), data(&[])),
+    ] {
+        assert_eq!(resumed(&log, id), (Replay::Complete, following), "{id}");
+    }
+    for never_given in ["2", "4", &format!("{epoch}-1"), &format!("{epoch}-3")] {
+        assert_eq!(
+            resumed(&log, never_given).0,
+            Replay::Unknown,
+            "{never_given}"
+        );
+    }
+}
+
+#[test]
+fn new_limits_hold_at_once() {
+    let (log, mut writer) = roomy_log();
+    let now = Instant::now();
+    let events: Vec<String> = (1..=10).map(|n| n.to_string()).collect();
+    let events: Vec<_> = events
+        .iter()
+        .map(|n| (Some(n.as_str()), n.as_str()))
+        .collect();
+    append(&mut writer, &events, now);
+    log.set_limits(keeping(3), now);
+    assert_eq!((log.size().n_events, log.n_indexed_ids()), (3, 3));
+    assert_eq!(resumed(&log, "7").0, Replay::Complete);
+    assert_eq!(resumed(&log, "6").0, Replay::Expired);
+    // What is gone does not come back, but more is kept from now on.
+    log.set_limits(roomy(), now);
+    append(&mut writer, &[(Some("11"), "11")], now);
+    assert_eq!(log.size().n_events, 4);
+}

@@ -15,10 +15,13 @@ use crate::sse::{Event, encode_event};
 /// What happens to the log.
 #[derive(Debug, Clone)]
 enum Step {
+    BeginEpoch,
     Commit,
     Event { id: Id, content: usize, size: usize },
     Evict,
     Notice,
+    SetIds(Ids),
+    SetLimits(History),
     Wait(Duration),
 }
 
@@ -41,16 +44,27 @@ struct Past {
     /// Where it ends in the wire stream.
     end: u64,
     origin_id: Option<String>,
+    /// Whether subscribers got it with the origin's id, or with ours.
+    shows: Shows,
     read: Read,
     /// Events with the same origin id have the same era if the log knew of the one when the other
     /// came.
     era: usize,
 }
 
+/// The id that an event has on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shows {
+    None,
+    Origins,
+    Ours,
+}
+
 struct Model {
     limits: History,
     ids: Ids,
-    epoch: String,
+    /// Every epoch that there was, the present one last.
+    epochs: Vec<String>,
     /// All that was ever committed.
     past: Vec<Past>,
     /// Not committed yet.
@@ -77,7 +91,7 @@ impl Model {
         Self {
             limits,
             ids,
-            epoch,
+            epochs: vec![epoch],
             past: Vec::new(),
             pending: Vec::new(),
             n_gone: 0,
@@ -91,13 +105,18 @@ impl Model {
         let before = self.pending.last().or(self.past.last());
         let start = before.map_or(0, |past| past.end);
         let n_before = self.past.len() + self.pending.len();
-        let ours = format!("{}-{}", self.epoch, n_before + 1);
+        let ours = format!("{}-{}", self.epoch(), n_before + 1);
         let origin_id = event.id.filter(|id| !id.is_empty());
         let id = match self.ids {
             _ if is_notice => None,
             Ids::Fill => Some(origin_id.unwrap_or(&ours)),
             Ids::Gateway => Some(ours.as_str()),
             Ids::Upstream => event.id,
+        };
+        let shows = match id {
+            Some(id) if id == ours => Shows::Ours,
+            Some(id) if !id.is_empty() => Shows::Origins,
+            _ => Shows::None,
         };
         let mut block = Vec::new();
         encode_event(&mut block, &Event { id, ..*event });
@@ -106,6 +125,7 @@ impl Model {
         self.pending.push(Past {
             end: start + chunk.len() as u64,
             origin_id: origin_id.map(str::to_owned),
+            shows,
             read: Read {
                 event_type: event.event_type.to_owned(),
                 data: event.data.to_owned(),
@@ -153,6 +173,10 @@ impl Model {
         }
     }
 
+    fn epoch(&self) -> &str {
+        self.epochs.last().expect("an epoch")
+    }
+
     fn retained(&self) -> &[Past] {
         &self.past[self.n_gone..]
     }
@@ -181,48 +205,45 @@ impl Model {
 
     /// Where a subscriber goes on that has seen `id`.
     fn expected(&self, id: &str) -> Expected {
-        let last = self
-            .past
-            .iter()
-            .rposition(|past| past.origin_id.as_deref() == Some(id));
-        if self.ids != Ids::Gateway {
-            // What is known: the retained events, and the one before them.
-            if let Some(last) = last.filter(|last| last + 1 >= self.n_gone) {
-                let era = self.past[last].era;
-                let same = |past: &&Past| past.era == era;
-                let all: Vec<&Past> = self.past.iter().filter(same).collect();
-                let has_one_content = all.iter().all(|past| past.read == all[0].read);
-                let n_retained = self.retained().iter().filter(same).count();
-                let is_clear = match all.len() {
-                    1 => true,
-                    n => n == n_retained && has_one_content,
-                };
+        let same_id = |past: &Past| past.origin_id.as_deref() == Some(id);
+        // What is known: the retained events, and the one before them.
+        let newest_gone = self.n_gone.checked_sub(1);
+        let known = self.past.iter().rposition(same_id).into_iter();
+        let known = known.chain(newest_gone.filter(|n| same_id(&self.past[*n])));
+        for n in known.filter(|n| n + 1 >= self.n_gone) {
+            let era = self.past[n].era;
+            let all: Vec<&Past> = self.past.iter().filter(|past| past.era == era).collect();
+            let said = |past: &Past| (past.read.event_type.clone(), past.read.data.clone());
+            let has_one_content = all.iter().all(|past| said(past) == said(all[0]));
+            let n_retained = self
+                .retained()
+                .iter()
+                .filter(|past| past.era == era)
+                .count();
+            let is_clear = match all.len() {
+                1 => true,
+                n => n == n_retained && has_one_content,
+            };
+            if all.iter().any(|past| past.shows == Shows::Origins) {
                 return if is_clear {
                     Expected::After(all[0].end)
                 } else {
                     Expected::Whole(Replay::Unknown)
                 };
             }
-            let newest_gone = self.n_gone.checked_sub(1).map(|n| &self.past[n]);
-            let newest_gone = newest_gone.and_then(|past| past.origin_id.as_deref());
-            let number = |id: &str| id.parse::<u64>().ok();
-            if let (Some(id), Some(gone)) = (number(id), newest_gone.and_then(number))
-                && id < gone
-            {
-                return Expected::Whole(Replay::Expired);
-            }
         }
-        let ours = self.past.iter().position(|past| {
-            past.origin_id.as_deref() != Some(id) && past.read.id == Some(id.to_owned())
-        });
-        let ours = ours.or_else(|| {
-            let is_ours = |past: &Past| past.read.id.as_deref() == Some(id);
-            self.past
-                .iter()
-                .position(is_ours)
-                .filter(|_| self.ids == Ids::Gateway)
-        });
-        match ours {
+        let newest_gone = newest_gone.map(|n| &self.past[n]);
+        let newest_gone = newest_gone.filter(|past| past.shows == Shows::Origins);
+        let newest_gone = newest_gone.and_then(|past| past.origin_id.as_deref());
+        let number = |id: &str| id.parse::<u64>().ok();
+        if let (Some(id), Some(gone)) = (number(id), newest_gone.and_then(number))
+            && id < gone
+        {
+            return Expected::Whole(Replay::Expired);
+        }
+        let is_ours =
+            |past: &Past| past.shows == Shows::Ours && past.read.id.as_deref() == Some(id);
+        match self.past.iter().position(is_ours) {
             Some(n) if n + 1 >= self.n_gone => Expected::After(self.past[n].end),
             Some(_) => Expected::Whole(Replay::Expired),
             None => Expected::Whole(Replay::Unknown),
@@ -292,13 +313,13 @@ fn check(log: &Log, model: &Model, now: Instant, strangers: &[&str]) {
 
 /// Our ids, in the order in which they were given.
 fn check_own_ids(model: &Model) {
-    let prefix = format!("{}-", model.epoch);
-    let ids = model.past.iter().filter_map(|past| past.read.id.as_deref());
-    let numbers: Vec<u64> = ids
-        .filter_map(|id| id.strip_prefix(&prefix))
-        .map(|number| number.parse().expect("a number"))
-        .collect();
-    assert!(numbers.is_sorted_by(|a, b| a < b), "{numbers:?}");
+    let ours = model.past.iter().filter(|past| past.shows == Shows::Ours);
+    let ids: Vec<&str> = ours.filter_map(|past| past.read.id.as_deref()).collect();
+    let numbers = ids.iter().map(|id| {
+        let (_, number) = id.rsplit_once('-').expect("an id of ours");
+        number.parse::<u64>().expect("a number")
+    });
+    assert!(numbers.is_sorted_by(|a, b| a < b), "{ids:?}");
 }
 
 fn play(limits: History, ids: Ids, steps: &[Step]) {
@@ -308,6 +329,11 @@ fn play(limits: History, ids: Ids, steps: &[Step]) {
     let mut n_events = 0_usize;
     for step in steps {
         match step {
+            Step::BeginEpoch => {
+                writer.begin_epoch(now);
+                model.commit(now);
+                model.epochs.push(writer.epoch_text());
+            }
             Step::Commit => {
                 writer.commit(now);
                 model.commit(now);
@@ -331,13 +357,34 @@ fn play(limits: History, ids: Ids, steps: &[Step]) {
                 model.push(&notice, true);
                 continue;
             }
+            Step::SetIds(ids) => {
+                writer.set_ids(*ids);
+                model.ids = *ids;
+                continue;
+            }
+            Step::SetLimits(limits) => {
+                log.set_limits(limits.clone(), now);
+                model.limits = limits.clone();
+            }
             Step::Wait(time) => now += *time,
         }
         // A look-up forgets what is too old before it looks.
         log.evict(now);
         model.evict(now);
-        let ours = format!("{}-{}", model.epoch, model.past.len() + 7);
-        check(&log, &model, now, &["zzz", "999999", "0", ours.as_str()]);
+        let n = model.past.len();
+        let strangers = [
+            "zzz".to_owned(),
+            "999999".to_owned(),
+            "0".to_owned(),
+            format!("{}-{}", model.epoch(), n + 7),
+            format!("{}-0", model.epoch()),
+        ];
+        // No epoch gave a number of another.
+        let others = model.epochs.iter().filter(|epoch| *epoch != model.epoch());
+        let others = others.map(|epoch| format!("{epoch}-{}", n + 1));
+        let strangers: Vec<String> = strangers.into_iter().chain(others).collect();
+        let strangers: Vec<&str> = strangers.iter().map(String::as_str).collect();
+        check(&log, &model, now, &strangers);
     }
     check_own_ids(&model);
 }
@@ -376,6 +423,9 @@ fn any_step() -> impl Strategy<Value = Step> {
         5 => Just(Step::Commit),
         1 => Just(Step::Notice),
         1 => Just(Step::Evict),
+        1 => Just(Step::BeginEpoch),
+        1 => any_ids().prop_map(Step::SetIds),
+        1 => any_limits().prop_map(Step::SetLimits),
         1 => (1u64..20).prop_map(|seconds| Step::Wait(Duration::from_secs(seconds))),
     ]
 }

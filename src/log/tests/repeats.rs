@@ -365,3 +365,13 @@ proptest! {
         }
     }
 }
+
+/// What was repeated was delivered in an earlier epoch, and with an id of that.
+#[test]
+fn what_an_earlier_epoch_brought_is_a_repeat_all_the_same() {
+    for ids in [Ids::Fill, Ids::Gateway, Ids::Upstream] {
+        let mut channel = Reconnected::after(&said("1a 2b 3c"), roomy(), ids);
+        channel.writer.begin_epoch(channel.now);
+        assert_eq!(channel.say(&said("2b 3c 4d 5e")), "==++", "{ids:?}");
+    }
+}

@@ -1,0 +1,138 @@
+//! The epochs that a log has had, and which of its sequence numbers each of them named.
+//!
+//! A new epoch begins where the events that follow are no continuation of those before: another
+//! source, or a history that an earlier process kept. Numbers go on over all epochs of a log, so a
+//! number belongs to one epoch only, and an id that an epoch never gave is known for a stranger.
+
+use std::collections::VecDeque;
+
+use super::id::{Epoch, Seq};
+
+/// All epochs of a log that are still of use, the oldest first.
+#[derive(Debug)]
+pub(super) struct Epochs {
+    /// Invariant: each begins after the one before, so none but the last is without numbers.
+    past: VecDeque<Run>,
+    current: Run,
+}
+
+/// An epoch, and the first number that it named.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Run {
+    pub(super) epoch: Epoch,
+    pub(super) first: Seq,
+}
+
+/// Epochs that are known after their last event is gone, so that their ids are `expired` and not
+/// `unknown`. Both are told, and nothing else depends on it.
+const MAX_PAST_EPOCHS: usize = 32;
+
+impl Epochs {
+    pub(super) fn new(epoch: Epoch) -> Self {
+        Self {
+            past: VecDeque::new(),
+            current: Run {
+                epoch,
+                first: Seq::FIRST,
+            },
+        }
+    }
+
+    /// Begins an epoch with the number `first`. Epochs that ended before `oldest`, the oldest event
+    /// that can be resumed from, are forgotten if they are too many.
+    pub(super) fn begin(&mut self, epoch: Epoch, first: Seq, oldest: Seq) {
+        let ended = std::mem::replace(&mut self.current, Run { epoch, first });
+        if ended.first < first {
+            self.past.push_back(ended);
+        }
+        while self.past.len() > MAX_PAST_EPOCHS {
+            let end_of_oldest = self.past.get(1).map_or(first, |run| run.first);
+            if end_of_oldest > oldest {
+                break;
+            }
+            self.past.pop_front();
+        }
+    }
+
+    /// The id of the event with this number.
+    pub(super) fn id(&self, seq: Seq) -> String {
+        let past = || {
+            let after = self.past.partition_point(|run| run.first <= seq);
+            self.past.get(after.checked_sub(1)?)
+        };
+        let run = if seq < self.current.first {
+            past()
+        } else {
+            None
+        };
+        run.unwrap_or(&self.current).epoch.id(seq)
+    }
+
+    /// The number in an id that one of the epochs gave, or would have given if the event had needed
+    /// one. Numbers from `next` on are not given yet: a client can make any number of an id that it
+    /// got.
+    pub(super) fn find(&self, id: &str, next: Seq) -> Option<Seq> {
+        let mut end = next;
+        for run in std::iter::once(&self.current).chain(self.past.iter().rev()) {
+            if let Some(seq) = run.epoch.seq_of(id) {
+                return (run.first..end).contains(&seq).then_some(seq);
+            }
+            end = run.first;
+        }
+        None
+    }
+
+    #[cfg(test)]
+    fn len(&self) -> usize {
+        self.past.len() + 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn epoch(n: u64) -> Epoch {
+        Epoch::named(&format!("e{n}"))
+    }
+
+    #[test]
+    fn an_id_is_found_in_the_epoch_that_gave_it_and_in_no_other() {
+        let mut epochs = Epochs::new(epoch(1));
+        epochs.begin(epoch(2), Seq(4), Seq(1));
+        epochs.begin(epoch(3), Seq(9), Seq(1));
+        let given = [(1, 1), (1, 3), (2, 4), (2, 8), (3, 9), (3, 10)];
+        for (n, seq) in given {
+            let id = format!("e{n}-{seq}");
+            assert_eq!(epochs.id(Seq(seq)), id);
+            assert_eq!(epochs.find(&id, Seq(11)), Some(Seq(seq)), "{id}");
+        }
+        for id in ["e1-0", "e1-4", "e2-3", "e2-9", "e3-8", "e3-11", "e4-1", "e"] {
+            assert_eq!(epochs.find(id, Seq(11)), None, "{id}");
+        }
+    }
+
+    #[test]
+    fn an_epoch_without_events_leaves_nothing_behind() {
+        let mut epochs = Epochs::new(epoch(1));
+        for n in 2..10 {
+            epochs.begin(epoch(n), Seq(1), Seq(1));
+        }
+        assert_eq!(epochs.len(), 1);
+        assert_eq!(epochs.id(Seq(1)), "e9-1");
+    }
+
+    #[test]
+    fn of_many_epochs_those_are_kept_whose_events_are() {
+        let mut epochs = Epochs::new(epoch(1));
+        for n in 2..=200 {
+            epochs.begin(epoch(n), Seq(n), Seq(100.min(n)));
+        }
+        assert_eq!(epochs.find("e100-100", Seq(201)), Some(Seq(100)));
+        assert_eq!(epochs.find("e99-99", Seq(201)), None);
+        for n in 201..=300 {
+            epochs.begin(epoch(n), Seq(n), Seq(n));
+        }
+        assert_eq!(epochs.len(), MAX_PAST_EPOCHS + 1);
+    }
+}
