@@ -18,6 +18,7 @@ use super::budget::Budget;
 use super::inbox::{GroupKey, Inbox, Mark, SubscriberKey};
 use super::pass::{Kind, Pass};
 use super::prologue::push_prologue;
+use super::pulse::Lag;
 use super::subscriber::{Pace, Subscriber, Wrote};
 use super::wire::{Framing, Wire};
 use super::{Arrival, GOODBYE_GRACE};
@@ -297,6 +298,22 @@ impl Group {
         self.close();
         self.dismissal_deadline = Some(now + DISMISSAL_GRACE);
         self.want(Kind::Farewell(departure));
+    }
+
+    /// How far its subscribers are behind.
+    pub(super) fn survey(&self) -> (usize, Lag) {
+        let head = self.wire.head();
+        let lags = self
+            .subscribers
+            .iter()
+            .map(|(_, one)| head.saturating_sub(one.at()))
+            .filter(|lag| *lag > 0);
+        let mut lag = Lag::default();
+        for one in lags {
+            lag.n_behind += 1;
+            lag.max_bytes = lag.max_bytes.max(one);
+        }
+        (self.channel.identity(), lag)
     }
 
     /// Ends a subscriber whose goodbye was not taken in time.

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
 use super::Arrival;
+use super::pulse::Question;
 use crate::log::Outlet;
 
 /// A group's place in its shard.
@@ -35,6 +36,8 @@ pub(super) struct Mail {
     pub(super) ready: Vec<SubscriberKey>,
     /// New subscribers.
     pub(super) arrivals: Vec<Arrival>,
+    /// What others want to know.
+    pub(super) questions: Vec<Question>,
     /// Whether to stop.
     pub(super) is_stopping: bool,
 }
@@ -42,6 +45,8 @@ pub(super) struct Mail {
 #[derive(Debug, Default)]
 struct State {
     mail: Mail,
+    /// The shard has ended: nobody reads what is left here.
+    is_closed: bool,
     /// The shard, if it waits.
     waker: Option<Waker>,
 }
@@ -63,6 +68,7 @@ impl Mail {
         self.dirty.is_empty()
             && self.ready.is_empty()
             && self.arrivals.is_empty()
+            && self.questions.is_empty()
             && !self.is_stopping
     }
 
@@ -70,6 +76,7 @@ impl Mail {
         self.dirty.clear();
         self.ready.clear();
         self.arrivals.clear();
+        self.questions.clear();
         self.is_stopping = false;
     }
 }
@@ -97,6 +104,25 @@ impl Inbox {
         self.leave(|mail| mail.arrivals.push(arrival));
     }
 
+    /// Leaves a question. Those that nobody waits for any more make place, so that a shard that does
+    /// not answer does not gather them.
+    pub(super) fn ask(&self, question: Question) {
+        self.leave(|mail| {
+            mail.questions.retain(Question::is_awaited);
+            mail.questions.push(question);
+        });
+    }
+
+    /// Drops what was left, and whatever will be: the shard has ended.
+    pub(super) fn close(&self) {
+        let mut state = self.lock();
+        state.is_closed = true;
+        let mail = std::mem::take(&mut state.mail);
+        // What it holds may leave notes here as it is dropped.
+        drop(state);
+        drop(mail);
+    }
+
     pub(super) fn stop(&self) {
         self.leave(|mail| mail.is_stopping = true);
     }
@@ -111,6 +137,9 @@ impl Inbox {
 
     fn leave(&self, note: impl FnOnce(&mut Mail)) {
         let mut state = self.lock();
+        if state.is_closed {
+            return;
+        }
         let was_empty = state.mail.is_empty();
         note(&mut state.mail);
         // Who found it empty wakes the shard; the others know that it is awake.

@@ -13,6 +13,7 @@ mod group;
 mod inbox;
 mod pass;
 mod prologue;
+mod pulse;
 mod shard;
 mod subscriber;
 mod tail;
@@ -24,6 +25,7 @@ use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::Notify;
@@ -31,6 +33,7 @@ use tokio::time::Instant;
 
 use self::inbox::Inbox;
 pub use self::prologue::{push_framed, random_time};
+pub use self::pulse::{Lag, StuckShard, Survey, beat, survey};
 use self::shard::{GOODBYE_GRACE, Shard};
 pub use self::wire::Framing;
 use crate::channel::{Channel, Seat};
@@ -117,7 +120,7 @@ impl Delivery {
                 runtime: runtime.handle().clone(),
                 broken: Arc::clone(&broken),
             });
-            let shard = Shard::new(inbox);
+            let shard = Shard::new(Arc::clone(&inbox));
             let broken = Arc::clone(&broken);
             let thread = std::thread::Builder::new().name(format!("shard-{number}"));
             let (running, ended) = channel();
@@ -130,6 +133,7 @@ impl Delivery {
                     tracing::error!(shard = number, %error, "a shard broke");
                     broken.notify_one();
                 }
+                inbox.close();
                 // Connections that were on their way to become subscribers end here.
                 runtime.shutdown_background();
             })?;
@@ -146,6 +150,16 @@ impl Delivery {
         &self.shards
     }
 
+    /// Whether every shard turns: each must answer within `timeout`. A shard that has ended does not
+    /// hang.
+    ///
+    /// # Errors
+    ///
+    /// The first that does not answer.
+    pub async fn beat(&self, timeout: Duration) -> Result<(), StuckShard> {
+        beat(&self.shards, timeout).await
+    }
+
     /// Ready when a shard has broken, or a task that it can't do without.
     pub async fn broken(&self) {
         self.broken.notified().await;
@@ -158,7 +172,7 @@ impl Delivery {
         for shard in self.shards.iter() {
             shard.inbox.stop();
         }
-        let deadline = std::time::Duration::from_secs(3);
+        let deadline = Duration::from_secs(3);
         let begin = Instant::now();
         for (number, ended) in self.threads.iter().enumerate() {
             let left = deadline.saturating_sub(begin.elapsed());

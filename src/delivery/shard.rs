@@ -19,6 +19,7 @@ use super::Arrival;
 use super::budget::Budget;
 use super::group::{Followup, Group, Turn};
 use super::inbox::{GroupKey, GroupsByChannel, Inbox, Mail, SubscriberKey};
+use super::pulse::{Question, Survey};
 use crate::channel::Departure;
 
 /// A thread's share of the subscribers.
@@ -117,6 +118,9 @@ impl Shard {
         for arrival in mail.arrivals.drain(..) {
             self.admit(arrival, now);
         }
+        for question in mail.questions.drain(..) {
+            self.answer(question);
+        }
         if mail.is_stopping && !std::mem::replace(&mut self.is_stopping, true) {
             let keys: Vec<GroupKey> = self.groups.iter().map(|(key, _)| key).collect();
             for key in keys {
@@ -125,6 +129,18 @@ impl Shard {
                 };
                 group.dismiss(Departure::Stopped, now, &mut self.followup);
                 self.follow_up(key, now);
+            }
+        }
+    }
+
+    /// Tells what is asked. Who has gone meanwhile needs no answer.
+    fn answer(&self, question: Question) {
+        match question {
+            Question::Beat(answer) => answer.send(()).unwrap_or_default(),
+            Question::Survey(answer) => {
+                let groups = self.groups.iter().map(|(_, group)| group.survey());
+                let survey: Survey = groups.collect();
+                answer.send(survey).unwrap_or_default();
             }
         }
     }
