@@ -9,6 +9,9 @@ use crate::config::ListenAddress;
 use crate::config::findings::Mistake;
 use crate::config::reader::FromText;
 
+/// Bytes of a name in `FileDescriptorName=` (`systemd.socket(5)`).
+const LONGEST_SOCKET_NAME: usize = 255;
+
 /// Bytes of a unix socket's path: `sun_path` of `unix(7)` less its final NUL.
 const LONGEST_UNIX_PATH: usize = 107;
 
@@ -18,6 +21,9 @@ impl FromText for ListenAddress {
     fn from_text(text: &str) -> Result<Self, Mistake> {
         if let Some(path) = text.strip_prefix("unix:") {
             return unix(path);
+        }
+        if let Some(name) = text.strip_prefix("systemd:") {
+            return systemd(name);
         }
         if let Ok(address) = text.parse::<SocketAddr>() {
             return Ok(Self::Tcp(address));
@@ -81,6 +87,21 @@ fn unix(path: &str) -> Result<ListenAddress, Mistake> {
     Ok(ListenAddress::Unix(PathBuf::from(path)))
 }
 
+/// The name of an inherited socket, as `FileDescriptorName=` allows it (`systemd.socket(5)`). A socket
+/// unit that sets none gives its own name.
+fn systemd(name: &str) -> Result<ListenAddress, Mistake> {
+    let is_fine = name
+        .bytes()
+        .all(|byte| byte.is_ascii_graphic() && byte != b':');
+    if name.is_empty() || name.len() > LONGEST_SOCKET_NAME || !is_fine {
+        let message =
+            "the name of an inherited socket is what FileDescriptorName= of its unit says";
+        let advice = "write it like `\"systemd:http\"`";
+        return Err(Mistake::new(message, advice));
+    }
+    Ok(ListenAddress::Systemd(name.to_owned()))
+}
+
 fn is_port(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u16>().is_ok()
 }
@@ -94,6 +115,7 @@ impl fmt::Display for ListenAddress {
         match self {
             Self::Tcp(address) => address.fmt(f),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Systemd(name) => write!(f, "systemd:{name}"),
         }
     }
 }
@@ -110,6 +132,8 @@ mod tests {
             "[::]:8080",
             "[::1]:443",
             "unix:/run/a.sock",
+            "systemd:http",
+            "systemd:ssecast.socket",
         ] {
             assert!(ListenAddress::from_text(text).is_ok(), "{text}");
         }
@@ -134,6 +158,9 @@ mod tests {
             ("unix:///run/a.sock", "`\"unix:/run/a.sock\"`"),
             ("unix:/run/", "like"),
             ("unix:", "root"),
+            ("systemd:", "`\"systemd:http\"`"),
+            ("systemd:a:b", "`\"systemd:http\"`"),
+            ("systemd:a b", "`\"systemd:http\"`"),
             ("", "IP address and a port"),
         ] {
             let mistake = ListenAddress::from_text(text).unwrap_err();

@@ -217,6 +217,8 @@ pub enum ListenAddress {
     Tcp(SocketAddr),
     /// `"unix:/run/ssecast/http.sock"`
     Unix(PathBuf),
+    /// `"systemd:NAME"`: the sockets of that name which the process was started with.
+    Systemd(String),
 }
 
 /// Reads a file, which may be none (`/dev/zero`), as far as a configuration can reach.

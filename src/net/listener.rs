@@ -1,21 +1,25 @@
 //! Listening sockets. Accepting can't fail: what goes wrong is logged, waited out and tried again.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockAddr, Type};
 use tokio::net::{TcpListener, UnixListener};
 
+use super::inherited;
 use super::socket::Unbound;
 use crate::config::ListenAddress;
 
-/// A bound listener. A unix socket's path is removed with it.
+/// A bound listener. A unix socket's path is removed with it, if we have made it.
 #[derive(Debug)]
 pub struct Listener {
-    socket: Kind,
+    /// Several, where the address names inherited sockets; never empty.
+    sockets: Vec<Kind>,
     /// With the port that the kernel chose, if it was asked to.
     address: ListenAddress,
 }
@@ -31,7 +35,7 @@ const BACKLOG: i32 = 65_535;
 
 /// How long sent data may stay unacknowledged before the kernel gives the connection up; without
 /// it, a peer that vanished is kept for a quarter of an hour.
-const USER_TIMEOUT: Duration = Duration::from_secs(45);
+pub(super) const USER_TIMEOUT: Duration = Duration::from_secs(45);
 
 /// Wait after an error of the process (no descriptors, no memory), so that accepting never spins.
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
@@ -42,11 +46,13 @@ impl Listener {
     /// # Errors
     ///
     /// As the kernel says: in use, not permitted, not our address. A unix socket's path that
-    /// somebody listens on is in use; one that nobody listens on is replaced.
+    /// somebody listens on is in use; one that nobody listens on is replaced. If no inherited
+    /// socket has the name.
     pub fn bind(address: &ListenAddress) -> io::Result<Self> {
         match address {
             ListenAddress::Tcp(address) => bind_tcp(*address),
             ListenAddress::Unix(path) => bind_unix(path),
+            ListenAddress::Systemd(name) => inherit(name),
         }
     }
 
@@ -71,15 +77,39 @@ impl Listener {
 
     /// The connection is taken off this thread's reactor at once: another thread will serve it.
     async fn try_accept(&self) -> io::Result<Unbound> {
-        match &self.socket {
-            Kind::Tcp(listener) => listener.accept().await?.0.into_std().map(Unbound::Tcp),
-            Kind::Unix(listener) => listener.accept().await?.0.into_std().map(Unbound::Unix),
+        poll_fn(|cx| self.poll_accept(cx)).await
+    }
+
+    /// Begins at another socket each time, so that a flooded one does not shut out the others.
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<Unbound>> {
+        let first = fastrand::usize(..self.sockets.len());
+        let (before, from) = self.sockets.split_at(first);
+        for socket in from.iter().chain(before) {
+            if let Poll::Ready(accepted) = socket.poll_accept(cx) {
+                return Poll::Ready(accepted);
+            }
         }
+        Poll::Pending
     }
 
     /// The address that was bound.
     pub fn address(&self) -> &ListenAddress {
         &self.address
+    }
+}
+
+impl Kind {
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<Unbound>> {
+        Poll::Ready(match self {
+            Self::Tcp(listener) => {
+                let (stream, _peer) = ready!(listener.poll_accept(cx))?;
+                stream.into_std().map(Unbound::Tcp)
+            }
+            Self::Unix(listener) => {
+                let (stream, _peer) = ready!(listener.poll_accept(cx))?;
+                stream.into_std().map(Unbound::Unix)
+            }
+        })
     }
 }
 
@@ -112,7 +142,7 @@ fn bind_tcp(address: SocketAddr) -> io::Result<Listener> {
     socket.set_nonblocking(true)?;
     let address = ListenAddress::Tcp(socket.local_addr()?.as_socket().unwrap_or(address));
     Ok(Listener {
-        socket: Kind::Tcp(TcpListener::from_std(socket.into())?),
+        sockets: vec![Kind::Tcp(TcpListener::from_std(socket.into())?)],
         address,
     })
 }
@@ -125,8 +155,30 @@ fn bind_unix(path: &Path) -> io::Result<Listener> {
     socket.set_nonblocking(true)?;
     let socket = Kind::Unix(UnixListener::from_std(socket.into())?);
     Ok(Listener {
-        socket,
+        sockets: vec![socket],
         address: ListenAddress::Unix(path.to_owned()),
+    })
+}
+
+/// Takes what the process was started with.
+fn inherit(name: &str) -> io::Result<Listener> {
+    let mut sockets = Vec::new();
+    for socket in inherited::named(name)? {
+        let local = socket.local_addr()?;
+        let local = match (local.as_socket(), local.as_pathname()) {
+            (Some(address), _) => address.to_string(),
+            (None, Some(path)) => format!("unix:{}", path.display()),
+            (None, None) => "unix:".to_owned(),
+        };
+        tracing::info!(name, local, "inherited a socket");
+        sockets.push(match socket.domain()? {
+            Domain::UNIX => Kind::Unix(UnixListener::from_std(socket.into())?),
+            _ => Kind::Tcp(TcpListener::from_std(socket.into())?),
+        });
+    }
+    Ok(Listener {
+        sockets,
+        address: ListenAddress::Systemd(name.to_owned()),
     })
 }
 

@@ -4,6 +4,7 @@
 
 pub mod connect;
 pub mod gather;
+pub mod inherited;
 pub mod listener;
 pub mod permit;
 pub mod socket;

@@ -14,6 +14,7 @@ mod cors;
 mod handover;
 mod heartbeat;
 mod ids;
+mod inherited;
 mod limits;
 mod listeners;
 mod outage;

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::Read as _;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
@@ -70,6 +71,37 @@ impl Gateway {
         gateway
     }
 
+    /// A gateway that inherits sockets with these names, as systemd passes them: two at most.
+    pub(crate) async fn with_sockets(config: &str, sockets: Vec<(&str, OwnedFd)>) -> Self {
+        let mut gateway = Self::spawn_with_sockets(config, sockets);
+        gateway.listen().await;
+        gateway
+    }
+
+    /// A gateway that inherits sockets and does not get as far as listening.
+    pub(crate) async fn fail_to_start_with_sockets(
+        config: &str,
+        sockets: Vec<(&str, OwnedFd)>,
+    ) -> Ended {
+        Self::spawn_with_sockets(config, sockets).ended().await
+    }
+
+    /// The sockets come as the standard input and output of the shell, which moves them to where
+    /// `sd_listen_fds(3)` says that they are.
+    fn spawn_with_sockets(config: &str, sockets: Vec<(&str, OwnedFd)>) -> Self {
+        let (names, sockets): (Vec<&str>, Vec<OwnedFd>) = sockets.into_iter().unzip();
+        let preparation = format!(
+            "exec 3<&0 4<&1 < /dev/null > /dev/null && \
+             export LISTEN_PID=$$ LISTEN_FDS={} LISTEN_FDNAMES={}",
+            names.len(),
+            names.join(":")
+        );
+        let mut sockets = sockets.into_iter().map(Stdio::from);
+        let mut next = || sockets.next().unwrap_or_else(Stdio::null);
+        let streams = [next(), next()];
+        Self::spawn_with_streams(&preparation, Some(config), &[], streams)
+    }
+
     /// A gateway that does not get as far as listening.
     pub(crate) async fn fail_to_start(config: &str) -> Ended {
         let mut gateway = Self::spawn(Some(config), &[]);
@@ -88,6 +120,16 @@ impl Gateway {
 
     /// Spawns a gateway in the place of a shell that has run `preparation`.
     fn spawn_in_shell(preparation: &str, config: Option<&str>, arguments: &[&str]) -> Self {
+        let streams = [Stdio::null(), Stdio::null()];
+        Self::spawn_with_streams(preparation, config, arguments, streams)
+    }
+
+    fn spawn_with_streams(
+        preparation: &str,
+        config: Option<&str>,
+        arguments: &[&str],
+        [stdin, stdout]: [Stdio; 2],
+    ) -> Self {
         let directory = tempfile::tempdir().expect("a directory for the gateway");
         let mut command = Command::new("sh");
         command.args(["-c", &format!("{preparation} && exec \"$@\""), "sh"]);
@@ -101,8 +143,8 @@ impl Gateway {
         let log = File::create(log_file(directory.path())).expect("a file for the log");
         let child = command
             .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdin(stdin)
+            .stdout(stdout)
             .stderr(log)
             .spawn()
             .expect("the gateway can be started");
