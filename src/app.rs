@@ -23,7 +23,7 @@ use crate::channel::{Channel, Counters, Departure, Dialer};
 use crate::config::{Config, ListenAddress};
 use crate::delivery::{Delivery, ShardHandle};
 use crate::http::{Gateway, Page, Routes, Seen, serve_connection};
-use crate::net::connect::Tls;
+use crate::net::client_tls::{ClientTls, ClientTlsError};
 use crate::net::gather::Gather;
 use crate::net::listener::Listener;
 use crate::net::permit::{Admission, Permits, REFUSALS_AT_ONCE};
@@ -66,6 +66,14 @@ pub enum RunError {
     /// No threads, no reactor or no poll.
     #[error("can't start the delivery threads: {0}")]
     Threads(#[from] io::Error),
+    /// A file of a channel's `upstream_tls` can't be used.
+    #[error("the channel `{channel}`: {cause}")]
+    UpstreamTls {
+        /// The channel's name.
+        channel: String,
+        /// Which file, and what is wrong with it.
+        cause: Box<ClientTlsError>,
+    },
     /// Not even the reserve fits into the limit.
     #[error(
         "at most {limit} descriptors are allowed, which {n_channels} channels use up; \
@@ -105,11 +113,14 @@ impl App {
     pub fn start(config: Config, pages: &[(&'static str, Page)]) -> Result<Self, RunError> {
         let n_shards = config.server.threads.unwrap_or_else(default_threads);
         let max_connections = max_connections(&config, n_shards)?;
+        let mut upstreams = Upstreams::default();
+        if let Some(error) = upstream_tls_errors(&config, &upstreams.tls).pop() {
+            return Err(error);
+        }
         let listeners = bind(&config)?;
         let delivery = Delivery::start(n_shards)?;
         let mut routes = Routes::default();
         let mut channels = Vec::with_capacity(config.channels.len());
-        let mut upstreams = Upstreams::default();
         for (number, settings) in config.channels.iter().enumerate() {
             let (channel, upstream) = Channel::new(Arc::clone(settings));
             let home = number % n_shards;
@@ -246,7 +257,7 @@ fn stop_signal() -> io::Result<impl Future<Output = ()>> {
 /// What upstreams share.
 #[derive(Default)]
 struct Upstreams {
-    tls: Arc<Tls>,
+    tls: Arc<ClientTls>,
     /// By shard and window.
     gathers: HashMap<(usize, Duration), Gather>,
 }
@@ -336,6 +347,23 @@ fn advice(cause: &io::Error, address: &ListenAddress) -> &'static str {
         }
         _ => "",
     }
+}
+
+/// The channels that can't connect over TLS, as far as their files say; of those with the same
+/// settings, the first.
+pub fn upstream_tls_errors(config: &Config, tls: &ClientTls) -> Vec<RunError> {
+    let mut seen = HashSet::new();
+    let channels = config.channels.iter();
+    let distinct = channels.filter(|channel| seen.insert(&channel.upstream.tls));
+    distinct
+        .filter_map(|channel| {
+            let cause = tls.check(&channel.upstream.tls).err()?;
+            Some(RunError::UpstreamTls {
+                channel: channel.name.clone(),
+                cause: Box::new(cause),
+            })
+        })
+        .collect()
 }
 
 fn bind(config: &Config) -> Result<Vec<Listener>, RunError> {

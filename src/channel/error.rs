@@ -81,6 +81,8 @@ impl UpstreamError {
             Self::ConnectFailed(error) if is_tls_mismatch(error) => {
                 Some("if the origin does not speak TLS there, write http:// instead of https://")
             }
+            Self::ConnectFailed(error) if tls_error(error).is_some() => tls_advice(error),
+            Self::RequestFailed(error) if tls_error(error).is_some() => tls_advice(error),
             Self::ConnectFailed(_) | Self::ConnectTimedOut => {
                 Some("can this machine reach the host and port of the URL?")
             }
@@ -124,6 +126,49 @@ impl UpstreamError {
             }
             _ => false,
         }
+    }
+}
+
+/// What TLS says, if it is TLS that failed.
+fn tls_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<rustls::Error>() {
+            return Some(error);
+        }
+        // An `io::Error` is not the source of what it wraps.
+        let wrapped = error
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref);
+        cause = wrapped.map_or_else(|| error.source(), |inner| Some(inner));
+    }
+    None
+}
+
+/// What an operator may do about a handshake that one of the two sides refuses.
+fn tls_advice(error: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
+    use rustls::AlertDescription::{
+        AccessDenied, BadCertificate, CertificateExpired, CertificateRequired, CertificateRevoked,
+        CertificateUnknown, HandshakeFailure, UnknownCA,
+    };
+    use rustls::CertificateError as Of;
+    match tls_error(error)? {
+        rustls::Error::InvalidCertificate(
+            Of::NotValidForName | Of::NotValidForNameContext { .. },
+        ) => Some(
+            "if the origin has another name than the URL's host, say it by upstream_tls.server_name",
+        ),
+        rustls::Error::InvalidCertificate(Of::UnknownIssuer) => {
+            Some("if the origin has an authority of its own, trust it by upstream_tls.ca")
+        }
+        rustls::Error::InvalidCertificate(_) => Some("let the origin renew its certificate"),
+        rustls::Error::AlertReceived(
+            AccessDenied | BadCertificate | CertificateExpired | CertificateRequired
+            | CertificateRevoked | CertificateUnknown | HandshakeFailure | UnknownCA,
+        ) => Some(
+            "the origin asks who the gateway is: check upstream_tls.certificate and upstream_tls.key",
+        ),
+        _ => None,
     }
 }
 

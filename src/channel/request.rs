@@ -15,15 +15,16 @@ use url::{Position, Url};
 
 use super::error::UpstreamError;
 use super::exchange::{self, Body};
-use crate::config::{self, UpstreamHttp};
-use crate::net::connect::{self, Protocol, Scheme, Target, Tls};
+use crate::config::{self, UpstreamHttp, UpstreamTls};
+use crate::net::client_tls::ClientTls;
+use crate::net::connect::{self, Means, Protocol, Scheme, Target};
 use crate::net::gather::Gather;
 
 /// What is needed to reach origins.
 #[derive(Debug, Clone)]
 pub struct Dialer {
     /// How https is spoken.
-    pub tls: Arc<Tls>,
+    pub tls: Arc<ClientTls>,
     /// With whom the socket shares its wake-ups; `None`: alone.
     pub gather: Option<Gather>,
 }
@@ -65,7 +66,9 @@ pub(super) async fn open(
         let keeps_credentials = url.origin() == first.origin();
         let asked = async {
             let request = request(settings, &url, last_event_id, keeps_credentials)?;
-            let response = exchange(settings, dialer, &url, request).await?;
+            let elsewhere = (!keeps_credentials).then(|| settings.tls.elsewhere());
+            let tls = elsewhere.as_ref().unwrap_or(&settings.tls);
+            let response = exchange((settings, tls), dialer, &url, request).await?;
             judge(response, &url)
         };
         let failed = |error| Failure {
@@ -177,7 +180,7 @@ fn request(
 }
 
 async fn exchange(
-    settings: &config::Upstream,
+    (settings, tls): (&config::Upstream, &UpstreamTls),
     dialer: &Dialer,
     url: &Url,
     request: Request<Empty<Bytes>>,
@@ -190,7 +193,11 @@ async fn exchange(
     let connect = connect::open(
         &target,
         protocol,
-        (&dialer.tls, dialer.gather.as_ref()),
+        Means {
+            tls: &dialer.tls,
+            settings: tls,
+            gather: dialer.gather.as_ref(),
+        },
         settings.connect_timeout,
     );
     let connection = within(settings.connect_timeout, connect)

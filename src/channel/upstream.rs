@@ -32,6 +32,8 @@ pub struct Upstream {
     n_fruitless: u32,
     /// Whether a connection was open before, so that events may have been missed since.
     was_open: bool,
+    /// The advice that was logged last in this outage.
+    advised: Option<&'static str>,
     /// The state that subscribers were told last.
     told: Option<State>,
 }
@@ -74,6 +76,7 @@ impl Upstream {
             last_event_id: None,
             n_fruitless: 0,
             was_open: false,
+            advised: None,
             told: None,
         }
     }
@@ -95,13 +98,16 @@ impl Upstream {
             self.channel.counters().upstream_failed.add(1);
             let cause = with_causes(&error);
             let attempt = self.backoff.n_failures();
+            // Once is enough.
+            let advice = error
+                .advice()
+                .filter(|advice| self.advised.replace(advice) != Some(advice));
             tracing::warn!(
                 channel = name,
                 url,
                 reason = error.reason(),
                 error = cause,
-                // Once is enough.
-                advice = (attempt == 1).then(|| error.advice()).flatten(),
+                advice,
                 attempt,
                 retry_in = ?Duration::from_millis(wait.as_millis().try_into().unwrap_or(u64::MAX)),
                 "upstream failed"
@@ -163,6 +169,7 @@ impl Upstream {
         };
         let now = Instant::now();
         self.backoff.opened(now);
+        self.advised = None;
         self.channel.counters().upstream_opened.add(1);
         tracing::info!(channel = settings.name, %url, resumed_after = self.last_event_id, "upstream open");
         self.enter(State::Open, None);

@@ -7,6 +7,7 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use crate::config::UpstreamTls;
 use crate::config::credential;
 
 /// `[channels.NAME]`, with `[defaults]` applied.
@@ -60,6 +61,8 @@ pub struct Upstream {
     pub headers: Vec<(http::HeaderName, http::HeaderValue)>,
     /// The HTTP version to speak.
     pub http: UpstreamHttp,
+    /// How it is spoken to over https.
+    pub tls: UpstreamTls,
     /// For the TCP connection and the TLS handshake.
     pub connect_timeout: Duration,
     /// From the request to the response head (`response_timeout`).
@@ -89,6 +92,7 @@ impl fmt::Debug for Upstream {
             .field("url", &self.shown_url())
             .field("headers", &self.headers)
             .field("http", &self.http)
+            .field("tls", &self.tls)
             .field("connect_timeout", &self.connect_timeout)
             .field("header_timeout", &self.header_timeout)
             .field("idle_timeout", &self.idle_timeout)

@@ -32,6 +32,7 @@ mod credential;
 mod defaults;
 mod diagnostics;
 mod file_less;
+mod file_path;
 mod findings;
 mod header;
 mod host;
@@ -45,6 +46,7 @@ mod syntax;
 #[cfg(test)]
 mod tests;
 mod units;
+mod upstream_tls;
 mod url;
 mod validate;
 mod values;
@@ -73,6 +75,9 @@ pub use self::findings::Severity;
 pub use self::path::normalize_path;
 pub use self::units::show_bytes;
 pub use self::units::show_duration;
+pub use self::upstream_tls::ClientIdentity;
+pub use self::upstream_tls::UpstreamTls;
+pub use self::upstream_tls::Verification;
 
 /// Everything one process is told to do.
 #[derive(Debug, Clone, PartialEq)]

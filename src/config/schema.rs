@@ -21,6 +21,7 @@ use crate::config::channel::Notices;
 use crate::config::channel::OnLag;
 use crate::config::channel::Refuse;
 use crate::config::channel::UpstreamHttp;
+use crate::config::file_path::FilePath;
 use crate::config::findings::Findings;
 use crate::config::header::Headers;
 use crate::config::host::HostName;
@@ -30,6 +31,7 @@ use crate::config::reader::Setting;
 use crate::config::reader::Table;
 use crate::config::reader::TableReader;
 use crate::config::units::Bytes;
+use crate::config::upstream_tls::Verification;
 use crate::config::url::UpstreamUrl;
 use crate::config::values::Count;
 use crate::config::values::OneOrMany;
@@ -129,11 +131,23 @@ table! {
         access: Access,
     }
     tables {
+        upstream_tls: UpstreamTlsTable,
         backoff: BackoffTable,
         history: HistoryTable,
         retry: RetryTable,
         lag: LagTable,
         cors: CorsTable,
+    }
+}
+
+table! {
+    /// `upstream_tls`
+    UpstreamTlsTable {
+        ca: FilePath,
+        certificate: FilePath,
+        key: FilePath,
+        server_name: HostName,
+        dangerously_skip_verification: Verification,
     }
 }
 
@@ -184,6 +198,7 @@ pub(super) const PLACES: &[(&str, &[&str])] = &[
     ("in `[listen.NAME]`", ListenTable::KEYS),
     ("in `[channels.NAME]`", Place::KEYS),
     ("in `[channels.NAME]` or `[defaults]`", Settings::KEYS),
+    ("in `upstream_tls`", UpstreamTlsTable::KEYS),
     ("in `backoff`", BackoffTable::KEYS),
     ("in `history`", HistoryTable::KEYS),
     ("in `retry`", RetryTable::KEYS),

@@ -17,6 +17,7 @@ use crate::config::schema::Place;
 use crate::config::schema::RetryTable;
 use crate::config::schema::ServerTable;
 use crate::config::schema::Settings;
+use crate::config::schema::UpstreamTlsTable;
 
 const REFERENCE: &str = include_str!("../../config/ssecast.toml");
 
@@ -73,6 +74,7 @@ fn the_reference_has_every_key() {
         ListenTable::KEYS,
         Place::KEYS,
         Settings::KEYS,
+        UpstreamTlsTable::KEYS,
         BackoffTable::KEYS,
         HistoryTable::KEYS,
         RetryTable::KEYS,
@@ -138,7 +140,7 @@ fn mistakes_are_shown_with_their_place_and_advice() {
     }
     let help = "UPDATE_EXPECT=1 rewrites the expected texts";
     assert!(wrong.is_empty(), "{}\n{help}", wrong.join("\n"));
-    assert_eq!(files.len(), 34, "files in tests/data/config/invalid");
+    assert_eq!(files.len(), 35, "files in tests/data/config/invalid");
 }
 
 #[test]

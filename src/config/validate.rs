@@ -45,6 +45,7 @@ use crate::config::schema::NamedListener;
 use crate::config::schema::ServerTable;
 use crate::config::schema::Settings;
 use crate::config::units::Bytes;
+use crate::config::upstream_tls;
 use crate::config::values::Count;
 use crate::config::values::OrNever;
 
@@ -93,6 +94,7 @@ pub(super) fn channel(named: &NamedChannel, findings: &mut Findings) -> Option<C
     } = named;
     bounds::settings(s, findings);
     checks::between_settings(s, findings);
+    upstream_tls::check(s, findings);
     checks::place(place, findings);
     checks::access(named, findings);
     let name = name.get_ref();
@@ -156,6 +158,7 @@ fn upstream(named: &NamedChannel) -> Option<Upstream> {
         url: named.place.upstream.written()?.0.clone(),
         headers: s.upstream_headers.written().cloned().unwrap_or_default().0,
         http: s.upstream_http.get_or(UpstreamHttp::One),
+        tls: upstream_tls::meant(&s.upstream_tls),
         connect_timeout: s.connect_timeout.get_or(Duration::from_secs(5)),
         header_timeout: s.response_timeout.get_or(Duration::from_secs(10)),
         idle_timeout: s.idle_timeout.get_or(Duration::from_secs(60)),

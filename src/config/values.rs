@@ -22,6 +22,7 @@ use crate::config::reader::Entry;
 use crate::config::reader::FromText;
 use crate::config::reader::Read;
 use crate::config::suggestion;
+use crate::config::upstream_tls::Verification;
 
 /// A number of things.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -126,6 +127,16 @@ impl Read for Credentials {
             Self::Allow
         } else {
             Self::Omit
+        })
+    }
+}
+
+impl Read for Verification {
+    fn read(entry: &Entry<'_>, findings: &mut Findings) -> Option<Self> {
+        Some(if read_switch(entry, findings)? {
+            Self::Skipped
+        } else {
+            Self::Required
         })
     }
 }

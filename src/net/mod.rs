@@ -2,9 +2,11 @@
 //!
 //! Nothing here knows HTTP or events.
 
+pub mod client_tls;
 pub mod connect;
 pub mod gather;
 pub mod inherited;
 pub mod listener;
 pub mod permit;
 pub mod socket;
+mod unverified;

@@ -25,3 +25,4 @@ mod slow;
 mod stop;
 mod support;
 mod upstream;
+mod upstream_tls;

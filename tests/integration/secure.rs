@@ -13,19 +13,19 @@ use tempfile::TempDir;
 use crate::support::{Answer, Gateway, Origin, Server, Speaks, one_channel};
 
 /// Reconnects soon, so that a test of several breaks is short.
-const SOON: &str = "backoff = { first = \"10ms\", max = \"40ms\" }\n";
+pub(crate) const SOON: &str = "backoff = { first = \"10ms\", max = \"40ms\" }\n";
 
 /// The variable that stands in for the platform's roots.
-const ROOTS: &str = "SSL_CERT_FILE";
+pub(crate) const ROOTS: &str = "SSL_CERT_FILE";
 
 /// An authority that the gateway is told to trust.
-struct Authority {
+pub(crate) struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
     directory: TempDir,
 }
 
 /// A certificate and its key.
-type Identity = (CertificateDer<'static>, PrivateKeyDer<'static>);
+pub(crate) type Identity = (CertificateDer<'static>, PrivateKeyDer<'static>);
 
 fn key() -> KeyPair {
     KeyPair::generate().expect("a key")
@@ -37,7 +37,7 @@ fn identity(certificate: &rcgen::Certificate, key: &KeyPair) -> Identity {
 }
 
 impl Authority {
-    fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let mut params = params_of(name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let issuer = CertifiedIssuer::self_signed(params, key()).expect("an authority");
@@ -46,16 +46,35 @@ impl Authority {
         Self { issuer, directory }
     }
 
-    fn roots(&self) -> PathBuf {
+    /// The file of its certificate.
+    pub(crate) fn roots(&self) -> PathBuf {
         self.directory.path().join("roots.pem")
     }
 
-    fn certify(&self, change: impl FnOnce(&mut CertificateParams)) -> Identity {
+    pub(crate) fn certify(&self, change: impl FnOnce(&mut CertificateParams)) -> Identity {
         let mut params = params_of_origin();
         change(&mut params);
         let key = key();
         let certificate = params.signed_by(&key, &self.issuer);
         identity(&certificate.expect("a certificate"), &key)
+    }
+
+    /// Writes a certificate for a client and its key to files.
+    pub(crate) fn client(&self, name: &str) -> (PathBuf, PathBuf) {
+        let key = key();
+        let certificate = params_of(name).signed_by(&key, &self.issuer);
+        let certificate = certificate.expect("a certificate").pem();
+        let write = |ending: &str, text: String| {
+            let path = self.directory.path().join(format!("{name}.{ending}"));
+            std::fs::write(&path, text).expect("a file");
+            path
+        };
+        (write("pem", certificate), write("key", key.serialize_pem()))
+    }
+
+    /// Its certificate.
+    pub(crate) fn certificate(&self) -> CertificateDer<'static> {
+        self.issuer.der().clone()
     }
 }
 
@@ -73,7 +92,7 @@ fn params_of_origin() -> CertificateParams {
     params
 }
 
-fn self_signed() -> Identity {
+pub(crate) fn self_signed() -> Identity {
     let key = key();
     let certificate = params_of_origin().self_signed(&key);
     identity(&certificate.expect("a certificate"), &key)

@@ -67,7 +67,11 @@ impl Server {
     ) -> Self {
         let config = ServerConfig::builder().with_no_client_auth();
         let config = config.with_single_cert(vec![certificate], key);
-        let mut config = config.expect("a certificate and its key");
+        Self::with_tls_config(speaks, config.expect("a certificate and its key")).await
+    }
+
+    /// With a configuration of TLS.
+    pub(crate) async fn with_tls_config(speaks: Speaks, mut config: ServerConfig) -> Self {
         if speaks == Speaks::Http2 {
             config.alpn_protocols = vec![b"h2".to_vec()];
         }
