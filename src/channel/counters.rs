@@ -3,6 +3,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::latency::Latency;
+
 /// The counters of a channel.
 #[derive(Debug, Default)]
 pub struct Counters {
@@ -18,6 +20,14 @@ pub struct Counters {
     pub repeats: Counter,
     /// Gaps that subscribers were told of.
     pub gaps: Counter,
+    /// Events that subscribers' sockets took, replayed ones and the gateway's own included.
+    pub delivered_events: Counter,
+    /// Bytes that subscribers' sockets took, response heads and heartbeats included.
+    pub delivered_bytes: Counter,
+    /// Those of `delivered_events` that went to a subscriber before it had caught up.
+    pub replayed_events: Counter,
+    /// How long the others of them took.
+    pub latency: Latency,
     /// Subscribers that came.
     pub arrivals: Counter,
     /// Requests that were refused at a limit.

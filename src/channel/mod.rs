@@ -7,6 +7,7 @@ mod counters;
 mod damper;
 mod error;
 mod exchange;
+mod latency;
 mod reconnect;
 mod request;
 mod upstream;
@@ -18,6 +19,7 @@ use tokio::time::Instant;
 
 pub use self::counters::{Counter, Counters, Departure};
 pub use self::error::{UpstreamError, with_causes};
+pub use self::latency::{Latency, LatencyBatch, LatencyCounts};
 pub use self::reconnect::Backoff;
 pub use self::request::Dialer;
 pub use self::upstream::Upstream;

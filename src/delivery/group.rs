@@ -20,6 +20,7 @@ use super::pass::{Kind, Pass};
 use super::prologue::push_prologue;
 use super::pulse::Lag;
 use super::subscriber::{Pace, Subscriber, Wrote};
+use super::tally::Tally;
 use super::wire::{Framing, Wire};
 use super::{Arrival, GOODBYE_GRACE};
 use crate::channel::{Channel, Departure};
@@ -33,6 +34,8 @@ pub(super) struct Group {
     feed: Arc<Feed>,
     wire: Wire,
     subscribers: Slab<Subscriber>,
+    /// What was delivered and is not counted yet.
+    tally: Tally,
     /// The pass that is under way.
     pass: Option<Pass>,
     /// Passes that must follow it, besides one for new events.
@@ -143,6 +146,7 @@ impl Group {
             feed,
             wire: Wire::new(head),
             subscribers: Slab::new(),
+            tally: Tally::default(),
             pass: None,
             wanted: VecDeque::new(),
             passed: head,
@@ -242,7 +246,7 @@ impl Group {
         if subscriber.pace() == Pace::Flowing {
             return;
         }
-        match subscriber.write_own(&self.wire) {
+        match subscriber.write_own(&self.wire, &mut self.tally) {
             Wrote::All if self.is_over => self.leave(index, Departure::Over, now, followup),
             Wrote::All => {}
             Wrote::Gone(departure) => self.remove(index, departure),
@@ -326,6 +330,11 @@ impl Group {
         }
     }
 
+    /// Adds what was delivered to the channel's counters.
+    pub(super) fn count(&mut self, now: Instant) {
+        self.tally.flush(self.channel.counters(), now);
+    }
+
     /// Closes the feed: no more events come from it.
     pub(super) fn close(&self) {
         self.channel.log().detach(&self.feed);
@@ -372,6 +381,17 @@ impl Group {
 
     /// Visits subscribers until the pass is over or the budget is spent.
     fn advance(&mut self, pass: &mut Pass, budget: &mut Budget, followup: &mut Followup) -> Turn {
+        let turn = self.visit_places(pass, budget, followup);
+        pass.count(&mut self.tally);
+        turn
+    }
+
+    fn visit_places(
+        &mut self,
+        pass: &mut Pass,
+        budget: &mut Budget,
+        followup: &mut Followup,
+    ) -> Turn {
         while !budget.is_spent() {
             let Some(index) = pass.next_place() else {
                 return Turn::Done;
@@ -392,7 +412,7 @@ impl Group {
     fn visit(
         &mut self,
         index: usize,
-        pass: &Pass,
+        pass: &mut Pass,
         now: Instant,
         followup: &mut Followup,
     ) -> Option<Wrote> {
@@ -412,18 +432,24 @@ impl Group {
             Kind::Heartbeat if subscriber.at() != pass.to() => return None,
             Kind::Heartbeat => {
                 let heartbeat = self.heartbeat.as_ref()?;
-                subscriber.write_heartbeat(match subscriber.framing() {
+                let bytes = match subscriber.framing() {
                     Framing::Chunked => &heartbeat.chunked,
                     Framing::Plain => &heartbeat.plain,
-                })
+                };
+                subscriber.write_heartbeat(bytes, &mut self.tally)
             }
             Kind::Events if subscriber.at() >= pass.to() => return None,
             Kind::Events
                 if subscriber.at() == pass.from() && subscriber.framing() == Framing::Chunked =>
             {
-                subscriber.write_shared(pass.bytes(), pass.to())
+                let (wire, tally) = (&self.wire, &mut self.tally);
+                let wrote = subscriber.write_shared(pass.bytes(), pass.to(), wire, tally);
+                if wrote == Wrote::All {
+                    pass.note_taken();
+                }
+                wrote
             }
-            Kind::Events => subscriber.write_own(&self.wire),
+            Kind::Events => subscriber.write_own(&self.wire, &mut self.tally),
         };
         if wrote == Wrote::Some && subscriber.pace() == Pace::Queued {
             followup.queued.push(index);

@@ -17,6 +17,7 @@ mod pulse;
 mod shard;
 mod subscriber;
 mod tail;
+mod tally;
 #[cfg(test)]
 mod tests;
 mod wire;

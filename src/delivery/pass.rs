@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
+use super::tally::Tally;
 use super::wire::Wire;
 use crate::channel::Departure;
 use crate::log::{Batch, Position};
@@ -15,6 +18,8 @@ pub(super) struct Pass {
     /// Where they are afterwards.
     to: Position,
     bytes: Bytes,
+    /// Subscribers that took all the shared bytes since they were last counted.
+    n_taken: u64,
     /// The place to visit next.
     next: usize,
     /// Places still to visit.
@@ -37,7 +42,8 @@ pub(super) enum Kind {
 /// The bytes that the crowd shares.
 #[derive(Debug)]
 enum Bytes {
-    Joined(Vec<u8>),
+    /// Of several batches, with their events by when they were appended.
+    Joined(Vec<u8>, Vec<(Instant, u64)>),
     None,
     One(Arc<Batch>),
 }
@@ -61,12 +67,15 @@ impl Pass {
             pass.to = batch.end();
             // Small batches are copied together once, so that each client costs one plain write.
             match &mut pass.bytes {
-                Bytes::Joined(bytes) => bytes.extend_from_slice(batch.chunked_from(from)),
+                Bytes::Joined(bytes, _) => bytes.extend_from_slice(batch.chunked_from(from)),
                 bytes => {
                     let both = [first.chunked_from(from), batch.chunked_from(from)];
-                    *bytes = Bytes::Joined(both.concat());
+                    *bytes = Bytes::Joined(both.concat(), Vec::new());
                 }
             }
+        }
+        if let Bytes::Joined(_, events) = &mut pass.bytes {
+            events.extend(wire.events_between(from, pass.to));
         }
         pass
     }
@@ -78,6 +87,7 @@ impl Pass {
             from: at,
             to: at,
             bytes: Bytes::None,
+            n_taken: 0,
             // Nobody is always last.
             next: if n_places == 0 {
                 0
@@ -101,6 +111,32 @@ impl Pass {
         Some(place)
     }
 
+    /// Notes that a subscriber took all the shared bytes.
+    pub(super) fn note_taken(&mut self) {
+        self.n_taken += 1;
+    }
+
+    /// Counts what was taken.
+    pub(super) fn count(&mut self, tally: &mut Tally) {
+        let n_taken = std::mem::take(&mut self.n_taken);
+        if n_taken == 0 {
+            return;
+        }
+        tally.note_bytes(n_taken * self.bytes().len() as u64);
+        match &self.bytes {
+            Bytes::Joined(_, events) => {
+                for (appended_at, n) in events {
+                    tally.note_live(*appended_at, n * n_taken);
+                }
+            }
+            Bytes::None => {}
+            Bytes::One(batch) => {
+                let n = batch.n_events_between(self.from, self.to);
+                tally.note_live(batch.appended_at(), n * n_taken);
+            }
+        }
+    }
+
     pub(super) fn kind(&self) -> Kind {
         self.kind
     }
@@ -116,7 +152,7 @@ impl Pass {
     /// The bytes between `from` and `to`.
     pub(super) fn bytes(&self) -> &[u8] {
         match &self.bytes {
-            Bytes::Joined(bytes) => bytes,
+            Bytes::Joined(bytes, _) => bytes,
             Bytes::None => &[],
             Bytes::One(batch) => batch.chunked_from(self.from),
         }

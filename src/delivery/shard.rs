@@ -36,6 +36,8 @@ pub(super) struct Shard {
     /// Those who leave, in the order of their deadlines.
     leaving: VecDeque<(Instant, SubscriberKey)>,
     followup: Followup,
+    /// Groups that have delivered something in this turn.
+    touched: Vec<GroupKey>,
     is_stopping: bool,
 }
 
@@ -56,6 +58,7 @@ impl Shard {
             heartbeats: BinaryHeap::new(),
             leaving: VecDeque::new(),
             followup: Followup::default(),
+            touched: Vec::new(),
             is_stopping: false,
         }
     }
@@ -75,6 +78,7 @@ impl Shard {
             self.read(&mut mail, now);
             self.look_at_timers(now);
             self.take_turn(now);
+            self.count();
             if self.has_work() {
                 go_to_the_end_of_the_queue().await;
             }
@@ -225,8 +229,24 @@ impl Shard {
         }
     }
 
+    /// Counts what the turn has delivered.
+    fn count(&mut self) {
+        if self.touched.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        for key in self.touched.drain(..) {
+            if let Some(group) = self.groups.get_mut(key) {
+                group.count(now);
+            }
+        }
+    }
+
     /// Notes what a group's work left to do.
     fn follow_up(&mut self, key: GroupKey, now: Instant) {
+        if self.touched.last() != Some(&key) {
+            self.touched.push(key);
+        }
         for index in self.followup.queued.drain(..) {
             self.queue.push_back(SubscriberKey { group: key, index });
         }
@@ -238,6 +258,7 @@ impl Shard {
             return;
         };
         if group.is_empty() {
+            group.count(Instant::now());
             group.close();
             self.by_channel.remove(&group.channel().identity());
             self.groups.remove(key);

@@ -6,6 +6,7 @@ use std::task::{Context, Poll, Waker};
 use tokio::time::Instant;
 
 use super::tail::{Piece, Tail};
+use super::tally::Tally;
 use super::wire::{Framing, MAX_PIECES, Wire};
 use crate::channel::{Departure, Seat};
 use crate::log::Position;
@@ -83,15 +84,23 @@ impl Subscriber {
         self.push_tail(Piece::Own(prologue));
     }
 
-    /// Writes the bytes from `at`, which are the same for all the crowd. They end at `to`.
-    pub(super) fn write_shared(&mut self, bytes: &[u8], to: Position) -> Wrote {
+    /// Writes the bytes from `at`, which are the same for all the crowd. They end at `to`. If they
+    /// are taken as a whole, the pass counts them.
+    pub(super) fn write_shared(
+        &mut self,
+        bytes: &[u8],
+        to: Position,
+        wire: &Wire,
+        tally: &mut Tally,
+    ) -> Wrote {
         match self.socket.try_write(bytes) {
             Ok(n) if n == bytes.len() => {
                 self.at = to;
                 Wrote::All
             }
             Ok(n) => {
-                self.at += n as u64;
+                tally.note_bytes(n as u64);
+                self.move_to(self.at + n as u64, wire, tally);
                 self.block()
             }
             Err(error) => self.after_error(&error),
@@ -99,10 +108,14 @@ impl Subscriber {
     }
 
     /// Writes a heartbeat. Only for one that has everything.
-    pub(super) fn write_heartbeat(&mut self, bytes: &[u8]) -> Wrote {
+    pub(super) fn write_heartbeat(&mut self, bytes: &[u8], tally: &mut Tally) -> Wrote {
         match self.socket.try_write(bytes) {
-            Ok(n) if n == bytes.len() => Wrote::All,
+            Ok(n) if n == bytes.len() => {
+                tally.note_bytes(n as u64);
+                Wrote::All
+            }
             Ok(n) => {
+                tally.note_bytes(n as u64);
                 // Half a heartbeat would break the framing: its rest goes first.
                 let bytes = bytes.get(n..).unwrap_or_default().to_vec();
                 self.push_tail(Piece::Own(bytes));
@@ -115,7 +128,7 @@ impl Subscriber {
     }
 
     /// Writes the tail and what follows of the wire stream, once, as much as one turn allows.
-    pub(super) fn write_own(&mut self, wire: &Wire) -> Wrote {
+    pub(super) fn write_own(&mut self, wire: &Wire, tally: &mut Tally) -> Wrote {
         let mut pieces = [IoSlice::new(&[]); MAX_PIECES];
         let (mut n_pieces, mut n_wanted) = self
             .tail
@@ -142,7 +155,7 @@ impl Subscriber {
         };
         match written {
             Ok(n) => {
-                self.accept(n, wire);
+                self.accept(n, wire, tally);
                 if n < n_wanted {
                     self.block()
                 } else {
@@ -154,17 +167,38 @@ impl Subscriber {
     }
 
     /// Notes that the socket took `n` bytes of the tail and what follows it.
-    fn accept(&mut self, n: usize, wire: &Wire) {
+    fn accept(&mut self, n: usize, wire: &Wire, tally: &mut Tally) {
+        tally.note_bytes(n as u64);
         let mut n_wire = n;
         if let Some(tail) = &mut self.tail {
-            n_wire = tail.advance(n);
+            let is_live = self.has_caught_up;
+            n_wire = tail.advance(n, |batch| {
+                if is_live {
+                    tally.note_live(batch.appended_at(), 1);
+                } else {
+                    tally.note_replayed(1);
+                }
+            });
             if tail.is_empty() {
                 self.tail = None;
             }
         }
         if n_wire > 0 {
-            self.at = wire.advance(self.at, self.framing, n_wire);
+            let to = wire.advance(self.at, self.framing, n_wire);
+            self.move_to(to, wire, tally);
         }
+    }
+
+    /// Moves on, and counts the events that it has now.
+    fn move_to(&mut self, to: Position, wire: &Wire, tally: &mut Tally) {
+        for (appended_at, n) in wire.events_between(self.at, to) {
+            if self.has_caught_up {
+                tally.note_live(appended_at, n);
+            } else {
+                tally.note_replayed(n);
+            }
+        }
+        self.at = to;
     }
 
     /// All that was offered was taken: what now?

@@ -50,8 +50,9 @@ impl Tail {
         (n_slices, n_bytes)
     }
 
-    /// Notes that `n` bytes were sent; returns how many of them were not of this tail.
-    pub(super) fn advance(&mut self, n: usize) -> usize {
+    /// Notes that `n` bytes were sent; returns how many of them were not of this tail. `on_event` is
+    /// given the batch of an event whose rest is sent now.
+    pub(super) fn advance(&mut self, n: usize, mut on_event: impl FnMut(&Batch)) -> usize {
         self.n_sent += n;
         while let Some(first) = self.pieces.front() {
             let len = first.bytes().len();
@@ -59,7 +60,9 @@ impl Tail {
                 return 0;
             }
             self.n_sent -= len;
-            self.pieces.pop_front();
+            if let Some(Piece::Shared(batch, _)) = self.pieces.pop_front() {
+                on_event(&batch);
+            }
         }
         std::mem::take(&mut self.n_sent)
     }
@@ -108,7 +111,7 @@ mod tests {
                 assert_eq!(left.len(), n_bytes);
                 let n = step.min(n_bytes);
                 sent.extend_from_slice(&left[..n]);
-                assert_eq!(tail.advance(n), 0);
+                assert_eq!(tail.advance(n, |_| {}), 0);
             }
             assert_eq!(sent, whole, "in steps of {step}");
         }
@@ -118,7 +121,7 @@ mod tests {
     fn what_is_beyond_the_tail_is_not_its_own() {
         let mut tail = Tail::default();
         tail.push(Piece::Static(b"abc"));
-        assert_eq!(tail.advance(5), 2);
+        assert_eq!(tail.advance(5, |_| {}), 2);
         assert!(tail.is_empty());
     }
 }

@@ -7,6 +7,8 @@ use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use super::tail::Piece;
 use crate::log::{Batch, Feed, Position, Taken};
 
@@ -133,6 +135,18 @@ impl Wire {
             }
         }
         n_pieces
+    }
+
+    /// The events that end after `from`, and not after `to`: how many, by when they were appended.
+    pub(super) fn events_between(
+        &self,
+        from: Position,
+        to: Position,
+    ) -> impl Iterator<Item = (Instant, u64)> {
+        self.from(from)
+            .take_while(move |batch| batch.start() < to)
+            .map(move |batch| (batch.appended_at(), batch.n_events_between(from, to)))
+            .filter(|(_, n)| *n > 0)
     }
 
     /// Where a subscriber at `at` is after its socket took `n_bytes` of what [`Wire::gather`] gave.

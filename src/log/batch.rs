@@ -83,6 +83,19 @@ impl Batch {
             .map_or(at, |mark| self.start + u64::from(mark.end))
     }
 
+    /// How many events end after `from`, and not after `to`.
+    pub fn n_events_between(&self, from: Position, to: Position) -> u64 {
+        let n_until = |at: Position| {
+            let offset = at.saturating_sub(self.start);
+            if offset >= self.bytes.len() as u64 {
+                return self.marks.len();
+            }
+            self.marks
+                .partition_point(|mark| u64::from(mark.end) <= offset)
+        };
+        n_until(to).saturating_sub(n_until(from)) as u64
+    }
+
     /// Where in this batch the rest of the event is that `at` is inside of, and the position where
     /// it ends; `None` if `at` is between events.
     pub fn rest_of_event(&self, at: Position) -> Option<(Range<usize>, Position)> {
@@ -268,6 +281,21 @@ mod tests {
         }
         for at in first + 1..=batch.end() {
             assert_eq!(batch.event_end(at), batch.end(), "at {at}");
+        }
+    }
+
+    #[test]
+    fn an_event_counts_where_its_last_byte_is() {
+        let batch = batch();
+        let first = 100 + 20;
+        for at in 100..=batch.end() {
+            let n_before = u64::from(at >= first) + u64::from(at == batch.end());
+            assert_eq!(batch.n_events_between(100, at), n_before, "at {at}");
+            assert_eq!(
+                batch.n_events_between(at, u64::MAX),
+                2 - n_before,
+                "at {at}"
+            );
         }
     }
 
