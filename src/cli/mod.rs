@@ -1,6 +1,7 @@
 //! The command line: what may be typed, and what each command does.
 
 mod check;
+mod generate;
 mod log;
 mod serve;
 
@@ -37,6 +38,10 @@ enum Command {
     Check(Check),
     /// Show it working: an origin that ticks, the gateway in front of it, and a page to look at
     Demo(Demo),
+    /// Print the completions for a shell
+    Completions(Completions),
+    /// Write the manual pages
+    Man(Man),
 }
 
 #[derive(Debug, Args)]
@@ -67,6 +72,18 @@ struct Demo {
     /// The address to listen on
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
     listen: String,
+}
+
+#[derive(Debug, Args)]
+struct Completions {
+    /// The shell
+    shell: clap_complete::Shell,
+}
+
+#[derive(Debug, Args)]
+struct Man {
+    /// The directory to write them to, one for each command; it must be there
+    directory: PathBuf,
 }
 
 const LONG_ABOUT: &str = "\
@@ -101,7 +118,7 @@ impl Cli {
             (Some(filter), _) if !filter.is_empty() => filter,
             // Its output is for people.
             (_, Command::Demo(_)) => "warn",
-            (_, Command::Check(_) | Command::Serve(_)) => "info",
+            (_, _) => "info",
         }
     }
 
@@ -109,10 +126,12 @@ impl Cli {
     pub fn run(self) -> Finished {
         match self.command {
             Command::Check(check) => check::run(&check.file),
+            Command::Completions(completions) => generate::completions(completions.shell),
             Command::Demo(demo) => match demo::run(&demo.listen) {
                 Err(DemoError::Address(diagnostics)) => Finished::failed(diagnostics.to_string()),
                 result => Finished::from_result(result),
             },
+            Command::Man(man) => generate::man_pages(&man.directory),
             Command::Serve(serve) => serve::run(&serve),
         }
     }
