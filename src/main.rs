@@ -4,7 +4,7 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use ssecast::cli::{Cli, install_log};
+use ssecast::cli::{Cli, for_stderr, install_log};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -21,7 +21,7 @@ fn print(output: &str, complaint: &str, code: ExitCode) -> ExitCode {
     let (mut out, mut err) = (io::stdout(), io::stderr());
     let printed = out
         .write_all(output.as_bytes())
-        .and_then(|()| err.write_all(complaint.as_bytes()));
+        .and_then(|()| err.write_all(for_stderr(complaint).as_bytes()));
     match printed {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => ExitCode::FAILURE,
         Ok(()) | Err(_) => code,

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use clap::{ArgGroup, Args, Parser, Subcommand};
 
-pub use self::log::install as install_log;
+pub use self::log::{for_stderr, install as install_log};
 use crate::demo::{self, DemoError};
 
 /// Fans one upstream event stream (SSE) per channel out to thousands of clients.

@@ -15,6 +15,7 @@ mod handover;
 mod heartbeat;
 mod ids;
 mod inherited;
+mod journal;
 mod limits;
 mod listeners;
 mod outage;

@@ -71,6 +71,21 @@ impl Gateway {
         gateway
     }
 
+    /// A gateway that a shell starts after it has run `preparation`.
+    pub(crate) async fn after(preparation: &str, config: &str) -> Self {
+        let mut gateway = Self::spawn_in_shell(preparation, Some(config), &[]);
+        gateway.listen().await;
+        gateway
+    }
+
+    /// A gateway that a shell starts after it has run `preparation`, and that does not get as far as
+    /// listening.
+    pub(crate) async fn fail_to_start_after(preparation: &str, config: &str) -> Ended {
+        Self::spawn_in_shell(preparation, Some(config), &[])
+            .ended()
+            .await
+    }
+
     /// A gateway that inherits sockets with these names, as systemd passes them: two at most.
     pub(crate) async fn with_sockets(config: &str, sockets: Vec<(&str, OwnedFd)>) -> Self {
         let mut gateway = Self::spawn_with_sockets(config, sockets);
