@@ -8,6 +8,7 @@
 //! - [`channel`]: one upstream, one log.
 //! - [`delivery`]: shards, and the passes over their subscribers.
 //! - [`http`]: one connection, until it is a subscription.
+//! - [`systemd`]: what the service manager is told.
 //! - [`app`]: the process. `demo` and [`cli`] start it.
 //!
 //! `ARCHITECTURE.md` tells how they work together.
@@ -22,3 +23,4 @@ pub mod http;
 pub mod log;
 pub mod net;
 pub mod sse;
+pub mod systemd;
