@@ -15,6 +15,7 @@ mod upstream;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 pub use self::counters::{Counter, Counters, Departure};
@@ -34,7 +35,11 @@ pub struct Channel {
 
 #[derive(Debug)]
 struct Shared {
-    settings: Arc<config::Channel>,
+    /// The channel's identity in the configuration; it outlives every change of the settings.
+    name: String,
+    /// The current settings. The upstream watches them; everybody else asks when it needs them, which
+    /// is never per delivered event.
+    settings: watch::Sender<Arc<config::Channel>>,
     log: Log,
     counters: Counters,
     n_subscribers: AtomicUsize,
@@ -97,7 +102,8 @@ impl Channel {
             last_error: None,
         };
         let shared = Shared {
-            settings,
+            name: settings.name.clone(),
+            settings: watch::Sender::new(settings),
             log,
             counters: Counters::default(),
             n_subscribers: AtomicUsize::new(0),
@@ -111,7 +117,7 @@ impl Channel {
 
     /// Takes a place for one more subscriber; `None` if `max_subscribers` are there.
     pub fn join(&self) -> Option<Seat> {
-        let max = self.shared.settings.max_subscribers.unwrap_or(usize::MAX);
+        let max = self.settings().max_subscribers.unwrap_or(usize::MAX);
         let n_before = self.shared.n_subscribers.fetch_add(1, Ordering::Relaxed);
         let seat = Seat {
             channel: Arc::clone(&self.shared),
@@ -120,9 +126,22 @@ impl Channel {
         (n_before < max).then_some(seat)
     }
 
-    /// What the channel was told to do.
-    pub fn settings(&self) -> &Arc<config::Channel> {
-        &self.shared.settings
+    /// The name of its table, by which a reload knows it again.
+    pub fn name(&self) -> &str {
+        &self.shared.name
+    }
+
+    /// What the channel is told to do at present. Another call may give something else: who needs
+    /// settings that fit together keeps the answer.
+    pub fn settings(&self) -> Arc<config::Channel> {
+        Arc::clone(&self.shared.settings.borrow())
+    }
+
+    /// Tells the channel to do something else from now on. The upstream learns it by itself; the
+    /// groups of the shards are told by `Delivery::reconfigure`.
+    pub fn reconfigure(&self, settings: Arc<config::Channel>, now: Instant) {
+        self.shared.log.set_limits(settings.history.clone(), now);
+        self.shared.settings.send_replace(settings);
     }
 
     /// The channel's events.

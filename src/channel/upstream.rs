@@ -87,7 +87,7 @@ impl Upstream {
     ///
     /// May be dropped at any time; the log keeps what was appended.
     pub async fn run(mut self, dialer: Dialer) {
-        let name = self.channel.settings().name.clone();
+        let name = self.channel.name().to_owned();
         loop {
             self.enter(State::Connecting, None);
             let Failure { error, url } = match self.hold_connection(&dialer).await {
@@ -133,7 +133,7 @@ impl Upstream {
         if self.n_fruitless >= FRUITLESS {
             self.n_fruitless = 0;
             self.last_event_id = None;
-            let name = &self.channel.settings().name;
+            let name = self.channel.name();
             tracing::warn!(
                 channel = name,
                 "the origin does not go on from its last id: trying without"
@@ -159,7 +159,7 @@ impl Upstream {
 
     /// One connection, from the attempt to its end.
     async fn hold_connection(&mut self, dialer: &Dialer) -> Result<Finished, Failure> {
-        let settings = std::sync::Arc::clone(self.channel.settings());
+        let settings = self.channel.settings();
         let url = settings.upstream.shown_url();
         tracing::debug!(channel = settings.name, %url, "connecting to the origin");
         let last_event_id = self.last_event_id.as_deref().and_then(header_value);

@@ -24,13 +24,15 @@ use super::tally::Tally;
 use super::wire::{Framing, Wire};
 use super::{Arrival, GOODBYE_GRACE};
 use crate::channel::{Channel, Departure};
-use crate::config::{End, HeartbeatForm, OnLag};
+use crate::config::{self, End, HeartbeatForm, OnLag};
 use crate::log::{Feed, Position};
 use crate::sse::{self, Event};
 
 /// The subscribers of one channel on one shard.
 pub(super) struct Group {
     channel: Channel,
+    /// The channel's settings as this group follows them: a pass asks nobody.
+    settings: Arc<config::Channel>,
     feed: Arc<Feed>,
     wire: Wire,
     subscribers: Slab<Subscriber>,
@@ -66,6 +68,35 @@ struct Heartbeat {
     /// Framed for HTTP/1.1.
     chunked: Vec<u8>,
     plain: Vec<u8>,
+}
+
+impl Heartbeat {
+    /// `None`: idle clients are sent nothing.
+    fn new(settings: &config::Heartbeat) -> Option<Self> {
+        let interval = settings.interval?;
+        let plain = match &settings.form {
+            HeartbeatForm::Comment => sse::HEARTBEAT_COMMENT.to_vec(),
+            HeartbeatForm::Event(event_type) => {
+                let mut block = Vec::new();
+                sse::encode_event(
+                    &mut block,
+                    &Event {
+                        event_type,
+                        data: "{}",
+                        id: None,
+                    },
+                );
+                block
+            }
+        };
+        let mut chunked = Vec::new();
+        super::push_framed(&mut chunked, &plain, Framing::Chunked);
+        Some(Self {
+            interval,
+            chunked,
+            plain,
+        })
+    }
 }
 
 /// Whether there is more to do.
@@ -105,44 +136,16 @@ const PASS_BYTES: u64 = 64 * 1024;
 impl Group {
     pub(super) fn new(channel: Channel, inbox: &Arc<Inbox>, key: GroupKey, now: Instant) -> Self {
         let settings = channel.settings();
-        let kept = settings
-            .history
-            .bytes
-            .saturating_add(settings.lag.limit_bytes);
-        // Two of the largest events may be on their way, whatever is kept.
-        let largest = settings.upstream.max_event_bytes.saturating_mul(2);
-        let max_behind = kept.max(LEAST_MAX_BEHIND_BYTES).saturating_add(largest);
+        let max_behind = max_behind(&settings);
         let mark = Mark {
             inbox: Arc::clone(inbox),
             group: key,
         };
         let (feed, head) = channel.log().attach(Box::new(mark), max_behind);
-        let heartbeat = settings.heartbeat.interval.map(|interval| {
-            let plain = match &settings.heartbeat.form {
-                HeartbeatForm::Comment => sse::HEARTBEAT_COMMENT.to_vec(),
-                HeartbeatForm::Event(event_type) => {
-                    let mut block = Vec::new();
-                    sse::encode_event(
-                        &mut block,
-                        &Event {
-                            event_type,
-                            data: "{}",
-                            id: None,
-                        },
-                    );
-                    block
-                }
-            };
-            let mut chunked = Vec::new();
-            super::push_framed(&mut chunked, &plain, Framing::Chunked);
-            Heartbeat {
-                interval,
-                chunked,
-                plain,
-            }
-        });
+        let heartbeat = Heartbeat::new(&settings.heartbeat);
         Self {
             channel,
+            settings,
             feed,
             wire: Wire::new(head),
             subscribers: Slab::new(),
@@ -159,6 +162,22 @@ impl Group {
             heartbeat,
             heartbeat_at: None,
         }
+    }
+
+    /// Follows the channel's settings as they are now. The subscribers stay; what they were sent, and
+    /// how far they are, does not change. Returns when to ask for a heartbeat, if that is another time
+    /// than before.
+    pub(super) fn reconfigure(&mut self, now: Instant) -> Option<Instant> {
+        let settings = self.channel.settings();
+        let before = std::mem::replace(&mut self.settings, settings);
+        self.max_behind = max_behind(&self.settings);
+        self.feed.set_max_pending_bytes(self.max_behind);
+        if self.settings.heartbeat == before.heartbeat {
+            return None;
+        }
+        self.heartbeat = Heartbeat::new(&self.settings.heartbeat);
+        self.heartbeat_at = None;
+        self.heartbeat(now)
     }
 
     /// Takes what the log has for this shard.
@@ -194,7 +213,7 @@ impl Group {
         now: Instant,
         followup: &mut Followup,
     ) {
-        let settings = Arc::clone(self.channel.settings());
+        let settings = Arc::clone(&self.settings);
         let socket = match arrival.socket.receive() {
             Ok(socket) => socket,
             Err(error) => {
@@ -476,7 +495,7 @@ impl Group {
         let Some(subscriber) = self.subscribers.get(index) else {
             return;
         };
-        let settings = self.channel.settings();
+        let settings = &self.settings;
         // Who still replays is behind by its own wish: as far as the log reaches.
         let allowance = if subscriber.has_caught_up() {
             0
@@ -498,7 +517,7 @@ impl Group {
             return;
         };
         // A stream without its last chunk makes every client come back; with it, some stay away.
-        let is_clean = departure == Departure::Over || self.channel.settings().end == End::Clean;
+        let is_clean = departure == Departure::Over || self.settings.end == End::Clean;
         let goodbye: &'static [u8] = match subscriber.framing() {
             Framing::Chunked if is_clean => b"0\r\n\r\n",
             _ => b"",
@@ -513,7 +532,7 @@ impl Group {
         if self.subscribers.try_remove(index).is_none() {
             return;
         }
-        let (name, reason) = (&self.channel.settings().name, departure.reason());
+        let (name, reason) = (self.channel.name(), departure.reason());
         self.channel.counters().departures(departure).add(1);
         let now = Instant::now();
         if departure == Departure::Lagged && self.quiet_until.is_none_or(|until| until <= now) {
@@ -527,4 +546,15 @@ impl Group {
             tracing::debug!(channel = name, reason, "a subscriber left");
         }
     }
+}
+
+/// How far a shard may be behind with a channel before it gives its subscribers up.
+fn max_behind(settings: &config::Channel) -> usize {
+    let kept = settings
+        .history
+        .bytes
+        .saturating_add(settings.lag.limit_bytes);
+    // Two of the largest events may be on their way, whatever is kept.
+    let largest = settings.upstream.max_event_bytes.saturating_mul(2);
+    kept.max(LEAST_MAX_BEHIND_BYTES).saturating_add(largest)
 }

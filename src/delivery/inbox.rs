@@ -6,6 +6,7 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use super::Arrival;
 use super::pulse::Question;
+use crate::channel::Channel;
 use crate::log::Outlet;
 
 /// A group's place in its shard.
@@ -38,6 +39,8 @@ pub(super) struct Mail {
     pub(super) arrivals: Vec<Arrival>,
     /// What others want to know.
     pub(super) questions: Vec<Question>,
+    /// Channels with other settings than before.
+    pub(super) reconfigured: Vec<Channel>,
     /// Whether to stop.
     pub(super) is_stopping: bool,
 }
@@ -69,6 +72,7 @@ impl Mail {
             && self.ready.is_empty()
             && self.arrivals.is_empty()
             && self.questions.is_empty()
+            && self.reconfigured.is_empty()
             && !self.is_stopping
     }
 
@@ -77,6 +81,7 @@ impl Mail {
         self.ready.clear();
         self.arrivals.clear();
         self.questions.clear();
+        self.reconfigured.clear();
         self.is_stopping = false;
     }
 }
@@ -102,6 +107,10 @@ impl Inbox {
 
     pub(super) fn arrive(&self, arrival: Arrival) {
         self.leave(|mail| mail.arrivals.push(arrival));
+    }
+
+    pub(super) fn reconfigure(&self, channels: &[Channel]) {
+        self.leave(|mail| mail.reconfigured.extend_from_slice(channels));
     }
 
     /// Leaves a question. Those that nobody waits for any more make place, so that a shard that does

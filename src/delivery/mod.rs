@@ -151,6 +151,16 @@ impl Delivery {
         &self.shards
     }
 
+    /// Lets the shards follow the settings of these channels, which were reconfigured.
+    pub fn reconfigure(&self, channels: &[Channel]) {
+        if channels.is_empty() {
+            return;
+        }
+        for shard in self.shards.iter() {
+            shard.inbox.reconfigure(channels);
+        }
+    }
+
     /// Whether every shard turns: each must answer within `timeout`. A shard that has ended does not
     /// hang.
     ///

@@ -20,7 +20,7 @@ use super::budget::Budget;
 use super::group::{Followup, Group, Turn};
 use super::inbox::{GroupKey, GroupsByChannel, Inbox, Mail, SubscriberKey};
 use super::pulse::{Question, Survey};
-use crate::channel::Departure;
+use crate::channel::{Channel, Departure};
 
 /// A thread's share of the subscribers.
 pub(super) struct Shard {
@@ -122,6 +122,7 @@ impl Shard {
         for arrival in mail.arrivals.drain(..) {
             self.admit(arrival, now);
         }
+        self.reconfigure(&mut mail.reconfigured, now);
         for question in mail.questions.drain(..) {
             self.answer(question);
         }
@@ -135,6 +136,31 @@ impl Shard {
                 self.follow_up(key, now);
             }
         }
+    }
+
+    /// Lets the groups of these channels follow their new settings.
+    fn reconfigure(&mut self, channels: &mut Vec<Channel>, now: Instant) {
+        if channels.is_empty() {
+            return;
+        }
+        for channel in channels.drain(..) {
+            let key = self.by_channel.get(&channel.identity()).copied();
+            let Some((key, group)) = key.and_then(|key| Some((key, self.groups.get_mut(key)?)))
+            else {
+                continue;
+            };
+            if let Some(at) = group.reconfigure(now) {
+                self.heartbeats.push(Reverse((at, key)));
+            }
+            self.follow_up(key, now);
+        }
+        // Of changes, too, only one timer per group is left.
+        let groups = &self.groups;
+        self.heartbeats.retain(|Reverse((at, key))| {
+            groups
+                .get(*key)
+                .is_some_and(|group| group.is_heartbeat_due(*at))
+        });
     }
 
     /// Tells what is asked. Who has gone meanwhile needs no answer.
@@ -292,8 +318,7 @@ async fn go_to_the_end_of_the_queue() {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::channel::Channel;
-    use crate::config::Config;
+    use crate::config::{self, Config};
     use crate::delivery::{Framing, Handover};
     use crate::net::permit::Permits;
     use crate::net::socket::Socket;
@@ -344,5 +369,28 @@ mod tests {
         shard.look_at_timers(now + Duration::from_secs(60));
         assert_eq!(shard.groups.len(), 1);
         assert_eq!(shard.heartbeats.len(), 1, "one timer per crowd");
+    }
+
+    #[tokio::test]
+    async fn changed_heartbeats_leave_no_timers_behind() {
+        let channel = channel();
+        let mut shard = Shard::new(Arc::default());
+        let now = Instant::now();
+        let (arrival, _client) = arrival(&channel);
+        shard.admit(arrival, now);
+        for seconds in [1, 3600, 2, 3, 3, 60] {
+            let mut settings = config::Channel::clone(&channel.settings());
+            settings.heartbeat.interval = Some(Duration::from_secs(seconds));
+            channel.reconfigure(Arc::new(settings), now);
+            shard.reconfigure(&mut vec![channel.clone()], now);
+            let at = shard.heartbeats.peek().map(|Reverse((at, _))| *at - now);
+            assert_eq!(at, Some(Duration::from_secs(seconds)));
+            assert_eq!(shard.heartbeats.len(), 1, "one timer per crowd");
+        }
+        let mut settings = config::Channel::clone(&channel.settings());
+        settings.heartbeat.interval = None;
+        channel.reconfigure(Arc::new(settings), now);
+        shard.reconfigure(&mut vec![channel], now);
+        assert!(shard.heartbeats.is_empty());
     }
 }

@@ -73,7 +73,7 @@ fn start(listen: &str) -> Result<(App, JoinSet<()>), DemoError> {
         .find_map(page_url)
         .ok_or(DemoError::NoPort)?;
     let mut tasks = JoinSet::new();
-    let is_ticks = |channel: &&Channel| channel.settings().name == TICKS;
+    let is_ticks = |channel: &&Channel| channel.name() == TICKS;
     if let Some(ticks) = app.channels().iter().find(is_ticks) {
         spawn_origin(&mut tasks, origin, ticks.clone());
     }

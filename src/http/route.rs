@@ -1,9 +1,10 @@
 //! Which channel a request is for. Pure.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::channel::Channel;
-use crate::config::normalize_path;
+use crate::config::{self, normalize_path};
 
 /// Where requests lead.
 #[derive(Debug, Default)]
@@ -16,6 +17,9 @@ pub struct Routes {
 #[derive(Debug, Clone)]
 pub(super) struct Route {
     pub(super) channel: Channel,
+    /// What the channel was told to do when these routes were made: a request sees settings that fit
+    /// together, whatever is changed meanwhile.
+    pub(super) settings: Arc<config::Channel>,
     /// The shard of the channel's upstream.
     pub(super) home: usize,
 }
@@ -40,11 +44,14 @@ pub(super) enum Found<'a> {
 impl Routes {
     /// Adds a channel whose upstream runs on the shard `home`.
     pub fn add_channel(&mut self, channel: Channel, home: usize) {
-        let path = channel.settings().path.clone();
-        self.by_path
-            .entry(path)
-            .or_default()
-            .push(Route { channel, home });
+        let settings = channel.settings();
+        let route = Route {
+            channel,
+            settings: Arc::clone(&settings),
+            home,
+        };
+        let path = settings.path.clone();
+        self.by_path.entry(path).or_default().push(route);
     }
 
     /// Adds a page at a literal path, for any host.
@@ -72,13 +79,12 @@ impl Routes {
             .unwrap_or_default();
         let names_host = |route: &&Route| {
             route
-                .channel
-                .settings()
+                .settings
                 .hosts
                 .iter()
                 .any(|name| name.eq_ignore_ascii_case(host))
         };
-        let answers_any = |route: &&Route| route.channel.settings().hosts.is_empty();
+        let answers_any = |route: &&Route| route.settings.hosts.is_empty();
         if let Some(route) = routes
             .iter()
             .find(names_host)

@@ -84,7 +84,7 @@ fn respond_for_channel(
     admission: Admission,
     request: &Request<Incoming>,
 ) -> Outcome {
-    let settings = route.channel.settings();
+    let settings = &route.settings;
     let mut fields = HeaderMap::new();
     allow_origin(settings.cors.as_ref(), request.headers(), &mut fields);
     let with_fields = |mut answer: Response<Full<Bytes>>, fields: HeaderMap| {
@@ -142,7 +142,7 @@ fn subscribe(
     let Some(seat) = seat else {
         route.channel.counters().refusals.add(1);
         tracing::debug!(
-            channel = route.channel.settings().name,
+            channel = route.channel.name(),
             "refused a subscriber at a limit"
         );
         return refuse_at_limit(route, framing, request, fields);
@@ -166,7 +166,7 @@ fn refuse_at_limit(
 ) -> Outcome {
     let wait = random_time(&REFUSED_RETRY);
     let is_for_streams = names_event_stream(request.headers());
-    if route.channel.settings().refuse == Refuse::Unavailable || !is_for_streams {
+    if route.settings.refuse == Refuse::Unavailable || !is_for_streams {
         let mut answer = Refusal::AtLimit(wait).answer(preferred_form(request.headers()));
         answer.headers_mut().extend(fields);
         return Outcome::Answer(answer);

@@ -19,7 +19,6 @@ pub trait Outlet: Send + Sync {
 /// The batches that a shard has not taken yet.
 pub struct Feed {
     outlet: Box<dyn Outlet>,
-    max_pending_bytes: usize,
     state: Mutex<State>,
 }
 
@@ -28,6 +27,8 @@ struct State {
     pending: VecDeque<Arc<Batch>>,
     /// Invariant: the sum of the lengths of `pending`.
     pending_bytes: usize,
+    /// Beyond this the feed is overrun.
+    max_pending_bytes: usize,
     /// Invariant: the end of the last batch that was pushed, pending or not.
     head: Position,
     is_overrun: bool,
@@ -50,12 +51,12 @@ pub struct Taken {
 impl Feed {
     pub(super) fn new(outlet: Box<dyn Outlet>, max_pending_bytes: usize, head: Position) -> Self {
         let state = State {
+            max_pending_bytes,
             head,
             ..State::default()
         };
         Self {
             outlet,
-            max_pending_bytes,
             state: Mutex::new(state),
         }
     }
@@ -65,7 +66,7 @@ impl Feed {
         state.head = batch.end();
         state.pending_bytes += batch.len();
         state.pending.push_back(Arc::clone(batch));
-        if state.pending_bytes > self.max_pending_bytes && state.pending.len() > 1 {
+        if state.pending_bytes > state.max_pending_bytes && state.pending.len() > 1 {
             state.pending.clear();
             state.pending_bytes = 0;
             state.is_overrun = true;
@@ -77,6 +78,11 @@ impl Feed {
         let mut state = self.lock();
         state.ended = Some(ending);
         self.mark(state);
+    }
+
+    /// Is overrun beyond so many bytes from the next batch on.
+    pub fn set_max_pending_bytes(&self, max: usize) {
+        self.lock().max_pending_bytes = max;
     }
 
     /// Moves what is pending to the end of `into`.
