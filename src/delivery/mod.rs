@@ -30,6 +30,7 @@ use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::Notify;
+use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use self::inbox::Inbox;
@@ -203,21 +204,26 @@ impl ShardHandle {
     }
 
     /// Runs a task on the shard's thread that the process can't do without: if it breaks, so has
-    /// the shard.
-    pub fn spawn_vital(&self, task: impl Future<Output = io::Result<()>> + Send + 'static) {
+    /// the shard. It ends with the shard's runtime, which owns it, or when it is aborted.
+    pub fn spawn_vital(
+        &self,
+        task: impl Future<Output = io::Result<()>> + Send + 'static,
+    ) -> AbortHandle {
         let task = self.runtime.spawn(task);
+        let handle = task.abort_handle();
         let broken = Arc::clone(&self.broken);
         self.spawn(async move {
             let error = match task.await {
                 Ok(Ok(())) => return,
                 Ok(Err(error)) => error.to_string(),
-                // The runtime ends, and its tasks with it.
+                // It was aborted, or the runtime ends, and its tasks with it.
                 Err(error) if error.is_cancelled() => return,
                 Err(error) => error.to_string(),
             };
             tracing::error!(error, "a task broke");
             broken.notify_one();
         });
+        handle
     }
 
     /// Seats a subscriber.

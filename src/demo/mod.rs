@@ -74,7 +74,7 @@ fn start(listen: &str) -> Result<(App, JoinSet<()>), DemoError> {
         .ok_or(DemoError::NoPort)?;
     let mut tasks = JoinSet::new();
     let is_ticks = |channel: &&Channel| channel.name() == TICKS;
-    if let Some(ticks) = app.channels().iter().find(is_ticks) {
+    if let Some(ticks) = app.channels().find(is_ticks) {
         spawn_origin(&mut tasks, origin, ticks.clone());
     }
     greet(&url);

@@ -90,12 +90,15 @@ pub async fn serve_connection(gateway: Arc<Gateway>, seen: Seen) {
             Box::pin(pending())
         })
     };
-    let server = &gateway.server;
+    let current = Arc::clone(&gateway.current());
+    let server = &current.server;
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(server.header_timeout)
         .max_buf_size(server.max_header_bytes)
         .serve_connection(TokioIo::new(socket), service);
+    // It may live for long, and what it was begun with must not.
+    drop(current);
     let left = poll_fn(|cx| {
         if let Poll::Ready(ended) = Pin::new(&mut connection).poll(cx) {
             if let Err(error) = ended {

@@ -14,7 +14,7 @@ mod service;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 
 pub use self::connection::{Seen, serve_connection};
 pub use self::route::{Page, Routes};
@@ -24,26 +24,42 @@ use crate::delivery::ShardHandle;
 /// What all connections share.
 #[derive(Debug)]
 pub struct Gateway {
-    /// Settings of the process.
-    pub server: config::Server,
-    /// Which channel answers to which request; replaced as a whole.
-    pub routes: ArcSwap<Routes>,
+    /// What requests are answered by; replaced as a whole.
+    current: ArcSwap<Current>,
     /// Where subscribers are served.
     pub shards: Arc<[ShardHandle]>,
     /// The shard that gets the next connection.
     next_shard: AtomicUsize,
 }
 
+/// What requests are answered by. A request sees one of them, from its head to its answer.
+#[derive(Debug)]
+pub struct Current {
+    /// Settings of the process.
+    pub server: config::Server,
+    /// Which channel answers to which request.
+    pub routes: Routes,
+}
+
 impl Gateway {
-    /// A gateway to what `routes` lead to.
-    pub fn new(server: config::Server, routes: Routes, shards: Arc<[ShardHandle]>) -> Self {
-        let routes = ArcSwap::from_pointee(routes);
+    /// A gateway to what the routes of `current` lead to.
+    pub fn new(current: Current, shards: Arc<[ShardHandle]>) -> Self {
         Self {
-            server,
-            routes,
+            current: ArcSwap::from_pointee(current),
             shards,
             next_shard: AtomicUsize::new(0),
         }
+    }
+
+    /// What requests are answered by at present. For a short look; who keeps it longer takes the
+    /// `Arc` out of it.
+    pub fn current(&self) -> Guard<Arc<Current>> {
+        self.current.load()
+    }
+
+    /// Answers requests by this from now on.
+    pub fn replace(&self, current: Current) {
+        self.current.store(Arc::new(current));
     }
 
     /// The shard for a new connection: each in turn.

@@ -59,6 +59,11 @@ impl Routes {
         self.pages.insert(path, page);
     }
 
+    /// The channels, in no order.
+    pub fn channels(&self) -> impl Iterator<Item = &Channel> {
+        self.by_path.values().flatten().map(|route| &route.channel)
+    }
+
     /// The paths of all channels, ordered.
     pub(super) fn paths(&self) -> Vec<&str> {
         let mut paths: Vec<&str> = self.by_path.keys().map(String::as_str).collect();

@@ -59,7 +59,8 @@ pub(super) fn respond(
     let Some(host) = host(request) else {
         return Outcome::Answer(Refusal::BadHost.answer(form));
     };
-    let routes = Arc::clone(&gateway.routes.load());
+    let current = Arc::clone(&gateway.current());
+    let routes = &current.routes;
     match routes.find(host, request.uri().path()) {
         Found::Channel(route) => respond_for_channel(route, admission, request),
         // Also what could be answered: the connection must end, so that its place can be had.
@@ -72,7 +73,7 @@ pub(super) fn respond(
         }
         Found::Page(_) => Outcome::Answer(Refusal::MethodNotAllowed.answer(form)),
         Found::Nothing => {
-            let paths = (gateway.server.unknown_path == UnknownPath::ListPaths)
+            let paths = (current.server.unknown_path == UnknownPath::ListPaths)
                 .then(|| routes.paths().join(", "));
             Outcome::Answer(Refusal::NotFound(paths).answer(form))
         }

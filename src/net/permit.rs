@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 #[derive(Debug, Clone)]
 pub struct Permits {
     n_held: Arc<AtomicUsize>,
-    max: usize,
+    max: Arc<AtomicUsize>,
 }
 
 /// One connection's place; dropping it gives the place back.
@@ -33,8 +33,13 @@ impl Permits {
     pub fn new(max: usize) -> Self {
         Self {
             n_held: Arc::default(),
-            max,
+            max: Arc::new(AtomicUsize::new(max)),
         }
+    }
+
+    /// Allows so many from now on. Connections that are there stay, however many they are.
+    pub fn set_max(&self, max: usize) {
+        self.max.store(max, Ordering::Relaxed);
     }
 
     /// Takes a place. A few are left beyond the limit, because even a refusal needs a connection to
@@ -44,12 +49,13 @@ impl Permits {
         let permit = Permit {
             n_held: Arc::clone(&self.n_held),
         };
-        let admission = if n_before < self.max {
+        let max = self.max.load(Ordering::Relaxed);
+        let admission = if n_before < max {
             Admission::Admitted
         } else {
             Admission::Refused
         };
-        (n_before < self.max.saturating_add(REFUSALS_AT_ONCE)).then_some((permit, admission))
+        (n_before < max.saturating_add(REFUSALS_AT_ONCE)).then_some((permit, admission))
     }
 }
 

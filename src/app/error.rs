@@ -1,0 +1,75 @@
+//! Why a gateway could not start, or could not go on, and what to do about it.
+
+use std::io;
+
+use crate::config::ListenAddress;
+use crate::net::client_tls::ClientTlsError;
+
+/// Why a gateway could not start, or could not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The address of a listener can't be had.
+    #[error(
+        "can't listen on {address} (listener `{name}`): {cause}{}",
+        advice(cause, address)
+    )]
+    Listen {
+        /// The listener's name.
+        name: String,
+        /// The address, as it was written.
+        address: ListenAddress,
+        /// What the kernel says.
+        cause: io::Error,
+    },
+    /// No runtime for the thread that accepts.
+    #[error("can't start: {0}")]
+    Runtime(io::Error),
+    /// A delivery thread broke, with all its subscribers, or an upstream. The log says how.
+    #[error("a part of the gateway broke, as the log says; this is a bug, please report it")]
+    ShardBroke,
+    /// Signals can't be watched.
+    #[error("can't watch for signals: {0}")]
+    Signals(io::Error),
+    /// No threads, no reactor or no poll.
+    #[error("can't start the delivery threads: {0}")]
+    Threads(#[from] io::Error),
+    /// A file of a channel's `upstream_tls` can't be used.
+    #[error("the channel `{channel}`: {cause}")]
+    UpstreamTls {
+        /// The channel's name.
+        channel: String,
+        /// Which file, and what is wrong with it.
+        cause: Box<ClientTlsError>,
+    },
+    /// Not even the reserve fits into the limit.
+    #[error(
+        "at most {limit} descriptors are allowed, which {n_channels} channels use up; \
+         raise the limit (ulimit -n, or LimitNOFILE= of the systemd unit)"
+    )]
+    TooFewDescriptors {
+        /// The limit on open descriptors.
+        limit: u64,
+        /// How many channels there are.
+        n_channels: usize,
+    },
+}
+
+/// What to do about an address that can't be had.
+fn advice(cause: &io::Error, address: &ListenAddress) -> &'static str {
+    match (cause.kind(), address) {
+        (io::ErrorKind::AddrInUse, _) => {
+            "; another process listens there: stop it, or choose another address"
+        }
+        (io::ErrorKind::AddrNotAvailable, _) => "; this machine does not have that address",
+        (io::ErrorKind::PermissionDenied, ListenAddress::Tcp(_)) => {
+            "; ports below 1024 need CAP_NET_BIND_SERVICE (AmbientCapabilities= in systemd)"
+        }
+        (io::ErrorKind::PermissionDenied, ListenAddress::Unix(_)) => {
+            "; this user may not create a file there"
+        }
+        (io::ErrorKind::NotFound, ListenAddress::Unix(_)) => {
+            "; create its directory first (RuntimeDirectory= in systemd)"
+        }
+        _ => "",
+    }
+}

@@ -1,0 +1,127 @@
+//! The listeners that are bound, and the loops that accept from them.
+//!
+//! Binding comes first and can fail; [`Listeners::serve`] can't. So a set of listeners is bound as a
+//! whole before the first of them accepts.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::RunError;
+use crate::config::{self, ListenAddress};
+use crate::http::{Gateway, Seen, serve_connection};
+use crate::net::listener::Listener;
+use crate::net::permit::{Admission, Permits};
+
+/// The listeners that accept. Dropping it closes all of them.
+#[derive(Debug, Default)]
+pub(super) struct Listeners {
+    running: Vec<Running>,
+    /// Owns the accept loops, and what they hold: the listening sockets.
+    accepting: JoinSet<()>,
+}
+
+/// A listening socket that nobody accepts from yet.
+#[derive(Debug)]
+pub(super) struct Bound {
+    listener: Listener,
+    name: String,
+}
+
+/// What every accept loop needs.
+#[derive(Debug, Clone)]
+pub(super) struct Reception {
+    pub(super) gateway: Arc<Gateway>,
+    pub(super) permits: Permits,
+}
+
+/// One address of one listener that accepts.
+#[derive(Debug)]
+struct Running {
+    /// With the port that the kernel chose.
+    address: ListenAddress,
+}
+
+/// Time between two warnings that clients are refused.
+const REFUSALS_QUIET: Duration = Duration::from_secs(10);
+
+impl Bound {
+    /// Binds every address of these listeners. Must be called inside the runtime that will accept.
+    ///
+    /// # Errors
+    ///
+    /// The first address that can't be had; none is bound then.
+    pub(super) fn all(listeners: &[config::Listener]) -> Result<Vec<Self>, RunError> {
+        let addresses = listeners
+            .iter()
+            .flat_map(|listener| listener.addresses.iter().map(|one| (&listener.name, one)));
+        addresses
+            .map(|(name, address)| Self::bind(name, address))
+            .collect()
+    }
+
+    fn bind(name: &str, address: &ListenAddress) -> Result<Self, RunError> {
+        let listener = Listener::bind(address).map_err(|cause| RunError::Listen {
+            name: name.to_owned(),
+            address: address.clone(),
+            cause,
+        })?;
+        Ok(Self {
+            listener,
+            name: name.to_owned(),
+        })
+    }
+}
+
+impl Listeners {
+    /// Accepts from now on.
+    pub(super) fn serve(&mut self, bound: Bound, reception: Reception) {
+        let address = bound.listener.address().clone();
+        tracing::info!(%address, listener = bound.name, "listening");
+        self.accepting
+            .spawn(async move { accept(bound.listener, reception).await });
+        self.running.push(Running { address });
+    }
+
+    /// The addresses that were bound.
+    pub(super) fn addresses(&self) -> impl Iterator<Item = &ListenAddress> {
+        self.running.iter().map(|running| &running.address)
+    }
+
+    /// Stops accepting and closes the sockets; connections that were accepted go on.
+    pub(super) async fn close(&mut self) {
+        self.running.clear();
+        self.accepting.shutdown().await;
+    }
+}
+
+/// Accepts for ever; ends when it is aborted.
+async fn accept(listener: Listener, reception: Reception) -> ! {
+    let Reception { gateway, permits } = reception;
+    let mut quiet_until = Instant::now();
+    loop {
+        let socket = listener.accept().await;
+        let acquired = permits.acquire();
+        let is_refused = !matches!(acquired, Some((_, Admission::Admitted)));
+        if is_refused && quiet_until <= Instant::now() {
+            quiet_until = Instant::now() + REFUSALS_QUIET;
+            tracing::warn!("max_connections is reached: new clients are refused");
+        }
+        let Some((permit, admission)) = acquired else {
+            // Refusing takes a descriptor too, and there is none to spare.
+            tracing::debug!("closed a connection beyond the reserve for refusals");
+            continue;
+        };
+        if let (number, Some(shard)) = gateway.next_shard() {
+            let seen = Seen {
+                socket,
+                permit,
+                admission,
+                shard: number,
+            };
+            shard.spawn(serve_connection(Arc::clone(&gateway), seen));
+        }
+    }
+}

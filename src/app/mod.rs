@@ -1,0 +1,171 @@
+//! The process: what is started in which order, what changes while it runs, and how it ends.
+//!
+//! Listeners are bound first, because that is what fails; then the channels start, so that their
+//! upstreams are on the way before the first client is accepted.
+//!
+//! **Every Task Has An Owner**: upstreams and connections belong to a shard's runtime and end with it,
+//! or before by [`channels`]; accept loops belong to [`listeners`].
+
+mod channels;
+mod error;
+mod limits;
+mod listeners;
+mod signals;
+
+use std::collections::HashSet;
+use std::future::Future;
+use std::sync::Arc;
+use std::thread::available_parallelism;
+use std::time::Duration;
+
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use self::channels::Channels;
+pub use self::error::RunError;
+use self::listeners::{Bound, Listeners, Reception};
+pub use self::signals::run_until_signal;
+use crate::channel::{Channel, Counters, Departure};
+use crate::config::{Config, ListenAddress};
+use crate::delivery::Delivery;
+use crate::http::{Current, Gateway, Page};
+use crate::net::client_tls::ClientTls;
+use crate::net::permit::Permits;
+
+/// A gateway that is ready: its upstreams connect and its listeners are bound.
+#[derive(Debug)]
+pub struct App {
+    delivery: Delivery,
+    channels: Channels,
+    listeners: Listeners,
+}
+
+/// How often logs to which nothing is appended forget what is too old.
+const EVICTION_INTERVAL: Duration = Duration::from_secs(10);
+
+impl App {
+    /// Starts the threads, the upstreams and the listeners. Must be called inside a runtime, whose
+    /// thread will accept.
+    ///
+    /// # Errors
+    ///
+    /// If the system gives no threads, descriptors or addresses; nothing is left behind then.
+    pub fn start(config: Config, pages: &[(&'static str, Page)]) -> Result<Self, RunError> {
+        let n_shards = config.server.threads.unwrap_or_else(default_threads);
+        let max_connections = limits::max_connections(&config, n_shards)?;
+        let tls = Arc::<ClientTls>::default();
+        if let Some(error) = upstream_tls_errors(&config, &tls).pop() {
+            return Err(error);
+        }
+        let bound = Bound::all(&config.listeners)?;
+        let delivery = Delivery::start(n_shards)?;
+        let mut channels = Channels::new(Arc::clone(delivery.shards()), tls);
+        for settings in &config.channels {
+            channels.begin(settings)?;
+        }
+        let current = Current {
+            server: config.server,
+            routes: channels.routes(pages),
+        };
+        let reception = Reception {
+            gateway: Arc::new(Gateway::new(current, Arc::clone(delivery.shards()))),
+            permits: Permits::new(max_connections),
+        };
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            threads = n_shards,
+            channels = config.channels.len(),
+            max_connections,
+            "started"
+        );
+        let mut listeners = Listeners::default();
+        for bound in bound {
+            listeners.serve(bound, reception.clone());
+        }
+        Ok(Self {
+            delivery,
+            channels,
+            listeners,
+        })
+    }
+
+    /// Serves until `stop` is ready.
+    ///
+    /// # Errors
+    ///
+    /// If a delivery thread broke: whoever supervises the process should start it anew.
+    pub async fn run(&mut self, stop: impl Future<Output = ()>) -> Result<(), RunError> {
+        let outcome = tokio::select! {
+            () = stop => Ok(()),
+            () = self.delivery.broken() => Err(RunError::ShardBroke),
+            never = evict(&self.channels) => never,
+        };
+        self.listeners.close().await;
+        outcome
+    }
+
+    /// Ends every stream at the end of its event. Blocks, for two seconds at most.
+    pub fn stop(self) {
+        let n_subscribers: usize = self.channels.iter().map(Channel::n_subscribers).sum();
+        tracing::info!(subscribers = n_subscribers, "stopping");
+        self.delivery.stop();
+        let sum = |count: fn(&Counters) -> u64| -> u64 {
+            self.channels
+                .iter()
+                .map(|channel| count(channel.counters()))
+                .sum()
+        };
+        tracing::info!(
+            events = sum(|counters| counters.events.value()),
+            clients = sum(|counters| counters.arrivals.value()),
+            lagged = sum(|counters| counters.departures(Departure::Lagged).value()),
+            refused = sum(|counters| counters.refusals.value()),
+            gaps = sum(|counters| counters.gaps.value()),
+            resets = sum(|counters| counters.resets.value()),
+            upstream_failures = sum(|counters| counters.upstream_failed.value()),
+            "stopped"
+        );
+    }
+
+    /// The channels, ordered by name.
+    pub fn channels(&self) -> impl Iterator<Item = &Channel> {
+        self.channels.iter()
+    }
+
+    /// The addresses that were bound.
+    pub fn addresses(&self) -> impl Iterator<Item = &ListenAddress> {
+        self.listeners.addresses()
+    }
+}
+
+/// Lets logs to which nothing is appended forget what is too old.
+async fn evict(channels: &Channels) -> ! {
+    let mut ticks = interval(EVICTION_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        for channel in channels.iter() {
+            channel.log().evict(Instant::now());
+        }
+    }
+}
+
+/// The channels that can't connect over TLS, as far as their files say; of those with the same
+/// settings, the first.
+pub fn upstream_tls_errors(config: &Config, tls: &ClientTls) -> Vec<RunError> {
+    let mut seen = HashSet::new();
+    let channels = config.channels.iter();
+    let distinct = channels.filter(|channel| seen.insert(&channel.upstream.tls));
+    distinct
+        .filter_map(|channel| {
+            let cause = tls.check(&channel.upstream.tls).err()?;
+            Some(RunError::UpstreamTls {
+                channel: channel.name.clone(),
+                cause: Box::new(cause),
+            })
+        })
+        .collect()
+}
+
+fn default_threads() -> usize {
+    available_parallelism().map_or(1, std::num::NonZero::get)
+}
