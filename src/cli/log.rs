@@ -20,6 +20,9 @@ use tracing_subscriber::fmt::format::{Format, Full, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
+/// What the level `debug` means.
+const QUIET_DEBUG: &str = "debug,h2=info";
+
 /// Sends the log to standard error.
 ///
 /// # Errors
@@ -28,12 +31,16 @@ use tracing_subscriber::registry::LookupSpan;
 pub fn install(filter: &str) -> Result<(), String> {
     // A word that is no level would be taken for the name of a module, and silence all others.
     let is_word = !filter.contains(['=', ',', ':', '[']);
-    if is_word && filter.parse::<LevelFilter>().is_err() {
+    let level = filter.parse::<LevelFilter>();
+    if is_word && level.is_err() {
         return Err(format!(
             "--log {filter:?} is not a level; write error, warn, info, debug, trace or off, or a \
              filter such as `info,ssecast::http=debug`"
         ));
     }
+    // At `debug`, h2 writes a line per frame. Bytes are what `trace` is for.
+    let is_debug = is_word && level.is_ok_and(|level| level == LevelFilter::DEBUG);
+    let filter = if is_debug { QUIET_DEBUG } else { filter };
     let filter = EnvFilter::try_new(filter)
         .map_err(|error| format!("--log {filter:?} is neither a level nor a filter: {error}"))?;
     let is_detailed = filter

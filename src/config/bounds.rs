@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::config::findings::Findings;
 use crate::config::findings::Mistake;
 use crate::config::reader::Setting;
+use crate::config::schema::Http2Table;
 use crate::config::schema::ServerTable;
 use crate::config::schema::Settings;
 use crate::config::units::Bytes;
@@ -19,6 +20,10 @@ const MOST_EVENT_BYTES: Bytes = Bytes::kib(64 * 1024);
 const LEAST_HEADER_BYTES: Bytes = Bytes::kib(8);
 /// More threads than any machine has cores for.
 const MOST_THREADS: Count = Count(1024);
+/// A connection gives each of its streams a turn before others have one.
+const MOST_STREAMS: Count = Count(1024);
+/// An idle client is not worth a packet more often.
+const LEAST_PING_INTERVAL: Duration = Duration::from_secs(1);
 /// An idle client is not worth a packet more often.
 const LEAST_HEARTBEAT: Duration = Duration::from_secs(1);
 /// More than this is felt as delay.
@@ -86,6 +91,26 @@ pub(super) fn server(table: &ServerTable, findings: &mut Findings) {
         mistake,
         findings,
     );
+    http2(&table.http2, findings);
+}
+
+fn http2(table: &Http2Table, findings: &mut Findings) {
+    let key = "http2.max_concurrent_streams";
+    check(key, &table.max_concurrent_streams).refuse_zero(findings);
+    let advice = format!("write at most {}", MOST_STREAMS.0);
+    check(key, &table.max_concurrent_streams).refuse_if(
+        |n| *n > MOST_STREAMS,
+        Mistake::new("is too many for one connection", advice),
+        findings,
+    );
+    let advice = "write at least `\"1s\"`; for none at all, write `\"off\"`";
+    check("http2.ping_interval", &table.ping_interval).refuse_if(
+        |OrNever(interval)| interval.is_some_and(|interval| interval < LEAST_PING_INTERVAL),
+        Mistake::new("is too short", advice),
+        findings,
+    );
+    check("http2.ping_timeout", &table.ping_timeout).refuse_zero(findings);
+    check("http2.idle_timeout", &table.idle_timeout).refuse_zero(findings);
 }
 
 /// Single values of `[defaults]`, or of a channel that has inherited.

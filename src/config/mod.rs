@@ -195,6 +195,21 @@ pub struct Server {
     pub max_header_bytes: usize,
     /// Whether a 404 names the channels' paths.
     pub unknown_path: UnknownPath,
+    /// What HTTP/2 connections of clients may have.
+    pub http2: Http2,
+}
+
+/// `[server] http2`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Http2 {
+    /// Most streams of one connection at a time.
+    pub max_concurrent_streams: u32,
+    /// How long a connection may be silent before the client is asked whether it is there.
+    pub ping_interval: Option<Duration>,
+    /// How long it may take to answer.
+    pub ping_timeout: Duration,
+    /// How long a connection may have no stream.
+    pub idle_timeout: Duration,
 }
 
 /// What a 404 tells.

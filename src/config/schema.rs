@@ -90,6 +90,19 @@ table! {
         max_header_bytes: Bytes,
         unknown_path: UnknownPath,
     }
+    tables {
+        http2: Http2Table,
+    }
+}
+
+table! {
+    /// `http2`
+    Http2Table {
+        max_concurrent_streams: Count,
+        ping_interval: OrNever<Duration>,
+        ping_timeout: Duration,
+        idle_timeout: Duration,
+    }
 }
 
 table! {
@@ -195,6 +208,7 @@ table! {
 /// Where each key is at home, for those who put it elsewhere.
 pub(super) const PLACES: &[(&str, &[&str])] = &[
     ("in `[server]`", ServerTable::KEYS),
+    ("in `http2`", Http2Table::KEYS),
     ("in `[listen.NAME]`", ListenTable::KEYS),
     ("in `[channels.NAME]`", Place::KEYS),
     ("in `[channels.NAME]` or `[defaults]`", Settings::KEYS),

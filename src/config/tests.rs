@@ -11,6 +11,7 @@ use crate::config::reader::Table as _;
 use crate::config::schema::BackoffTable;
 use crate::config::schema::CorsTable;
 use crate::config::schema::HistoryTable;
+use crate::config::schema::Http2Table;
 use crate::config::schema::LagTable;
 use crate::config::schema::ListenTable;
 use crate::config::schema::Place;
@@ -71,6 +72,7 @@ fn files_that_we_ship_are_valid_and_give_no_warning() {
 fn the_reference_has_every_key() {
     let tables = [
         ServerTable::KEYS,
+        Http2Table::KEYS,
         ListenTable::KEYS,
         Place::KEYS,
         Settings::KEYS,

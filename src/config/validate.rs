@@ -17,6 +17,7 @@ use crate::config::End;
 use crate::config::Heartbeat;
 use crate::config::HeartbeatForm;
 use crate::config::History;
+use crate::config::Http2;
 use crate::config::Ids;
 use crate::config::Lag;
 use crate::config::ListenAddress;
@@ -40,6 +41,7 @@ use crate::config::origin::AllowedOrigins;
 use crate::config::reader::Table as _;
 use crate::config::schema::CorsTable;
 use crate::config::schema::Document;
+use crate::config::schema::Http2Table;
 use crate::config::schema::NamedChannel;
 use crate::config::schema::NamedListener;
 use crate::config::schema::ServerTable;
@@ -191,6 +193,20 @@ pub(super) fn server(table: &ServerTable, findings: &mut Findings) -> Server {
         header_timeout: table.header_timeout.get_or(Duration::from_secs(10)),
         max_header_bytes: table.max_header_bytes.get_or(Bytes::kib(16)).0,
         unknown_path: table.unknown_path.get_or(UnknownPath::SayNothing),
+        http2: http2(&table.http2),
+    }
+}
+
+fn http2(table: &Http2Table) -> Http2 {
+    let Count(streams) = table.max_concurrent_streams.get_or(Count(256));
+    Http2 {
+        max_concurrent_streams: u32::try_from(streams).unwrap_or(u32::MAX),
+        ping_interval: table
+            .ping_interval
+            .get_or(OrNever(Some(Duration::from_secs(30))))
+            .0,
+        ping_timeout: table.ping_timeout.get_or(Duration::from_secs(10)),
+        idle_timeout: table.idle_timeout.get_or(Duration::from_secs(60)),
     }
 }
 

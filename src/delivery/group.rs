@@ -14,12 +14,13 @@ use std::time::Duration;
 use slab::Slab;
 use tokio::time::Instant;
 
+use super::body::Ending;
 use super::budget::Budget;
 use super::inbox::{GroupKey, Inbox, Mark, SubscriberKey};
 use super::pass::{Kind, Pass};
 use super::prologue::push_prologue;
 use super::pulse::Lag;
-use super::subscriber::{Pace, Subscriber, Wrote};
+use super::subscriber::{Leaving, Pace, Subscriber, Wrote};
 use super::tally::Tally;
 use super::wire::{Framing, Wire};
 use super::{Arrival, GOODBYE_GRACE};
@@ -214,14 +215,14 @@ impl Group {
         followup: &mut Followup,
     ) {
         let settings = Arc::clone(&self.settings);
-        let socket = match arrival.socket.receive() {
-            Ok(socket) => socket,
+        let transport = match arrival.socket.receive() {
+            Ok(transport) => transport,
             Err(error) => {
                 tracing::warn!(channel = settings.name, %error, "a socket could not be moved");
                 return;
             }
         };
-        if let Err(error) = socket.prepare_for_delivery() {
+        if let Err(error) = transport.prepare() {
             tracing::debug!(channel = settings.name, %error, "a client left before its first event");
             return;
         }
@@ -247,7 +248,7 @@ impl Group {
         let entry = self.subscribers.vacant_entry();
         let index = entry.key();
         let bell = inbox.bell(SubscriberKey { group: key, index });
-        let mut subscriber = Subscriber::new(socket, bell, arrival.framing, arrival.places);
+        let mut subscriber = Subscriber::new(transport, bell, arrival.framing, arrival.places);
         subscriber.begin(start.at, prologue);
         entry.insert(subscriber);
         self.drive(index, now, followup);
@@ -342,10 +343,10 @@ impl Group {
     /// Ends a subscriber whose goodbye was not taken in time.
     pub(super) fn cut(&mut self, index: usize, now: Instant) {
         let leaving = self.subscribers.get(index).and_then(Subscriber::leaving);
-        if let Some((departure, deadline)) = leaving
-            && deadline <= now
+        if let Some(leaving) = leaving
+            && leaving.deadline <= now
         {
-            self.remove(index, departure);
+            self.remove(index, leaving.departure);
         }
     }
 
@@ -458,13 +459,13 @@ impl Group {
                 subscriber.write_heartbeat(bytes, &mut self.tally)
             }
             Kind::Events if subscriber.at() >= pass.to() => return None,
-            Kind::Events
-                if subscriber.at() == pass.from() && subscriber.framing() == Framing::Chunked =>
-            {
+            Kind::Events if subscriber.at() == pass.from() => {
                 let (wire, tally) = (&self.wire, &mut self.tally);
-                let wrote = subscriber.write_shared(pass.bytes(), pass.to(), wire, tally);
+                let (bytes, to) = pass.bytes(subscriber.framing(), wire);
+                let n_bytes = bytes.len();
+                let wrote = subscriber.write_shared((bytes, to), wire, tally);
                 if wrote == Wrote::All {
-                    pass.note_taken();
+                    pass.note_taken(n_bytes);
                 }
                 wrote
             }
@@ -516,22 +517,23 @@ impl Group {
         let Some(subscriber) = self.subscribers.get_mut(index) else {
             return;
         };
-        // A stream without its last chunk makes every client come back; with it, some stay away.
         let is_clean = departure == Departure::Over || self.settings.end == End::Clean;
-        let goodbye: &'static [u8] = match subscriber.framing() {
-            Framing::Chunked if is_clean => b"0\r\n\r\n",
-            _ => b"",
+        let leaving = Leaving {
+            departure,
+            deadline: now + GOODBYE_GRACE,
+            ending: if is_clean { Ending::Clean } else { Ending::Cut },
         };
-        if subscriber.leave(departure, goodbye, now + GOODBYE_GRACE, &self.wire) {
+        if subscriber.leave(leaving, &self.wire) {
             followup.queued.push(index);
             followup.leaving.push(index);
         }
     }
 
     fn remove(&mut self, index: usize, departure: Departure) {
-        if self.subscribers.try_remove(index).is_none() {
+        let Some(subscriber) = self.subscribers.try_remove(index) else {
             return;
-        }
+        };
+        subscriber.end();
         let (name, reason) = (self.channel.name(), departure.reason());
         self.channel.counters().departures(departure).add(1);
         let now = Instant::now();

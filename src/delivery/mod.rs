@@ -8,6 +8,7 @@
 //! **Never Wait For A Subscriber**: a socket that does not take its bytes makes its subscriber a
 //! straggler, which waits for its own socket, alone.
 
+mod body;
 mod budget;
 mod group;
 mod inbox;
@@ -20,6 +21,7 @@ mod tail;
 mod tally;
 #[cfg(test)]
 mod tests;
+mod transport;
 mod wire;
 
 use std::future::Future;
@@ -33,10 +35,12 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
+pub use self::body::{BodyWriter, CAPACITY, Ending, EventBody, Taken, WasCut, body};
 use self::inbox::Inbox;
 pub use self::prologue::{push_framed, random_time};
 pub use self::pulse::{Lag, StuckShard, Survey, beat, survey};
 use self::shard::{GOODBYE_GRACE, Shard};
+use self::transport::Transport;
 pub use self::wire::Framing;
 use crate::channel::{Channel, Seat};
 use crate::net::permit::Permit;
@@ -74,13 +78,15 @@ pub struct Arrival {
     pub last_event_id: Option<String>,
     /// The response head, which goes out first.
     pub head: Vec<u8>,
-    /// Its place in the channel and among the connections.
-    pub places: (Seat, Permit),
+    /// Its place in the channel and, if its connection is its own, among the connections.
+    pub places: (Seat, Option<Permit>),
 }
 
 /// How a socket comes to its shard.
 #[derive(Debug)]
 pub enum Handover {
+    /// It stays with its connection, which is on this thread: a stream of HTTP/2.
+    Http2(BodyWriter),
     /// From another thread.
     OtherShard(Unbound),
     /// It is registered with the shard's reactor already.
@@ -93,10 +99,11 @@ pub enum Handover {
 const TURNS_BETWEEN_EVENTS: u32 = 3;
 
 impl Handover {
-    fn receive(self) -> io::Result<Socket> {
+    fn receive(self) -> io::Result<Transport> {
         match self {
-            Self::OtherShard(socket) => socket.bind(),
-            Self::SameShard(socket) => Ok(socket),
+            Self::Http2(body) => Ok(Transport::Http2(body)),
+            Self::OtherShard(socket) => socket.bind().map(Transport::Socket),
+            Self::SameShard(socket) => Ok(Transport::Socket(socket)),
         }
     }
 }

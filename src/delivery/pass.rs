@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::tally::Tally;
-use super::wire::Wire;
+use super::wire::{Framing, Wire};
 use crate::channel::Departure;
 use crate::log::{Batch, Position};
 
@@ -18,8 +18,11 @@ pub(super) struct Pass {
     /// Where they are afterwards.
     to: Position,
     bytes: Bytes,
-    /// Subscribers that took all the shared bytes since they were last counted.
+    /// The same without chunk framing; made when the first subscriber wants it.
+    plain: Option<Vec<u8>>,
+    /// Subscribers that took all the shared bytes since they were last counted, and the bytes.
     n_taken: u64,
+    n_taken_bytes: u64,
     /// The place to visit next.
     next: usize,
     /// Places still to visit.
@@ -87,7 +90,9 @@ impl Pass {
             from: at,
             to: at,
             bytes: Bytes::None,
+            plain: None,
             n_taken: 0,
+            n_taken_bytes: 0,
             // Nobody is always last.
             next: if n_places == 0 {
                 0
@@ -112,8 +117,9 @@ impl Pass {
     }
 
     /// Notes that a subscriber took all the shared bytes.
-    pub(super) fn note_taken(&mut self) {
+    pub(super) fn note_taken(&mut self, n_bytes: usize) {
         self.n_taken += 1;
+        self.n_taken_bytes += n_bytes as u64;
     }
 
     /// Counts what was taken.
@@ -122,7 +128,7 @@ impl Pass {
         if n_taken == 0 {
             return;
         }
-        tally.note_bytes(n_taken * self.bytes().len() as u64);
+        tally.note_bytes(std::mem::take(&mut self.n_taken_bytes));
         match &self.bytes {
             Bytes::Joined(_, events) => {
                 for (appended_at, n) in events {
@@ -149,12 +155,16 @@ impl Pass {
         self.to
     }
 
-    /// The bytes between `from` and `to`.
-    pub(super) fn bytes(&self) -> &[u8] {
-        match &self.bytes {
-            Bytes::Joined(bytes, _) => bytes,
-            Bytes::None => &[],
-            Bytes::One(batch) => batch.chunked_from(self.from),
-        }
+    /// The bytes between `from` and `to`, and `to`.
+    pub(super) fn bytes(&mut self, framing: Framing, wire: &Wire) -> (&[u8], Position) {
+        let bytes = match (framing, &self.bytes) {
+            (Framing::Plain, _) => self
+                .plain
+                .get_or_insert_with(|| wire.payloads(self.from, self.to)),
+            (Framing::Chunked, Bytes::Joined(bytes, _)) => bytes.as_slice(),
+            (Framing::Chunked, Bytes::None) => &[],
+            (Framing::Chunked, Bytes::One(batch)) => batch.chunked_from(self.from),
+        };
+        (bytes, self.to)
     }
 }

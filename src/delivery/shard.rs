@@ -340,7 +340,7 @@ mod tests {
             framing: Framing::Chunked,
             last_event_id: None,
             head: Vec::new(),
-            places: (channel.join().expect("a seat"), permit),
+            places: (channel.join().expect("a seat"), Some(permit)),
         };
         (arrival, theirs)
     }

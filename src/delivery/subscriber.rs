@@ -5,19 +5,20 @@ use std::task::{Context, Poll, Waker};
 
 use tokio::time::Instant;
 
+use super::body::Ending;
 use super::tail::{Piece, Tail};
 use super::tally::Tally;
+use super::transport::Transport;
 use super::wire::{Framing, MAX_PIECES, Wire};
 use crate::channel::{Departure, Seat};
 use crate::log::Position;
 use crate::net::permit::Permit;
-use crate::net::socket::Socket;
 
 /// A subscriber on a shard.
 #[derive(Debug)]
 pub(super) struct Subscriber {
-    socket: Socket,
-    /// Wakes the shard when the socket can be read or written.
+    transport: Transport,
+    /// Wakes the shard when the transport can be read or written.
     waker: Waker,
     /// Its position in the wire stream; moves only by bytes that the socket accepted.
     at: Position,
@@ -27,10 +28,20 @@ pub(super) struct Subscriber {
     framing: Framing,
     /// Whether it was at the head once. Until then it replays, and is behind by its own wish.
     has_caught_up: bool,
-    /// Why it goes once `tail` is out, and when it goes even if that is not.
-    leaving: Option<(Departure, Instant)>,
-    /// Its place in the channel and among the connections.
-    _places: (Seat, Permit),
+    /// How it goes once `tail` is out.
+    leaving: Option<Leaving>,
+    /// Its place in the channel and among the connections. An HTTP/2 stream has no connection of
+    /// its own.
+    _places: (Seat, Option<Permit>),
+}
+
+/// How a subscriber goes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Leaving {
+    pub(super) departure: Departure,
+    /// When it goes even if its tail is not out.
+    pub(super) deadline: Instant,
+    pub(super) ending: Ending,
 }
 
 /// Who writes next to a subscriber.
@@ -58,15 +69,19 @@ pub(super) enum Wrote {
 /// The most that one write carries to a straggler, so that one can't hold up the others.
 const WRITE_BYTES: usize = 64 * 1024;
 
+/// Ends a body in chunks (RFC 9112, 7.1). A stream without it makes every client come back; with it,
+/// some stay away.
+const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
 impl Subscriber {
     pub(super) fn new(
-        socket: Socket,
+        transport: Transport,
         waker: Waker,
         framing: Framing,
-        places: (Seat, Permit),
+        places: (Seat, Option<Permit>),
     ) -> Self {
         Self {
-            socket,
+            transport,
             waker,
             at: 0,
             tail: None,
@@ -84,23 +99,23 @@ impl Subscriber {
         self.push_tail(Piece::Own(prologue));
     }
 
-    /// Writes the bytes from `at`, which are the same for all the crowd. They end at `to`. If they
-    /// are taken as a whole, the pass counts them.
+    /// Writes the bytes from `at`, which are the same for all the crowd of this framing, up to `to`.
+    /// If they are taken as a whole, the pass counts them.
     pub(super) fn write_shared(
         &mut self,
-        bytes: &[u8],
-        to: Position,
+        (bytes, to): (&[u8], Position),
         wire: &Wire,
         tally: &mut Tally,
     ) -> Wrote {
-        match self.socket.try_write(bytes) {
+        match self.transport.try_write(bytes) {
             Ok(n) if n == bytes.len() => {
                 self.at = to;
                 Wrote::All
             }
             Ok(n) => {
                 tally.note_bytes(n as u64);
-                self.move_to(self.at + n as u64, wire, tally);
+                let to = wire.advance(self.at, self.framing, n);
+                self.move_to(to, wire, tally);
                 self.block()
             }
             Err(error) => self.after_error(&error),
@@ -109,7 +124,7 @@ impl Subscriber {
 
     /// Writes a heartbeat. Only for one that has everything.
     pub(super) fn write_heartbeat(&mut self, bytes: &[u8], tally: &mut Tally) -> Wrote {
-        match self.socket.try_write(bytes) {
+        match self.transport.try_write(bytes) {
             Ok(n) if n == bytes.len() => {
                 tally.note_bytes(n as u64);
                 Wrote::All
@@ -150,8 +165,8 @@ impl Subscriber {
         }
         let pieces = pieces.get(..n_pieces).unwrap_or_default();
         let written = match pieces {
-            [only] => self.socket.try_write(only),
-            _ => self.socket.try_write_vectored(pieces),
+            [only] => self.transport.try_write(only),
+            _ => self.transport.try_write_vectored(pieces),
         };
         match written {
             Ok(n) => {
@@ -203,8 +218,8 @@ impl Subscriber {
 
     /// All that was offered was taken: what now?
     fn finish_turn(&mut self, wire: &Wire) -> Wrote {
-        if let Some((departure, _)) = self.leaving {
-            return Wrote::Gone(departure);
+        if let Some(leaving) = self.leaving {
+            return self.go(leaving.departure);
         }
         if self.at >= wire.head() {
             self.pace = Pace::Flowing;
@@ -215,10 +230,23 @@ impl Subscriber {
         Wrote::Some
     }
 
+    /// Goes when all is sent: a stream that is reset loses what is not.
+    fn go(&mut self, departure: Departure) -> Wrote {
+        if self
+            .transport
+            .poll_sent(&Context::from_waker(&self.waker))
+            .is_pending()
+        {
+            self.pace = Pace::Blocked;
+            return Wrote::Some;
+        }
+        Wrote::Gone(departure)
+    }
+
     /// Waits for the socket. If it became writable in the meantime, that is its next turn.
     fn block(&mut self) -> Wrote {
         let mut cx = Context::from_waker(&self.waker);
-        self.pace = match self.socket.poll_write_ready(&mut cx) {
+        self.pace = match self.transport.poll_write_ready(&mut cx) {
             Poll::Pending => Pace::Blocked,
             // An error shows in the next write.
             Poll::Ready(_) => Pace::Queued,
@@ -241,10 +269,10 @@ impl Subscriber {
     pub(super) fn check_presence(&self) -> Result<(), Departure> {
         let mut cx = Context::from_waker(&self.waker);
         loop {
-            if self.socket.poll_read_ready(&mut cx).is_pending() {
+            if self.transport.poll_read_ready(&mut cx).is_pending() {
                 return Ok(());
             }
-            match self.socket.try_read(&mut [0; 16]) {
+            match self.transport.try_read(&mut [0; 16]) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) if error.kind() == io::ErrorKind::TimedOut => {
                     return Err(Departure::WriteFailed);
@@ -254,24 +282,20 @@ impl Subscriber {
         }
     }
 
-    /// Begins to leave: the rest of its event, then `goodbye`, then the end, at `deadline` at the
-    /// latest. Returns whether it was not leaving already; it then has a turn of its own.
-    pub(super) fn leave(
-        &mut self,
-        departure: Departure,
-        goodbye: &'static [u8],
-        deadline: Instant,
-        wire: &Wire,
-    ) -> bool {
+    /// Begins to leave: the rest of its event, then what its framing needs, then the end. Returns
+    /// whether it was not leaving already; it then has a turn of its own.
+    pub(super) fn leave(&mut self, leaving: Leaving, wire: &Wire) -> bool {
         if self.leaving.is_some() {
             return false;
         }
-        self.leaving = Some((departure, deadline));
+        self.leaving = Some(leaving);
         if let Some((piece, end)) = wire.rest_of_event(self.at, self.framing) {
             self.push_tail(piece);
             self.at = end;
         }
-        self.push_tail(Piece::Static(goodbye));
+        if (leaving.ending, self.framing) == (Ending::Clean, Framing::Chunked) {
+            self.push_tail(Piece::Static(LAST_CHUNK));
+        }
         self.pace = Pace::Queued;
         true
     }
@@ -301,7 +325,14 @@ impl Subscriber {
         self.has_caught_up
     }
 
-    pub(super) fn leaving(&self) -> Option<(Departure, Instant)> {
+    pub(super) fn leaving(&self) -> Option<Leaving> {
         self.leaving
+    }
+
+    /// Ends the stream: as it was to leave, if it got all that it was to get before.
+    pub(super) fn end(self) {
+        if let (Some(leaving), None) = (self.leaving, self.tail) {
+            self.transport.end(leaving.ending);
+        }
     }
 }

@@ -26,7 +26,8 @@ pub(super) struct Wire {
 pub enum Framing {
     /// Each event is a chunk of the chunked transfer coding: HTTP/1.1.
     Chunked,
-    /// Events follow each other, and the end of the connection ends the stream: HTTP/1.0.
+    /// Events follow each other: HTTP/1.0, where the end of the connection ends the stream, and
+    /// HTTP/2, which has frames of its own.
     Plain,
 }
 
@@ -106,6 +107,17 @@ impl Wire {
     ) -> impl Iterator<Item = &Arc<Batch>> {
         self.from(from)
             .take_while(move |batch| batch.start() <= from || batch.end() - from <= max_bytes)
+    }
+
+    /// The events between two positions that are boundaries, without chunk framing.
+    pub(super) fn payloads(&self, from: Position, to: Position) -> Vec<u8> {
+        let mut joined = Vec::with_capacity(usize::try_from(to - from).unwrap_or_default());
+        for batch in self.from(from).take_while(|batch| batch.start() < to) {
+            for (bytes, _) in batch.payloads_from(from) {
+                joined.extend_from_slice(bytes);
+            }
+        }
+        joined
     }
 
     /// Fills `pieces` with what follows `at`, up to `max_bytes`; returns how many pieces there are.

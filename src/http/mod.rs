@@ -1,13 +1,18 @@
 //! One downstream connection: requests, their answers, and the hand-over to delivery.
 //!
-//! hyper reads requests and writes short answers. Once a subscription is accepted, the socket is
-//! taken out of hyper and given to a shard; from then on no HTTP library touches it.
+//! hyper reads requests and writes short answers. Once a subscription is accepted on HTTP/1.1, the
+//! socket is taken out of hyper and given to a shard; from then on no HTTP library touches it. On
+//! HTTP/2 the connection stays with hyper, and a shard feeds the body of the response.
 
 mod accept;
 mod answer;
 mod connection;
 mod cors;
 mod head;
+mod http1;
+mod http2;
+mod preface;
+mod reply;
 mod route;
 mod service;
 

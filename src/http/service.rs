@@ -13,11 +13,11 @@ use super::Gateway;
 use super::accept::{accepts_event_stream, names_event_stream, preferred_form};
 use super::answer::{METHODS, Refusal, empty, full};
 use super::cors::{allow_origin, allow_request, is_preflight};
-use super::head::{self, describe_stream};
+use super::head::describe_stream;
 use super::route::{Found, Route, host_of};
 use crate::channel::{Seat, State};
 use crate::config::{Refuse, UnknownPath};
-use crate::delivery::{Framing, push_framed, random_time};
+use crate::delivery::{Framing, random_time};
 use crate::net::permit::Admission;
 use crate::sse;
 
@@ -26,10 +26,20 @@ use crate::sse;
 pub(super) enum Outcome {
     /// A short answer, after which the connection may go on.
     Answer(Response<Full<Bytes>>),
-    /// These bytes, and then the connection is cut.
-    Cut(Vec<u8>),
-    /// A stream: the connection is handed over.
+    /// A stream that is cut at once.
+    Refuse(Refused),
+    /// A stream.
     Subscribe(Subscription),
+}
+
+/// A stream that says when to come back, and no more.
+#[derive(Debug)]
+pub(super) struct Refused {
+    pub(super) framing: Framing,
+    /// The header fields of the response.
+    pub(super) fields: HeaderMap,
+    /// What the stream says.
+    pub(super) block: Vec<u8>,
 }
 
 /// An accepted subscription.
@@ -39,7 +49,8 @@ pub(super) struct Subscription {
     pub(super) seat: Seat,
     pub(super) framing: Framing,
     pub(super) last_event_id: Option<String>,
-    pub(super) head: Vec<u8>,
+    /// The header fields of the response.
+    pub(super) fields: HeaderMap,
 }
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -48,6 +59,9 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// together do not return together.
 const REFUSED_RETRY: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(5)..=Duration::from_secs(30);
+
+/// How long a refused client may take for its few bytes.
+pub(super) const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Answers a request.
 pub(super) fn respond(
@@ -154,7 +168,7 @@ fn subscribe(
         seat,
         framing,
         last_event_id: last_event_id(request),
-        head: head::encode(&fields, framing),
+        fields,
     })
 }
 
@@ -173,11 +187,13 @@ fn refuse_at_limit(
         return Outcome::Answer(answer);
     }
     describe_stream(&mut fields);
-    let mut bytes = head::encode(&fields, framing);
-    let mut retry = Vec::new();
-    sse::encode_retry(&mut retry, wait);
-    push_framed(&mut bytes, &retry, framing);
-    Outcome::Cut(bytes)
+    let mut block = Vec::new();
+    sse::encode_retry(&mut block, wait);
+    Outcome::Refuse(Refused {
+        framing,
+        fields,
+        block,
+    })
 }
 
 /// The host that a request is for: of its absolute-form target, or of its one `Host` header field

@@ -13,6 +13,7 @@ mod answers;
 mod cors;
 mod handover;
 mod heartbeat;
+mod http2;
 mod ids;
 mod inherited;
 mod journal;

@@ -189,17 +189,18 @@ impl Shard {
         if self.wire.head() == self.passed {
             return;
         }
-        let pass = Pass::over_events(&self.wire, self.passed, 300, self.subscribers.len());
+        let mut pass = Pass::over_events(&self.wire, self.passed, 300, self.subscribers.len());
         assert!(pass.to() > self.passed, "a pass goes on");
         for subscriber in self.subscribers.iter_mut().filter(|one| one.is_flowing) {
             if subscriber.at >= pass.to() {
                 continue;
             }
             assert!(subscriber.at >= pass.from(), "the pass has what it lacks");
-            if subscriber.at == pass.from() && subscriber.framing == Framing::Chunked {
-                let n = taken.min(pass.bytes().len());
-                subscriber.taken.extend_from_slice(&pass.bytes()[..n]);
-                subscriber.at += n as u64;
+            if subscriber.at == pass.from() {
+                let (bytes, _) = pass.bytes(subscriber.framing, &self.wire);
+                let n = taken.min(bytes.len());
+                subscriber.taken.extend_from_slice(&bytes[..n]);
+                subscriber.at = self.wire.advance(subscriber.at, subscriber.framing, n);
                 subscriber.is_flowing = subscriber.at == pass.to();
             } else {
                 subscriber.write(&self.wire, taken);

@@ -86,7 +86,7 @@ impl World {
             framing,
             last_event_id: seen.map(|number| number.to_string()),
             head: Vec::new(),
-            places: (self.channel.join().expect("a seat"), permit),
+            places: (self.channel.join().expect("a seat"), Some(permit)),
         });
         Client {
             socket: theirs,

@@ -28,19 +28,19 @@ pub(crate) struct Client {
     end: Option<End>,
 }
 
-trait Stream: AsyncRead + AsyncWrite + Send {}
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send {}
 impl<T: AsyncRead + AsyncWrite + Send> Stream for T {}
 
 /// How a stream ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
-    /// With the last chunk.
+    /// With the last chunk; on HTTP/2, with END_STREAM.
     Clean,
     /// The connection ended between two chunks, or anywhere in a stream that has none.
     Cut,
     /// The connection ended inside a chunk.
     CutInChunk,
-    /// By a reset.
+    /// By a reset; on HTTP/2, of the stream.
     Reset,
 }
 
@@ -57,6 +57,8 @@ pub(crate) struct Head {
 pub(crate) enum Body {
     Chunked,
     CloseDelimited,
+    /// The frames of an HTTP/2 stream.
+    Framed,
     Length(usize),
 }
 
@@ -132,6 +134,11 @@ impl Connector {
         }
     }
 
+    /// Connects for HTTP/2.
+    pub(super) async fn stream_to(self, gateway: &Gateway) -> Pin<Box<dyn Stream>> {
+        self.connect_to(gateway.address()).await.stream
+    }
+
     async fn open(self, address: &str) -> io::Result<Pin<Box<dyn Stream>>> {
         if let Some(path) = address.strip_prefix("unix:") {
             return Ok(Box::pin(UnixStream::connect(path).await?));
@@ -152,6 +159,15 @@ impl Connector {
 }
 
 impl Client {
+    /// A client that reads this.
+    pub(super) fn over(stream: impl Stream + 'static) -> Self {
+        Self {
+            stream: Box::pin(stream),
+            unread: Vec::new(),
+            end: None,
+        }
+    }
+
     /// Sends bytes.
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.try_send(bytes)
@@ -186,6 +202,12 @@ impl Client {
     /// Reads the head of an answer that is an event stream.
     pub(crate) async fn into_subscriber(mut self) -> Subscriber {
         let head = self.head().await;
+        let body = head.body();
+        self.with_head(head, body)
+    }
+
+    /// A subscriber that has got this head of an answer.
+    pub(super) fn with_head(self, head: Head, body: Body) -> Subscriber {
         assert_eq!(
             head.status, 200,
             "a subscription is answered by 200: {}",
@@ -197,7 +219,6 @@ impl Client {
             "{}",
             head.text
         );
-        let body = head.body();
         Subscriber {
             client: self,
             head,
@@ -251,7 +272,7 @@ impl Client {
                 assert_eq!(self.end, Some(End::Clean), "how the body ended");
                 body
             }
-            Body::CloseDelimited => self.rest().await.0,
+            Body::CloseDelimited | Body::Framed => self.rest().await.0,
         }
     }
 
@@ -464,10 +485,12 @@ impl Subscriber {
     pub(crate) async fn piece(&mut self) -> Result<Vec<u8>, End> {
         match self.body {
             Body::Chunked => self.client.chunk().await,
-            Body::CloseDelimited | Body::Length(_) => {
+            Body::CloseDelimited | Body::Framed | Body::Length(_) => {
                 let bytes = self.client.take_some(usize::MAX).await;
                 if bytes.is_empty() {
-                    Err(self.client.end.unwrap_or(End::Cut))
+                    let end = self.client.end.unwrap_or(End::Cut);
+                    let is_clean = (self.body, end) == (Body::Framed, End::Cut);
+                    Err(if is_clean { End::Clean } else { end })
                 } else {
                     Ok(bytes)
                 }

@@ -5,6 +5,7 @@
 
 mod client;
 mod gateway;
+mod http2;
 mod origin;
 mod server;
 
@@ -15,6 +16,7 @@ use tokio::time::{Instant, interval, timeout};
 
 pub(crate) use self::client::{Body, Client, Connector, End, Event, Head, Item, Subscriber};
 pub(crate) use self::gateway::{Ended, Gateway, field, one_channel};
+pub(crate) use self::http2::{Http2, Windows};
 pub(crate) use self::origin::{Answer, Origin, OriginConnection, event_stream};
 pub(crate) use self::server::{Server, Speaks};
 

@@ -1,0 +1,86 @@
+//! What a subscriber writes to: a socket of its own, or a stream of an HTTP/2 connection.
+
+use std::io;
+use std::task::{Context, Poll};
+
+use super::body::{BodyWriter, Ending};
+use crate::net::socket::Socket;
+
+/// A subscriber's way to its client. Both kinds take bytes, or say that they would block; so whoever
+/// writes need not know which it is.
+#[derive(Debug)]
+pub(super) enum Transport {
+    /// A stream of an HTTP/2 connection
+    Http2(BodyWriter),
+    /// A connection
+    Socket(Socket),
+}
+
+impl Transport {
+    /// Sets what every subscriber's connection needs.
+    pub(super) fn prepare(&self) -> io::Result<()> {
+        match self {
+            // The connection was prepared when it became one.
+            Self::Http2(_) => Ok(()),
+            Self::Socket(socket) => socket.prepare_for_delivery(),
+        }
+    }
+
+    /// Writes what is taken now.
+    pub(super) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Http2(body) => body.try_write(std::iter::once(bytes)),
+            Self::Socket(socket) => socket.try_write(bytes),
+        }
+    }
+
+    /// Writes what is taken now of several pieces.
+    pub(super) fn try_write_vectored(&self, pieces: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Self::Http2(body) => body.try_write(pieces.iter().map(|piece| &**piece)),
+            Self::Socket(socket) => socket.try_write_vectored(pieces),
+        }
+    }
+
+    /// Reads what the client sent; none at the end, which on HTTP/2 is all that can come.
+    pub(super) fn try_read(&self, into: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Http2(_) => Ok(0),
+            Self::Socket(socket) => socket.try_read(into),
+        }
+    }
+
+    /// Asks to be woken when bytes are taken again.
+    pub(super) fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Http2(body) => body.poll_room(cx).map(Ok),
+            Self::Socket(socket) => socket.poll_write_ready(cx),
+        }
+    }
+
+    /// Asks to be woken when there is something to read.
+    pub(super) fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Http2(body) => body.poll_left(cx).map(Ok),
+            Self::Socket(socket) => socket.poll_read_ready(cx),
+        }
+    }
+
+    /// Asks to be woken when all that was taken is out of our hands: what a socket has taken is the
+    /// kernel's, what HTTP/2 has taken may still wait for the client's window.
+    pub(super) fn poll_sent(&self, cx: &Context<'_>) -> Poll<()> {
+        match self {
+            Self::Http2(body) => body.poll_sent(cx),
+            Self::Socket(_) => Poll::Ready(()),
+        }
+    }
+
+    /// Ends the stream; just dropping it cuts it.
+    pub(super) fn end(self, ending: Ending) {
+        match self {
+            Self::Http2(body) => body.end(ending),
+            // The framing said so, if anything does.
+            Self::Socket(_) => {}
+        }
+    }
+}

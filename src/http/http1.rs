@@ -1,0 +1,146 @@
+//! A connection of HTTP/1.1, until it ends or is handed over.
+//!
+//! How a socket is taken out of hyper: the service notes an accepted subscription and returns a
+//! future that stays pending. The driver of the connection sees the note and takes the connection
+//! apart, which gives the socket back before hyper has written a byte to it. hyper does not document
+//! that this works; `tests/integration/handover.rs` would notice if it no longer did.
+
+use std::convert::Infallible;
+use std::future::{Future, pending, poll_fn};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioTimer;
+use tokio::io::AsyncWriteExt as _;
+use tokio::time::timeout;
+
+use super::connection::{Io, Peer};
+use super::head;
+use super::service::{Outcome, REFUSAL_TIMEOUT, Subscription, respond};
+use crate::delivery::{Arrival, Handover, push_framed};
+use crate::net::socket::Socket;
+
+/// What the service leaves for the driver: the end of hyper's part.
+enum Note {
+    Cut(Vec<u8>),
+    Subscribe(Subscription),
+}
+
+type ResponseFuture =
+    Pin<Box<dyn Future<Output = Result<Response<Full<Bytes>>, Infallible>> + Send>>;
+
+/// While a channel has fewer subscribers than this, they all live on the shard of its upstream, so
+/// that an event of a small channel wakes one thread. A large one is spread over all shards.
+const HOME_SUBSCRIBERS: usize = 64;
+
+/// The answer to a request for a stream that is followed by another.
+const MORE_THAN_A_REQUEST: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\
+    Content-Type: text/plain; charset=utf-8\r\nContent-Length: 49\r\nConnection: close\r\n\r\n\
+    nothing may follow a request for an event stream\n";
+
+/// Serves a connection until it ends or a shard has it.
+pub(super) async fn serve(io: Io, peer: Peer) {
+    let note = Arc::new(Mutex::new(None));
+    let service = {
+        let (gateway, note) = (Arc::clone(&peer.gateway), Arc::clone(&note));
+        let admission = peer.admission;
+        service_fn(move |request: Request<Incoming>| -> ResponseFuture {
+            let left = match respond(&gateway, admission, &request) {
+                Outcome::Answer(answer) => return Box::pin(std::future::ready(Ok(answer))),
+                Outcome::Refuse(refused) => {
+                    let mut bytes = head::encode(&refused.fields, refused.framing);
+                    push_framed(&mut bytes, &refused.block, refused.framing);
+                    Note::Cut(bytes)
+                }
+                Outcome::Subscribe(subscription) => Note::Subscribe(subscription),
+            };
+            *note.lock().unwrap_or_else(PoisonError::into_inner) = Some(left);
+            Box::pin(pending())
+        })
+    };
+    let current = Arc::clone(&peer.gateway.current());
+    let server = &current.server;
+    let mut connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(server.header_timeout)
+        .max_buf_size(server.max_header_bytes)
+        .serve_connection(io, service);
+    // It may live for long, and what it was begun with must not.
+    drop(current);
+    let left = poll_fn(|cx| {
+        if let Poll::Ready(ended) = Pin::new(&mut connection).poll(cx) {
+            if let Err(error) = ended {
+                tracing::debug!(%error, "a connection ended before it became a stream");
+            }
+            return Poll::Ready(None);
+        }
+        match note.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some(left) => Poll::Ready(Some(left)),
+            None => Poll::Pending,
+        }
+    })
+    .await;
+    let Some(left) = left else { return };
+    let parts = connection.into_parts();
+    let stream = parts.io.into_inner();
+    // A subscriber sends nothing after its request: what follows could never be answered. An empty
+    // line does no harm (RFC 9112, 2.2).
+    let mut rest = parts.read_buf.iter().chain(stream.left());
+    let has_more = rest.any(|byte| !matches!(byte, b'\r' | b'\n'));
+    let mut socket = stream.into_inner();
+    let left = if has_more {
+        Note::Cut(MORE_THAN_A_REQUEST.to_vec())
+    } else {
+        left
+    };
+    match left {
+        Note::Cut(bytes) => {
+            if let Ok(Err(error)) = timeout(REFUSAL_TIMEOUT, socket.write_all(&bytes)).await {
+                tracing::debug!(%error, "a refused client left before it was told");
+            }
+        }
+        Note::Subscribe(subscription) => hand_over(peer, socket, subscription),
+    }
+}
+
+/// Gives a connection of this shard to the shard that will serve the subscription.
+fn hand_over(peer: Peer, socket: Socket, subscription: Subscription) {
+    let Subscription {
+        route,
+        seat,
+        framing,
+        last_event_id,
+        fields,
+    } = subscription;
+    let is_small = route.channel.n_subscribers() <= HOME_SUBSCRIBERS;
+    let target = if is_small { route.home } else { peer.shard };
+    let socket = if target == peer.shard {
+        Handover::SameShard(socket)
+    } else {
+        match socket.unbind() {
+            Ok(socket) => Handover::OtherShard(socket),
+            Err(error) => {
+                tracing::warn!(%error, "a socket could not change its shard");
+                return;
+            }
+        }
+    };
+    let Some(shard) = peer.gateway.shards.get(target) else {
+        return;
+    };
+    shard.subscribe(Arrival {
+        channel: route.channel,
+        socket,
+        framing,
+        last_event_id,
+        head: head::encode(&fields, framing),
+        places: (seat, Some(peer.permit)),
+    });
+}

@@ -1,0 +1,334 @@
+//! A connection of HTTP/2: all its streams, until it ends.
+//!
+//! hyper keeps the connection, because streams share it. An accepted subscription gets a response
+//! whose body is fed by this thread's shard (`delivery::body`); so what an HTTP/2 subscriber gets, and
+//! when, is decided where it is for all others.
+//!
+//! The streams of a connection are no tasks of their own: hyper's futures for them are polled by the
+//! task of the connection. A pass that feeds a hundred streams of one connection wakes one task, which
+//! sends it all in one write; and what belongs to the connection ends with it.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::stream::{FuturesUnordered, Stream as _};
+use http::header::{CONNECTION, CONTENT_LENGTH};
+use http::{HeaderMap, HeaderValue, Method, Request, Response};
+use hyper::body::{Body as _, Incoming};
+use hyper::rt::Executor;
+use hyper::server::conn::http2;
+use hyper::service::Service;
+use hyper_util::rt::TokioTimer;
+use tokio::time::{Instant, Sleep, sleep};
+
+use super::connection::{Io, Peer};
+use super::reply::Reply;
+use super::service::{Outcome, REFUSAL_TIMEOUT, Refused, Subscription, respond};
+use crate::config;
+use crate::delivery::{Arrival, CAPACITY, Ending, Handover, body};
+use crate::net::permit::Admission;
+
+/// What we take unread of a request's body, per stream and per connection: nobody needs to send one.
+const STREAM_WINDOW_BYTES: u32 = 16 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 256 * 1024;
+
+/// Streams that a client may open and reset before we have looked at them, and streams that may end
+/// by the client's errors, before the connection is closed (CVE-2023-44487, CVE-2025-8671). Both
+/// count what has happened since, so no honest client comes near.
+const MAX_PENDING_RESETS: usize = 20;
+const MAX_ERROR_RESETS: usize = 256;
+
+/// How long a client may take to agree that its idle connection is closed.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Serves a connection until it ends.
+pub(super) async fn serve(io: Io, peer: Peer) {
+    let is_refused = peer.admission == Admission::Refused;
+    let streams = Streams::default();
+    let current = Arc::clone(&peer.gateway.current());
+    let server = &current.server;
+    let idle_timeout = if is_refused {
+        server.header_timeout.min(server.http2.idle_timeout)
+    } else {
+        server.http2.idle_timeout
+    };
+    let connection = builder(server, streams.spawner()).serve_connection(io, Requests { peer });
+    // The connection may live for long, and what it was begun with must not.
+    drop(current);
+    let driver = Driver {
+        connection: pin!(connection),
+        streams,
+        timer: pin!(sleep(idle_timeout)),
+        idle_timeout,
+        is_refused,
+        stage: Stage::Idle,
+    };
+    driver.await;
+}
+
+fn builder(server: &config::Server, spawner: Spawner) -> http2::Builder<Spawner> {
+    let settings = &server.http2;
+    let max_header_bytes = u32::try_from(server.max_header_bytes).unwrap_or(u32::MAX);
+    let mut builder = http2::Builder::new(spawner);
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(settings.max_concurrent_streams)
+        .max_header_list_size(max_header_bytes)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_send_buf_size(CAPACITY)
+        .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
+        .max_local_error_reset_streams(MAX_ERROR_RESETS)
+        .keep_alive_interval(settings.ping_interval)
+        .keep_alive_timeout(settings.ping_timeout);
+    builder
+}
+
+// --- the connection ---
+
+/// Drives a connection and its streams.
+struct Driver<'a> {
+    connection: Pin<&'a mut http2::Connection<Io, Requests, Spawner>>,
+    streams: Streams,
+    /// When an idle connection is closed, and when one that is being closed is cut.
+    timer: Pin<&'a mut Sleep>,
+    idle_timeout: Duration,
+    is_refused: bool,
+    stage: Stage,
+}
+
+/// ```text
+/// Idle ⇄ Busy
+///   ╰──┬──╯
+///   Closing
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Without a stream: the timer runs.
+    Idle,
+    /// With streams.
+    Busy,
+    /// No new streams: those that there are may end; the timer runs.
+    Closing,
+}
+
+impl Driver<'_> {
+    fn close(&mut self, within: Duration, cx: &Context<'_>) {
+        self.stage = Stage::Closing;
+        self.connection.as_mut().graceful_shutdown();
+        self.timer.as_mut().reset(Instant::now() + within);
+        cx.waker().wake_by_ref();
+    }
+
+    fn note_streams(&mut self, cx: &Context<'_>) {
+        if self.streams.adopt() {
+            // They have not been polled yet.
+            cx.waker().wake_by_ref();
+            if self.is_refused && self.stage != Stage::Closing {
+                // It has its answer; its place is needed.
+                self.close(REFUSAL_TIMEOUT, cx);
+            }
+        }
+        match (self.stage, self.streams.is_empty()) {
+            (Stage::Idle, false) => self.stage = Stage::Busy,
+            (Stage::Busy, true) => {
+                self.stage = Stage::Idle;
+                let deadline = Instant::now() + self.idle_timeout;
+                self.timer.as_mut().reset(deadline);
+            }
+            (Stage::Idle, true) | (Stage::Busy, false) | (Stage::Closing, _) => {}
+        }
+    }
+}
+
+impl Future for Driver<'_> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        // Streams first: what they queue goes out with the connection's next write.
+        self.streams.poll(cx);
+        if let Poll::Ready(ended) = self.connection.as_mut().poll(cx) {
+            if let Err(error) = ended {
+                tracing::debug!(%error, "an HTTP/2 connection broke");
+            }
+            return Poll::Ready(());
+        }
+        self.note_streams(cx);
+        if self.stage != Stage::Busy && self.timer.as_mut().poll(cx).is_ready() {
+            if self.stage == Stage::Closing {
+                return Poll::Ready(());
+            }
+            self.close(CLOSE_TIMEOUT, cx);
+        }
+        Poll::Pending
+    }
+}
+
+// --- its streams ---
+
+type StreamFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
+type Spawned = Mutex<Vec<StreamFuture>>;
+
+/// The streams of one connection.
+#[derive(Default)]
+struct Streams {
+    open: FuturesUnordered<StreamFuture>,
+    /// Those that were opened since the last look.
+    spawned: Arc<Spawned>,
+}
+
+/// Where hyper leaves new streams. They know it, so it must not keep them.
+#[derive(Clone)]
+struct Spawner(Weak<Spawned>);
+
+impl Streams {
+    fn spawner(&self) -> Spawner {
+        Spawner(Arc::downgrade(&self.spawned))
+    }
+
+    /// Lets each stream that was woken go on. There are at most as many as the configuration allows,
+    /// so this is a bounded turn.
+    fn poll(&mut self, cx: &mut Context<'_>) {
+        while let Poll::Ready(Some(())) = Pin::new(&mut self.open).poll_next(cx) {}
+    }
+
+    /// Takes new streams; returns whether there are any.
+    fn adopt(&mut self) -> bool {
+        let mut spawned = self.spawned.lock().unwrap_or_else(PoisonError::into_inner);
+        let has_any = !spawned.is_empty();
+        self.open.extend(spawned.drain(..));
+        has_any
+    }
+
+    fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+}
+
+impl<F> Executor<F> for Spawner
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    fn execute(&self, stream: F) {
+        // The connection is gone otherwise, and with it its streams.
+        if let Some(spawned) = self.0.upgrade() {
+            let mut spawned = spawned.lock().unwrap_or_else(PoisonError::into_inner);
+            spawned.push(Box::pin(stream));
+        }
+    }
+}
+
+// --- its requests ---
+
+/// Answers the requests of one connection.
+struct Requests {
+    peer: Peer,
+}
+
+/// A response that is there already. On the heap, because its place is kept in each stream for as long
+/// as that lives.
+struct Ready(Option<Box<Response<Reply>>>);
+
+impl Service<Request<Incoming>> for Requests {
+    type Response = Response<Reply>;
+    type Error = Infallible;
+    type Future = Ready;
+
+    fn call(&self, request: Request<Incoming>) -> Ready {
+        let Peer {
+            gateway, admission, ..
+        } = &self.peer;
+        let response = match respond(gateway, *admission, &request) {
+            Outcome::Answer(answer) => {
+                let mut response = answer.map(Reply::short);
+                // It is about the connection, which HTTP/2 has other means for (RFC 9113, 8.2.2).
+                response.headers_mut().remove(CONNECTION);
+                response
+            }
+            Outcome::Refuse(refused) => refuse(&refused),
+            Outcome::Subscribe(subscription) => self.subscribe(subscription),
+        };
+        Ready(Some(Box::new(without_content_of_head(
+            request.method(),
+            response,
+        ))))
+    }
+}
+
+impl Requests {
+    fn subscribe(&self, subscription: Subscription) -> Response<Reply> {
+        let Subscription {
+            route,
+            seat,
+            framing,
+            last_event_id,
+            fields,
+        } = subscription;
+        let (writer, events) = body();
+        // A stream can't leave its connection, so it can't live on the channel's home shard.
+        if let Some(shard) = self.peer.gateway.shards.get(self.peer.shard) {
+            shard.subscribe(Arrival {
+                channel: route.channel,
+                socket: Handover::Http2(writer),
+                framing,
+                last_event_id,
+                head: Vec::new(),
+                places: (seat, None),
+            });
+        }
+        event_stream(fields, Reply::Events(events))
+    }
+}
+
+/// A stream that says when to come back, and is cut.
+fn refuse(refused: &Refused) -> Response<Reply> {
+    let (writer, events) = body();
+    if writer
+        .try_write(std::iter::once(refused.block.as_slice()))
+        .is_err()
+    {
+        // A new body has room for a line, and nobody has abandoned it.
+        tracing::debug!("a refused client is not told when to come back");
+    }
+    writer.end(Ending::CutOnceSent);
+    let deadline = Box::pin(sleep(REFUSAL_TIMEOUT));
+    event_stream(refused.fields.clone(), Reply::Refusal(events, deadline))
+}
+
+fn event_stream(fields: HeaderMap, reply: Reply) -> Response<Reply> {
+    let mut response = Response::new(reply);
+    *response.headers_mut() = fields;
+    response
+}
+
+/// The answer to `HEAD` has the fields of the content and not the content (RFC 9110, 9.3.2); on
+/// HTTP/2 hyper leaves that to us.
+fn without_content_of_head(method: &Method, mut response: Response<Reply>) -> Response<Reply> {
+    if method != Method::HEAD {
+        return response;
+    }
+    if let (Some(length), false) = (
+        response.body().size_hint().exact(),
+        response.body().is_end_stream(),
+    ) {
+        let length = HeaderValue::from(length);
+        response.headers_mut().insert(CONTENT_LENGTH, length);
+    }
+    response.map(|_| Reply::empty())
+}
+
+impl Future for Ready {
+    type Output = Result<Response<Reply>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.0.take() {
+            Some(response) => Poll::Ready(Ok(*response)),
+            // It was given: hyper does not ask again.
+            None => Poll::Pending,
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! The content of a response of HTTP/2: a short one, or an event stream.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::{Buf, Bytes};
+use http_body_util::Full;
+use hyper::body::{Body, Frame, SizeHint};
+use tokio::time::Sleep;
+
+use crate::delivery::{EventBody, Taken, WasCut};
+
+/// The content of a response.
+#[derive(Debug)]
+pub(super) enum Reply {
+    /// Fed by a shard.
+    Events(EventBody),
+    /// Says when to come back and is cut, at this time at the latest.
+    Refusal(EventBody, Pin<Box<Sleep>>),
+    /// Short, and all there.
+    Short(Full<Bytes>),
+}
+
+/// A piece of it.
+#[derive(Debug)]
+pub(super) enum Piece {
+    Events(Taken),
+    Short(Bytes),
+}
+
+impl Reply {
+    pub(super) fn short(content: Full<Bytes>) -> Self {
+        Self::Short(content)
+    }
+
+    pub(super) fn empty() -> Self {
+        Self::Short(Full::default())
+    }
+}
+
+impl Body for Reply {
+    type Data = Piece;
+    type Error = WasCut;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Piece>, WasCut>>> {
+        let frame = match self.get_mut() {
+            Self::Events(events) => Pin::new(events).poll_frame(cx),
+            Self::Refusal(events, deadline) => {
+                if deadline.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Some(Err(WasCut)));
+                }
+                Pin::new(events).poll_frame(cx)
+            }
+            Self::Short(content) => {
+                let frame = Pin::new(content).poll_frame(cx);
+                return frame.map(|frame| {
+                    let frame = frame?.unwrap_or_else(|never| match never {});
+                    Some(Ok(frame.map_data(Piece::Short)))
+                });
+            }
+        };
+        frame.map(|frame| Some(frame?.map(|frame| frame.map_data(Piece::Events))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Events(_) | Self::Refusal(..) => false,
+            Self::Short(content) => content.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Events(_) | Self::Refusal(..) => SizeHint::default(),
+            Self::Short(content) => content.size_hint(),
+        }
+    }
+}
+
+impl Buf for Piece {
+    fn remaining(&self) -> usize {
+        match self {
+            Self::Events(bytes) => bytes.remaining(),
+            Self::Short(bytes) => bytes.remaining(),
+        }
+    }
+
+    fn chunk(&self) -> &[u8] {
+        match self {
+            Self::Events(bytes) => bytes.chunk(),
+            Self::Short(bytes) => bytes.chunk(),
+        }
+    }
+
+    fn advance(&mut self, n: usize) {
+        match self {
+            Self::Events(bytes) => bytes.advance(n),
+            Self::Short(bytes) => bytes.advance(n),
+        }
+    }
+}
