@@ -15,7 +15,7 @@ pub const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How often the status is looked at. It changes with every client that comes and goes, and who reads
 /// it is a person.
-const STATUS_INTERVAL: Duration = Duration::from_secs(2);
+const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Says that the process serves: its listeners are bound, and its configuration is applied. Also the
 /// end of a reload, whatever came of it.

@@ -10,6 +10,7 @@ mod channels;
 mod error;
 mod limits;
 mod listeners;
+mod service;
 mod signals;
 
 use std::collections::HashSet;
@@ -30,6 +31,7 @@ use crate::delivery::Delivery;
 use crate::http::{Current, Gateway, Page};
 use crate::net::client_tls::ClientTls;
 use crate::net::permit::Permits;
+use crate::systemd;
 
 /// A gateway that is ready: its upstreams connect and its listeners are bound.
 #[derive(Debug)]
@@ -57,6 +59,7 @@ impl App {
             return Err(error);
         }
         let bound = Bound::all(&config.listeners)?;
+        service::warn_of_unused_sockets(&config.listeners);
         let delivery = Delivery::start(n_shards)?;
         let mut channels = Channels::new(Arc::clone(delivery.shards()), tls);
         for settings in &config.channels {
@@ -98,7 +101,9 @@ impl App {
             () = stop => Ok(()),
             () = self.delivery.broken() => Err(RunError::ShardBroke),
             never = evict(&self.channels) => never,
+            never = service::inform(&self.channels, &self.delivery) => never,
         };
+        systemd::stopping(&service::status(&self.channels));
         self.listeners.close().await;
         outcome
     }
