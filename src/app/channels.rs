@@ -11,6 +11,7 @@ use crate::channel::{Channel, Dialer};
 use crate::config;
 use crate::delivery::ShardHandle;
 use crate::http::{Page, Routes};
+use crate::memory::Budget;
 use crate::net::client_tls::ClientTls;
 use crate::net::gather::Gather;
 
@@ -20,6 +21,8 @@ pub(super) struct Channels {
     by_name: BTreeMap<String, Running>,
     shards: Arc<[ShardHandle]>,
     tls: Arc<ClientTls>,
+    /// What their logs count to.
+    memory: Budget,
     /// By shard and window.
     gathers: HashMap<(usize, Duration), Gather>,
 }
@@ -33,11 +36,12 @@ struct Running {
 }
 
 impl Channels {
-    pub(super) fn new(shards: Arc<[ShardHandle]>, tls: Arc<ClientTls>) -> Self {
+    pub(super) fn new(shards: Arc<[ShardHandle]>, tls: Arc<ClientTls>, memory: Budget) -> Self {
         Self {
             by_name: BTreeMap::new(),
             shards,
             tls,
+            memory,
             gathers: HashMap::new(),
         }
     }
@@ -55,7 +59,7 @@ impl Channels {
         let Some(shard) = self.shards.get(home) else {
             return Ok(());
         };
-        let (channel, upstream) = Channel::new(Arc::clone(settings));
+        let (channel, upstream) = Channel::new(Arc::clone(settings), &self.memory);
         shard.spawn_vital(async move {
             upstream.run(dialer).await;
             Ok(())

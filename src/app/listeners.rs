@@ -107,7 +107,7 @@ async fn accept(listener: Listener, reception: Reception) -> ! {
         let is_refused = !matches!(acquired, Some((_, Admission::Admitted)));
         if is_refused && quiet_until <= Instant::now() {
             quiet_until = Instant::now() + REFUSALS_QUIET;
-            tracing::warn!("max_connections is reached: new clients are refused");
+            tracing::warn!("max_connections or memory is reached: new clients are refused");
         }
         let Some((permit, admission)) = acquired else {
             // Refusing takes a descriptor too, and there is none to spare.

@@ -27,8 +27,9 @@ use self::listeners::{Bound, Listeners, Reception};
 pub use self::signals::run_until_signal;
 use crate::channel::{Channel, Counters, Departure};
 use crate::config::{Config, ListenAddress};
-use crate::delivery::Delivery;
+use crate::delivery::{Delivery, keep_within};
 use crate::http::{Current, Gateway, Page};
+use crate::memory::Budget;
 use crate::net::client_tls::ClientTls;
 use crate::net::permit::Permits;
 use crate::systemd;
@@ -37,6 +38,8 @@ use crate::systemd;
 #[derive(Debug)]
 pub struct App {
     delivery: Delivery,
+    gateway: Arc<Gateway>,
+    memory: Budget,
     channels: Channels,
     listeners: Listeners,
 }
@@ -61,7 +64,10 @@ impl App {
         let bound = Bound::all(&config.listeners)?;
         service::warn_of_unused_sockets(&config.listeners);
         let delivery = Delivery::start(n_shards)?;
-        let mut channels = Channels::new(Arc::clone(delivery.shards()), tls);
+        let memory = Budget::new(config.server.memory);
+        let request_bytes = config.server.max_header_bytes;
+        let shards = delivery.shards();
+        let mut channels = Channels::new(Arc::clone(shards), tls, memory.clone());
         for settings in &config.channels {
             channels.begin(settings)?;
         }
@@ -70,8 +76,8 @@ impl App {
             routes: channels.routes(pages),
         };
         let reception = Reception {
-            gateway: Arc::new(Gateway::new(current, Arc::clone(delivery.shards()))),
-            permits: Permits::new(max_connections),
+            gateway: Arc::new(Gateway::new(current, Arc::clone(shards))),
+            permits: Permits::within(max_connections, &memory, request_bytes),
         };
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
@@ -85,6 +91,8 @@ impl App {
             listeners.serve(bound, reception.clone());
         }
         Ok(Self {
+            gateway: reception.gateway,
+            memory,
             delivery,
             channels,
             listeners,
@@ -97,11 +105,16 @@ impl App {
     ///
     /// If a delivery thread broke: whoever supervises the process should start it anew.
     pub async fn run(&mut self, stop: impl Future<Output = ()>) -> Result<(), RunError> {
+        let gateway = &self.gateway;
+        let within_memory = keep_within(&self.memory, &gateway.shards, || {
+            gateway.current().routes.channels().cloned().collect()
+        });
         let outcome = tokio::select! {
             () = stop => Ok(()),
             () = self.delivery.broken() => Err(RunError::ShardBroke),
             never = evict(&self.channels) => never,
             never = service::inform(&self.channels, &self.delivery) => never,
+            never = within_memory => never,
         };
         systemd::stopping(&service::status(&self.channels));
         self.listeners.close().await;

@@ -26,6 +26,7 @@ pub use self::request::Dialer;
 pub use self::upstream::Upstream;
 use crate::config;
 use crate::log::{Log, Writer};
+use crate::memory::Budget;
 
 /// A handle to a channel.
 #[derive(Debug, Clone)]
@@ -86,16 +87,22 @@ pub struct Status {
 }
 
 impl Channel {
-    /// A channel without events, and the upstream that will write them.
-    pub fn new(settings: Arc<config::Channel>) -> (Self, Upstream) {
-        let (channel, writer) = Self::with_writer(settings);
+    /// A channel without events, and the upstream that will write them. Its log counts to `budget`.
+    pub fn new(settings: Arc<config::Channel>, budget: &Budget) -> (Self, Upstream) {
+        let (channel, writer) = Self::within(settings, budget);
         let upstream = Upstream::new(channel.clone(), writer);
         (channel, upstream)
     }
 
     /// A channel without events, and the writer of its log.
+    #[cfg(test)]
     pub(crate) fn with_writer(settings: Arc<config::Channel>) -> (Self, Writer) {
-        let (log, writer) = Log::new(settings.history.clone(), settings.ids);
+        Self::within(settings, &Budget::unlimited())
+    }
+
+    /// The same, with a log that counts to `budget`.
+    pub(crate) fn within(settings: Arc<config::Channel>, budget: &Budget) -> (Self, Writer) {
+        let (log, writer) = Log::within(settings.history.clone(), settings.ids, budget);
         let status = Status {
             state: State::Connecting,
             since: Instant::now(),
@@ -115,7 +122,8 @@ impl Channel {
         (channel, writer)
     }
 
-    /// Takes a place for one more subscriber; `None` if `max_subscribers` are there.
+    /// Takes a place for one more subscriber; `None` if `max_subscribers` are there, or memory has run
+    /// out.
     pub fn join(&self) -> Option<Seat> {
         let max = self.settings().max_subscribers.unwrap_or(usize::MAX);
         let n_before = self.shared.n_subscribers.fetch_add(1, Ordering::Relaxed);
@@ -123,7 +131,7 @@ impl Channel {
             channel: Arc::clone(&self.shared),
         };
         // A seat that is over the limit gives its place back as it is dropped.
-        (n_before < max).then_some(seat)
+        (n_before < max && self.shared.log.budget().has_room()).then_some(seat)
     }
 
     /// The name of its table, by which a reload knows it again.

@@ -16,6 +16,8 @@ use crate::config::values::OrNever;
 /// A data line of one byte is seven on the wire; this keeps every event far below 4 GiB there.
 const MOST_EVENT_BYTES: Bytes = Bytes::kib(64 * 1024);
 
+/// A few of the largest events by default, and some clients; less could not do its work.
+const LEAST_MEMORY: Bytes = Bytes::mib(16);
 /// What hyper needs to hold of a request head before it can answer.
 const LEAST_HEADER_BYTES: Bytes = Bytes::kib(8);
 /// More threads than any machine has cores for.
@@ -84,6 +86,9 @@ pub(super) fn server(table: &ServerTable, findings: &mut Findings) {
     check("threads", &table.threads).refuse_if(|n| *n > MOST_THREADS, mistake, findings);
     check("max_connections", &table.max_connections).refuse_zero(findings);
     check("header_timeout", &table.header_timeout).refuse_zero(findings);
+    let least = show_bytes(LEAST_MEMORY.0);
+    let mistake = Mistake::new("is too small", format!("write at least `\"{least}\"`"));
+    check("memory", &table.memory).refuse_if(|size| *size < LEAST_MEMORY, mistake, findings);
     let least = show_bytes(LEAST_HEADER_BYTES.0);
     let mistake = Mistake::new("is too small", format!("write at least `\"{least}\"`"));
     check("max_header_bytes", &table.max_header_bytes).refuse_if(

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use crate::config::units::Bytes;
 
+/// `[server] memory`
+pub(super) const MEMORY: Bytes = Bytes::mib(2048);
 /// `history.bytes`
 pub(super) const HISTORY_BYTES: Bytes = Bytes::mib(4);
 /// `max_event_bytes`

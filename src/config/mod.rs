@@ -189,6 +189,8 @@ pub struct Server {
     pub threads: Option<usize>,
     /// Most downstream connections; `None`: the descriptor limit less a reserve.
     pub max_connections: Option<usize>,
+    /// What logs, connections, TLS and HTTP/2 may hold together, in bytes.
+    pub memory: usize,
     /// How long a client may take for a request head.
     pub header_timeout: Duration,
     /// Most bytes of a request head.

@@ -86,6 +86,7 @@ table! {
     ServerTable {
         threads: Count,
         max_connections: Count,
+        memory: Bytes,
         header_timeout: Duration,
         max_header_bytes: Bytes,
         unknown_path: UnknownPath,

@@ -190,6 +190,7 @@ pub(super) fn server(table: &ServerTable, findings: &mut Findings) -> Server {
     Server {
         threads: Some(table.threads.get_or(Count(0)).0).filter(|threads| *threads > 0),
         max_connections: table.max_connections.written().map(|count| count.0),
+        memory: table.memory.get_or(defaults::MEMORY).0,
         header_timeout: table.header_timeout.get_or(Duration::from_secs(10)),
         max_header_bytes: table.max_header_bytes.get_or(Bytes::kib(16)).0,
         unknown_path: table.unknown_path.get_or(UnknownPath::SayNothing),

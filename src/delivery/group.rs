@@ -130,6 +130,9 @@ const DISMISSAL_GRACE: Duration = Duration::from_millis(500);
 /// Time between two warnings about subscribers that lag: when an origin floods, thousands do.
 const QUIET: Duration = Duration::from_secs(1);
 
+/// How far behind a subscriber may be when memory has run out: what one write carries.
+const RELIEF_LAG_BYTES: u64 = 64 * 1024;
+
 /// Bytes that one pass carries, so that a pass over many stays short and the next one carries what
 /// came meanwhile.
 const PASS_BYTES: u64 = 64 * 1024;
@@ -482,6 +485,11 @@ impl Group {
         if pass.kind() == Kind::Events {
             self.passed = pass.to();
         }
+        self.trim();
+    }
+
+    /// Forgets what every subscriber has.
+    fn trim(&mut self) {
         let behind = self
             .subscribers
             .iter()
@@ -489,6 +497,21 @@ impl Group {
             .filter(|one| one.needs_wire());
         let floor = behind.map(Subscriber::at).min().unwrap_or(self.passed);
         self.wire.trim(floor.min(self.passed));
+    }
+
+    /// Makes those leave for whom much is kept in memory that the log has given up, or would; they
+    /// come back by id when there is room.
+    pub(super) fn relieve(&mut self, now: Instant, followup: &mut Followup) {
+        let is_far_behind =
+            |one: &Subscriber| one.needs_wire() && self.wire.lag(one.at()) > RELIEF_LAG_BYTES;
+        let far_behind: Vec<usize> = (self.subscribers.iter())
+            .filter(|(_, one)| is_far_behind(one))
+            .map(|(index, _)| index)
+            .collect();
+        for index in far_behind {
+            self.leave(index, Departure::Lagged, now, followup);
+        }
+        self.trim();
     }
 
     /// Makes a straggler leave if it is too far behind.

@@ -41,6 +41,8 @@ pub(super) struct Mail {
     pub(super) questions: Vec<Question>,
     /// Channels with other settings than before.
     pub(super) reconfigured: Vec<Channel>,
+    /// Whether to give up those who are far behind.
+    pub(super) wants_relief: bool,
     /// Whether to stop.
     pub(super) is_stopping: bool,
 }
@@ -73,6 +75,7 @@ impl Mail {
             && self.arrivals.is_empty()
             && self.questions.is_empty()
             && self.reconfigured.is_empty()
+            && !self.wants_relief
             && !self.is_stopping
     }
 
@@ -82,6 +85,7 @@ impl Mail {
         self.arrivals.clear();
         self.questions.clear();
         self.reconfigured.clear();
+        self.wants_relief = false;
         self.is_stopping = false;
     }
 }
@@ -130,6 +134,11 @@ impl Inbox {
         // What it holds may leave notes here as it is dropped.
         drop(state);
         drop(mail);
+    }
+
+    /// Asks to give up those who are far behind, because memory has run out.
+    pub(super) fn relieve(&self) {
+        self.leave(|mail| mail.wants_relief = true);
     }
 
     pub(super) fn stop(&self) {

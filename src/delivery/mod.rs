@@ -15,6 +15,7 @@ mod inbox;
 mod pass;
 mod prologue;
 mod pulse;
+mod relief;
 mod shard;
 mod subscriber;
 mod tail;
@@ -39,6 +40,7 @@ pub use self::body::{BodyWriter, CAPACITY, Ending, EventBody, Taken, WasCut, bod
 use self::inbox::Inbox;
 pub use self::prologue::{push_framed, random_time};
 pub use self::pulse::{Lag, StuckShard, Survey, beat, survey};
+pub use self::relief::keep_within;
 use self::shard::{GOODBYE_GRACE, Shard};
 use self::transport::Transport;
 pub use self::wire::Framing;
@@ -231,6 +233,11 @@ impl ShardHandle {
             broken.notify_one();
         });
         handle
+    }
+
+    /// Makes those leave who are far behind, because memory has run out.
+    fn relieve(&self) {
+        self.inbox.relieve();
     }
 
     /// Seats a subscriber.

@@ -126,6 +126,9 @@ impl Shard {
         for question in mail.questions.drain(..) {
             self.answer(question);
         }
+        if mail.wants_relief {
+            self.relieve(now);
+        }
         if mail.is_stopping && !std::mem::replace(&mut self.is_stopping, true) {
             let keys: Vec<GroupKey> = self.groups.iter().map(|(key, _)| key).collect();
             for key in keys {
@@ -172,6 +175,16 @@ impl Shard {
                 let survey: Survey = groups.collect();
                 answer.send(survey).unwrap_or_default();
             }
+        }
+    }
+
+    fn relieve(&mut self, now: Instant) {
+        let keys: Vec<GroupKey> = self.groups.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            if let Some(group) = self.groups.get_mut(key) {
+                group.relieve(now, &mut self.followup);
+            }
+            self.follow_up(key, now);
         }
     }
 

@@ -45,6 +45,10 @@ const MORE_THAN_A_REQUEST: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\
     Content-Type: text/plain; charset=utf-8\r\nContent-Length: 49\r\nConnection: close\r\n\r\n\
     nothing may follow a request for an event stream\n";
 
+/// About what a subscriber takes in memory on a plain socket, besides events: its place in its shard,
+/// its registration, a short tail. 1.0 to 1.7 KiB were measured.
+const SUBSCRIBER_BYTES: usize = 2 * 1024;
+
 /// Serves a connection until it ends or a shard has it.
 pub(super) async fn serve(io: Io, peer: Peer) {
     let note = Arc::new(Mutex::new(None));
@@ -111,7 +115,9 @@ pub(super) async fn serve(io: Io, peer: Peer) {
 }
 
 /// Gives a connection of this shard to the shard that will serve the subscription.
-fn hand_over(peer: Peer, socket: Socket, subscription: Subscription) {
+fn hand_over(mut peer: Peer, socket: Socket, subscription: Subscription) {
+    // Its buffers for requests are gone.
+    peer.permit.charge(SUBSCRIBER_BYTES);
     let Subscription {
         route,
         seat,

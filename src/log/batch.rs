@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use tokio::time::Instant;
 
+use crate::memory::{Budget, Held, WhatFor};
 use crate::sse::{self, Event};
 
 /// A byte position in the wire stream of one log. It only grows.
@@ -24,6 +25,8 @@ pub struct Batch {
     marks: Box<[Mark]>,
     /// When the batch was appended.
     appended_at: Instant,
+    /// Counts the batch as long as anybody has it, evicted from its log or not.
+    _held: Held,
 }
 
 /// The place of one event in its batch.
@@ -189,13 +192,15 @@ impl BatchBuilder {
     }
 
     /// Takes what was pushed as one batch that starts at `start`.
-    pub(super) fn build(&self, start: Position, now: Instant) -> Batch {
+    pub(super) fn build(&self, start: Position, now: Instant, budget: &Budget) -> Batch {
+        let n_bytes = size_of::<Batch>() + self.bytes.len() + size_of_val(self.marks.as_slice());
         Batch {
             start,
             // Exact copies: what the builder keeps is capacity for the next batch.
             bytes: self.bytes.as_slice().into(),
             marks: self.marks.as_slice().into(),
             appended_at: now,
+            _held: budget.hold(WhatFor::Events, n_bytes),
         }
     }
 
@@ -250,7 +255,7 @@ mod tests {
             data: "bb",
             id: None,
         });
-        builder.build(100, Instant::now())
+        builder.build(100, Instant::now(), &Budget::unlimited())
     }
 
     #[test]

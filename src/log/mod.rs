@@ -31,6 +31,7 @@ pub use self::replay::{Replay, Start};
 use self::ring::Ring;
 pub use self::writer::{MAX_ID_BYTES, Writer};
 use crate::config::{History, Ids};
+use crate::memory::Budget;
 
 /// A handle to a log.
 #[derive(Debug, Clone)]
@@ -58,6 +59,7 @@ pub struct Size {
 
 #[derive(Debug)]
 struct Shared {
+    budget: Budget,
     /// A std mutex: no await inside, and the critical sections are short. It is taken once per
     /// appended batch and once per new subscriber, never in a pass.
     state: Mutex<State>,
@@ -71,17 +73,26 @@ struct State {
 }
 
 impl Log {
-    /// An empty log and its writer.
-    pub fn new(limits: History, ids: Ids) -> (Self, Writer) {
+    /// An empty log and its writer, whose memory nobody counts.
+    #[cfg(test)]
+    pub(crate) fn new(limits: History, ids: Ids) -> (Self, Writer) {
+        Self::within(limits, ids, &Budget::unlimited())
+    }
+
+    /// An empty log and its writer, which counts to this budget.
+    pub fn within(limits: History, ids: Ids, budget: &Budget) -> (Self, Writer) {
         let epoch = Epoch::fresh();
-        let ring = Ring::new(limits, epoch.clone());
+        let ring = Ring::new(limits, epoch.clone(), budget);
         let state = Mutex::new(State {
             ring,
             feeds: Vec::new(),
             ended: None,
         });
         let log = Self {
-            shared: Arc::new(Shared { state }),
+            shared: Arc::new(Shared {
+                budget: budget.clone(),
+                state,
+            }),
         };
         let writer = Writer::new(log.clone(), ids, epoch);
         (log, writer)
@@ -127,6 +138,17 @@ impl Log {
         self.lock().ring.evict(now);
     }
 
+    /// Gives up the oldest of what is retained, as much as is needed to free `n_bytes`; returns how
+    /// much that was. What others still read is not free before they have.
+    pub fn give_up(&self, n_bytes: usize) -> usize {
+        self.lock().ring.give_up(n_bytes, 0)
+    }
+
+    /// When the oldest of what is retained was appended; `None` if nothing is.
+    pub fn oldest(&self) -> Option<Instant> {
+        self.lock().ring.oldest()
+    }
+
     /// Retains so much from now on.
     pub fn set_limits(&self, limits: History, now: Instant) {
         self.lock().ring.set_limits(limits, now);
@@ -140,6 +162,11 @@ impl Log {
             held_bytes: state.ring.held_bytes(),
             n_ambiguous: state.ring.n_ambiguous(),
         }
+    }
+
+    /// What the log counts to.
+    pub fn budget(&self) -> &Budget {
+        &self.shared.budget
     }
 
     /// Distinct origin ids in the index.

@@ -21,6 +21,7 @@ use super::epochs::Epochs;
 use super::id::{Epoch, Seq};
 use super::replay::Replay;
 use crate::config::History;
+use crate::memory::{Budget, Held, WhatFor};
 
 /// What the log keeps of an event besides its bytes.
 #[derive(Debug, Clone)]
@@ -49,6 +50,7 @@ pub(super) enum WireId {
 /// The retained part of a log.
 #[derive(Debug)]
 pub(super) struct Ring {
+    budget: Budget,
     limits: History,
     epochs: Epochs,
     /// In order, without gaps.
@@ -71,6 +73,12 @@ pub(super) struct Ring {
     /// Invariant: the sum of their lengths; not above `limits.bytes` when `append` returns, unless
     /// the one remaining batch alone is.
     held_bytes: usize,
+    /// Bytes that `entries` and `index` take.
+    ///
+    /// Invariant: the sum of the footprints of `entries`.
+    entry_bytes: usize,
+    /// Counts `entry_bytes`.
+    held_entries: Held,
     /// Origin ids of the retained events.
     index: HashMap<Arc<str>, Slot>,
     /// How often an id came again with other content.
@@ -90,8 +98,18 @@ struct Slot {
     was_on_wire: bool,
 }
 
+impl Entry {
+    /// About what it takes in memory besides its bytes on the wire.
+    fn footprint(&self) -> usize {
+        // The reference counts, and a place in the index, which is never quite full.
+        const ID_BYTES: usize = 16 + 2 * size_of::<(Arc<str>, Slot)>();
+        let id = self.origin_id.as_deref();
+        size_of::<Self>() + id.map_or(0, |id| id.len() + ID_BYTES)
+    }
+}
+
 impl Ring {
-    pub(super) fn new(limits: History, epoch: Epoch) -> Self {
+    pub(super) fn new(limits: History, epoch: Epoch, budget: &Budget) -> Self {
         Self {
             limits,
             epochs: Epochs::new(epoch),
@@ -103,6 +121,9 @@ impl Ring {
             tip: None,
             head: 0,
             held_bytes: 0,
+            entry_bytes: 0,
+            held_entries: budget.hold(WhatFor::Events, 0),
+            budget: budget.clone(),
             index: HashMap::new(),
             n_ambiguous: 0,
         }
@@ -117,16 +138,22 @@ impl Ring {
     ) {
         debug_assert_eq!(batch.start(), self.head, "the wire stream has no gaps");
         self.head = batch.end();
-        self.held_bytes += batch.len();
+        let n_bytes = batch.len();
+        self.held_bytes += n_bytes;
         self.batches.push_back(batch);
         for entry in entries {
             self.index_entry(&entry);
+            self.entry_bytes += entry.footprint();
             if matches!(entry.wire_id, WireId::Gateway | WireId::Origin) {
                 self.tip = Some(self.next_seq());
             }
             self.entries.push_back(entry);
         }
         self.evict(now);
+        if self.budget.is_exceeded() {
+            // So that appending never makes it worse, until somebody evicts where it hurts least.
+            self.give_up(n_bytes, 1);
+        }
     }
 
     /// Names the entries that follow after another epoch.
@@ -161,20 +188,46 @@ impl Ring {
             if !(is_too_old || is_too_much || is_unused) {
                 break;
             }
-            let end = oldest.end();
-            self.held_bytes -= oldest.len();
-            self.batches.pop_front();
-            while self.entries.front().is_some_and(|entry| entry.end <= end) {
-                self.evict_entry();
-            }
+            self.evict_batch();
         }
+        self.held_entries.resize(self.entry_bytes);
         self.held_bytes < held_before
+    }
+
+    /// Drops the oldest batches, as many as free `n_bytes`, but not the newest `n_kept`; returns how
+    /// much was freed.
+    pub(super) fn give_up(&mut self, n_bytes: usize, n_kept: usize) -> usize {
+        let held_before = self.held_bytes + self.entry_bytes;
+        let freed = |ring: &Self| held_before - (ring.held_bytes + ring.entry_bytes);
+        while self.batches.len() > n_kept && freed(self) < n_bytes {
+            self.evict_batch();
+        }
+        self.held_entries.resize(self.entry_bytes);
+        freed(self)
+    }
+
+    /// Drops the oldest batch with its entries.
+    fn evict_batch(&mut self) {
+        let Some(oldest) = self.batches.pop_front() else {
+            return;
+        };
+        self.held_bytes -= oldest.len();
+        let end = oldest.end();
+        while self.entries.front().is_some_and(|entry| entry.end <= end) {
+            self.evict_entry();
+        }
+    }
+
+    /// When the oldest batch was appended.
+    pub(super) fn oldest(&self) -> Option<Instant> {
+        self.batches.front().map(|batch| batch.appended_at())
     }
 
     fn evict_entry(&mut self) {
         let Some(entry) = self.entries.pop_front() else {
             return;
         };
+        self.entry_bytes -= entry.footprint();
         let seq = self.first_seq;
         self.first_seq = seq.next();
         self.is_evicted_ambiguous = false;

@@ -115,7 +115,7 @@ impl Writer {
         if self.builder.is_empty() {
             return 0;
         }
-        let batch = Arc::new(self.builder.build(self.head, now));
+        let batch = Arc::new(self.builder.build(self.head, now, self.log.budget()));
         self.builder.clear();
         self.head = batch.end();
         let n_events = self.entries.len();

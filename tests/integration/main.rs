@@ -19,6 +19,7 @@ mod inherited;
 mod journal;
 mod limits;
 mod listeners;
+mod memory;
 mod notify;
 mod outage;
 mod reconnect;

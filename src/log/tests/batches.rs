@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::super::batch::{Batch, BatchBuilder};
 use super::super::testing::{dechunk, event};
+use crate::memory::Budget;
 use crate::sse::encode_event;
 
 const START: u64 = 1000;
@@ -21,7 +22,10 @@ fn any_batch() -> impl Strategy<Value = (Batch, Vec<u8>)> {
             builder.push(&event);
             encode_event(&mut stream, &event);
         }
-        (builder.build(START, Instant::now()), stream)
+        (
+            builder.build(START, Instant::now(), &Budget::unlimited()),
+            stream,
+        )
     })
 }
 

@@ -1,0 +1,153 @@
+//! `[server] memory`: what is given up when there is too much, and what is not.
+
+use std::fmt::Write as _;
+
+use crate::support::{Connector, Gateway, Origin, Subscriber, until};
+
+const MIB: usize = 1024 * 1024;
+
+/// Each event's data begins with its number.
+const EVENT_BYTES: usize = 16 * 1024;
+
+/// Channels at `/0`, `/1`, … within 16 MiB, each of which may keep more than half of it.
+async fn gateway(origin: &Origin, n_channels: usize) -> Gateway {
+    let mut config = "[server]\nmemory = \"16MiB\"\nthreads = 2\n\
+                      [defaults]\nhistory = { events = 100000, bytes = \"10MiB\" }\n\
+                      lag.limit = \"10MiB\"\n[listen.public]\naddress = \"127.0.0.1:0\"\n"
+        .to_owned();
+    for n in 0..n_channels {
+        let upstream = format!("http://{}/{n}", origin.address());
+        let channel = format!("[channels.c{n}]\npath = \"/{n}\"\nupstream = \"{upstream}\"\n");
+        config.push_str(&channel);
+    }
+    let gateway = Gateway::with_config(&config).await;
+    until("every channel to be connected", || {
+        match origin.n_connections() {
+            n if n == n_channels => Ok(()),
+            n => Err(format!("{n} are")),
+        }
+    })
+    .await;
+    gateway
+}
+
+async fn subscribe(gateway: &Gateway, channel: usize, fields: &str) -> Subscriber {
+    let client = gateway.connect().await;
+    client.subscribe(&format!("/{channel}"), fields).await
+}
+
+/// Sends so many events to a channel, numbered from 1, until `reader` has them all.
+async fn fill(origin: &Origin, channel: usize, n_bytes: usize, reader: &mut Subscriber) {
+    let target = format!("/{channel}");
+    let mut number = 1;
+    let connection = loop {
+        let connection = origin.connection(number).await;
+        if connection.target() == target {
+            break connection;
+        }
+        number += 1;
+    };
+    let padding = "x".repeat(EVENT_BYTES);
+    let mut n_sent = 0;
+    while n_sent * EVENT_BYTES < n_bytes {
+        let mut block = String::new();
+        for _ in 0..16 {
+            n_sent += 1;
+            write!(block, "id: {n_sent}\ndata: {n_sent} {padding}\n\n").expect("a string");
+        }
+        connection.send(block).await;
+        // In step, so that the reader is never behind.
+        reader.events_through(&format!("{n_sent} {padding}")).await;
+    }
+}
+
+async fn fill_unread(gateway: &Gateway, origin: &Origin, channel: usize, n_bytes: usize) {
+    let mut reader = subscribe(gateway, channel, "").await;
+    fill(origin, channel, n_bytes, &mut reader).await;
+}
+
+/// How many of the events after the first a client can still have.
+async fn n_retained(gateway: &Gateway, origin: &Origin, channel: usize) -> usize {
+    let mut sub = subscribe(gateway, channel, "Last-Event-ID: 1\r\n").await;
+    for number in 1..=origin.n_connections() {
+        let connection = origin.connection(number).await;
+        if connection.target() == format!("/{channel}") {
+            connection.send("id: last\ndata: last\n\n").await;
+        }
+    }
+    let events = sub.events_through("last").await;
+    let ours = events
+        .iter()
+        .filter(|event| event.event_type != "ssecast.reset");
+    ours.count() - 1
+}
+
+#[tokio::test]
+async fn many_channels_with_large_histories_stay_within_the_limit_and_idle_ones_lose_theirs() {
+    const N: usize = 12;
+    let origin = Origin::start().await;
+    let gateway = gateway(&origin, N).await;
+    let before = gateway.resident_bytes();
+    // The oldest history of all, but somebody reads there.
+    let mut standing = subscribe(&gateway, 0, "").await;
+    fill(&origin, 0, 4 * MIB, &mut standing).await;
+    for channel in 1..N {
+        fill_unread(&gateway, &origin, channel, 4 * MIB).await;
+    }
+    gateway
+        .logged(1, &["WARN", "oldest history is given up"])
+        .await;
+    // 48 MiB came, of which the limit allows 16; the allocator has its own share.
+    let grown = gateway.resident_bytes().saturating_sub(before);
+    assert!(grown < 36 * MIB, "{} MiB more", grown / MIB);
+    let whole = 4 * MIB / EVENT_BYTES - 1;
+    assert_eq!(
+        n_retained(&gateway, &origin, 0).await,
+        whole,
+        "somebody reads there"
+    );
+    assert_eq!(n_retained(&gateway, &origin, 1).await, 0, "the oldest");
+    let newest = n_retained(&gateway, &origin, N - 1).await;
+    assert!(newest > whole / 2, "the newest has {newest}");
+    standing.events_through("last").await;
+    assert!(
+        !gateway.log().contains("ERROR"),
+        "there was history to give up"
+    );
+}
+
+#[tokio::test]
+async fn what_slow_clients_keep_is_given_up_when_there_is_no_history_left() {
+    let origin = Origin::start().await;
+    let gateway = gateway(&origin, 3).await;
+    let mut standing = subscribe(&gateway, 2, "").await;
+    let mut stalled = Vec::new();
+    for channel in 0..3 {
+        // It wants all that comes, and reads none of it.
+        let connector = Connector::default().receive_buffer(4096);
+        let client = connector.connect(&gateway).await;
+        stalled.push(client.subscribe(&format!("/{channel}"), "").await);
+        if channel == 2 {
+            fill(&origin, channel, 8 * MIB, &mut standing).await;
+        } else {
+            fill_unread(&gateway, &origin, channel, 8 * MIB).await;
+        }
+    }
+    gateway.logged(1, &["ERROR", "no history left"]).await;
+    gateway
+        .logged(2, &["a subscriber", "reason=\"lagged\""])
+        .await;
+    gateway.logged(1, &["memory for new clients again"]).await;
+    // Who keeps up was never touched, and who comes is welcome.
+    let mut newcomer = subscribe(&gateway, 2, "").await;
+    for number in 1..=3 {
+        origin
+            .connection(number)
+            .await
+            .send("data: after\n\n")
+            .await;
+    }
+    standing.expect_event("after").await;
+    newcomer.expect_event("after").await;
+    drop(stalled);
+}
