@@ -4,10 +4,19 @@ use std::io;
 
 use crate::config::ListenAddress;
 use crate::net::client_tls::ClientTlsError;
+use crate::net::tls::CertificateError;
 
 /// Why a gateway could not start, or could not go on.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
+    /// A certificate of a listener can't be used.
+    #[error("can't speak TLS (listener `{name}`): {cause}")]
+    Certificate {
+        /// The listener's name.
+        name: String,
+        /// What is wrong with which file.
+        cause: CertificateError,
+    },
     /// The address of a listener can't be had.
     #[error(
         "can't listen on {address} (listener `{name}`): {cause}{}",

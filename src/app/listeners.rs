@@ -14,6 +14,7 @@ use crate::config::{self, ListenAddress};
 use crate::http::{Gateway, Seen, serve_connection};
 use crate::net::listener::Listener;
 use crate::net::permit::{Admission, Permits};
+use crate::net::tls::ServerTls;
 
 /// The listeners that accept. Dropping it closes all of them.
 #[derive(Debug, Default)]
@@ -28,6 +29,8 @@ pub(super) struct Listeners {
 pub(super) struct Bound {
     listener: Listener,
     name: String,
+    /// Of all addresses of the listener; `None`: in the clear.
+    tls: Option<Arc<ServerTls>>,
 }
 
 /// What every accept loop needs.
@@ -54,15 +57,22 @@ impl Bound {
     ///
     /// The first address that can't be had; none is bound then.
     pub(super) fn all(listeners: &[config::Listener]) -> Result<Vec<Self>, RunError> {
-        let addresses = listeners
-            .iter()
-            .flat_map(|listener| listener.addresses.iter().map(|one| (&listener.name, one)));
-        addresses
-            .map(|(name, address)| Self::bind(name, address))
-            .collect()
+        let mut bound = Vec::new();
+        for listener in listeners {
+            let name = &listener.name;
+            let tls = server_tls(listener)?;
+            for address in &listener.addresses {
+                bound.push(Self::bind(name, address, tls.clone())?);
+            }
+        }
+        Ok(bound)
     }
 
-    fn bind(name: &str, address: &ListenAddress) -> Result<Self, RunError> {
+    fn bind(
+        name: &str,
+        address: &ListenAddress,
+        tls: Option<Arc<ServerTls>>,
+    ) -> Result<Self, RunError> {
         let listener = Listener::bind(address).map_err(|cause| RunError::Listen {
             name: name.to_owned(),
             address: address.clone(),
@@ -71,17 +81,32 @@ impl Bound {
         Ok(Self {
             listener,
             name: name.to_owned(),
+            tls,
         })
     }
+}
+
+/// How a listener speaks TLS; `None`: it does not.
+fn server_tls(listener: &config::Listener) -> Result<Option<Arc<ServerTls>>, RunError> {
+    let Some(settings) = &listener.tls else {
+        return Ok(None);
+    };
+    let tls = ServerTls::load(&listener.name, settings).map_err(|cause| {
+        let name = listener.name.clone();
+        RunError::Certificate { name, cause }
+    })?;
+    tls.announce();
+    Ok(Some(Arc::new(tls)))
 }
 
 impl Listeners {
     /// Accepts from now on.
     pub(super) fn serve(&mut self, bound: Bound, reception: Reception) {
         let address = bound.listener.address().clone();
-        tracing::info!(%address, listener = bound.name, "listening");
+        let scheme = if bound.tls.is_some() { "https" } else { "http" };
+        tracing::info!(%address, listener = bound.name, scheme, "listening");
         self.accepting
-            .spawn(async move { accept(bound.listener, reception).await });
+            .spawn(async move { accept(bound, reception).await });
         self.running.push(Running { address });
     }
 
@@ -98,7 +123,8 @@ impl Listeners {
 }
 
 /// Accepts for ever; ends when it is aborted.
-async fn accept(listener: Listener, reception: Reception) -> ! {
+async fn accept(bound: Bound, reception: Reception) -> ! {
+    let Bound { listener, tls, .. } = bound;
     let Reception { gateway, permits } = reception;
     let mut quiet_until = Instant::now();
     loop {
@@ -117,6 +143,7 @@ async fn accept(listener: Listener, reception: Reception) -> ! {
         if let (number, Some(shard)) = gateway.next_shard() {
             let seen = Seen {
                 socket,
+                tls: tls.clone(),
                 permit,
                 admission,
                 shard: number,

@@ -56,9 +56,13 @@ struct Serve {
     /// Where clients find it [default: /events]
     #[arg(long, value_name = "PATH", requires = "upstream")]
     path: Option<String>,
-    /// The address to listen on, `IP:PORT` or `unix:PATH` [default: 127.0.0.1:8080]
+    /// The address to listen on, `IP:PORT` or `unix:PATH`
+    /// [default: 127.0.0.1:8080; with TLS, 127.0.0.1:8443]
     #[arg(long, value_name = "ADDR", requires = "upstream")]
     listen: Option<String>,
+    /// Speak TLS, with a certificate for localhost that is made now and that no client trusts
+    #[arg(long, requires = "upstream")]
+    tls_self_signed: bool,
 }
 
 #[derive(Debug, Args)]

@@ -2,7 +2,7 @@
 
 use super::{Finished, Serve};
 use crate::app::{App, RunError, run_until_signal};
-use crate::config::{Config, Diagnostics, FileLess};
+use crate::config::{Config, Diagnostics, FileLess, ListenAddress, ListenTls};
 
 /// Runs the gateway until it is told to stop.
 pub(super) fn run(serve: &Serve) -> Finished {
@@ -12,8 +12,28 @@ pub(super) fn run(serve: &Serve) -> Finished {
     };
     Finished::from_result(run_until_signal(|| {
         let app = App::start(config, &[])?;
+        if serve.tls_self_signed {
+            for address in app.addresses() {
+                tracing::warn!(
+                    url = self_signed_url(address, serve.path.as_deref()),
+                    "a development certificate, which no client trusts unless it is told to \
+                     (curl -k)"
+                );
+            }
+        }
         Ok::<_, RunError>((app, ()))
     }))
+}
+
+/// Where a client on this machine finds the stream.
+fn self_signed_url(address: &ListenAddress, path: Option<&str>) -> String {
+    let path = path.unwrap_or("/events");
+    match address {
+        ListenAddress::Tcp(tcp) if tcp.ip().is_loopback() || tcp.ip().is_unspecified() => {
+            format!("https://localhost:{}{path}", tcp.port())
+        }
+        other => format!("https://{other}{path}"),
+    }
 }
 
 fn load(serve: &Serve) -> Result<Config, Diagnostics> {
@@ -30,12 +50,18 @@ fn load(serve: &Serve) -> Result<Config, Diagnostics> {
         }
         return Ok(loaded.config);
     }
+    let default_listen = serve.tls_self_signed.then_some("127.0.0.1:8443");
     let file_less = FileLess {
         upstream: serve.upstream.as_deref().unwrap_or_default(),
         path: serve.path.as_deref(),
-        listen: serve.listen.as_deref(),
+        listen: serve.listen.as_deref().or(default_listen),
     };
-    let config = Config::for_upstream(file_less)?;
+    let mut config = Config::for_upstream(file_less)?;
+    if serve.tls_self_signed {
+        for listener in &mut config.listeners {
+            listener.tls = Some(ListenTls::SelfSigned);
+        }
+    }
     tracing::info!("no file: pages of any origin may read the stream, without credentials");
     Ok(config)
 }

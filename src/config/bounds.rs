@@ -85,6 +85,7 @@ pub(super) fn server(table: &ServerTable, findings: &mut Findings) {
     let mistake = Mistake::new(message, "write 0 for one thread per core");
     check("threads", &table.threads).refuse_if(|n| *n > MOST_THREADS, mistake, findings);
     check("max_connections", &table.max_connections).refuse_zero(findings);
+    check("handshake_timeout", &table.handshake_timeout).refuse_zero(findings);
     check("header_timeout", &table.header_timeout).refuse_zero(findings);
     let least = show_bytes(LEAST_MEMORY.0);
     let mistake = Mistake::new("is too small", format!("write at least `\"{least}\"`"));

@@ -90,6 +90,7 @@ impl FileLess<'_> {
                 let listeners = vec![Listener {
                     name: "public".to_owned(),
                     addresses,
+                    tls: None,
                 }];
                 Ok(Config {
                     server,

@@ -36,6 +36,7 @@ mod file_path;
 mod findings;
 mod header;
 mod host;
+mod listen_tls;
 mod origin;
 mod path;
 mod reader;
@@ -72,6 +73,8 @@ pub use self::diagnostics::Diagnostic;
 pub use self::diagnostics::Diagnostics;
 pub use self::file_less::FileLess;
 pub use self::findings::Severity;
+pub use self::listen_tls::CertificateFiles;
+pub use self::listen_tls::ListenTls;
 pub use self::path::normalize_path;
 pub use self::units::show_bytes;
 pub use self::units::show_duration;
@@ -191,6 +194,8 @@ pub struct Server {
     pub max_connections: Option<usize>,
     /// What logs, connections, TLS and HTTP/2 may hold together, in bytes.
     pub memory: usize,
+    /// How long a client may take for the TLS handshake.
+    pub handshake_timeout: Duration,
     /// How long a client may take for a request head.
     pub header_timeout: Duration,
     /// Most bytes of a request head.
@@ -230,6 +235,8 @@ pub struct Listener {
     pub name: String,
     /// Addresses to bind; never empty.
     pub addresses: Vec<ListenAddress>,
+    /// `None`: in the clear.
+    pub tls: Option<ListenTls>,
 }
 
 /// One address to bind.

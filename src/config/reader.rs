@@ -175,6 +175,19 @@ impl<'a, 'f> TableReader<'a, 'f> {
         }
     }
 
+    /// A reader of the table that is a value; `None`: it is none.
+    pub(super) fn inline(entry: &Entry<'a>, findings: &'f mut Findings) -> Option<Self> {
+        let table = entry.value.get_ref().as_table()?;
+        Some(Self {
+            findings,
+            place: format!("in `{}`", entry.key),
+            prefix: format!("{}.", entry.key),
+            table,
+            asked: Vec::new(),
+            meant: Vec::new(),
+        })
+    }
+
     /// Reads the value of a key.
     pub(super) fn take<T: Read>(&mut self, key: &'static str) -> Setting<T> {
         let Some(entry) = self.entry(key) else {
@@ -191,20 +204,12 @@ impl<'a, 'f> TableReader<'a, 'f> {
         let Some(entry) = self.entry(key) else {
             return T::default();
         };
-        let Some(table) = entry.value.get_ref().as_table() else {
+        let Some(mut reader) = TableReader::inline(&entry, self.findings) else {
             let parts: Vec<_> = T::KEYS.iter().map(|key| format!("{key} = …")).collect();
             let advice = format!("write `{key} = {{ {} }}`", parts.join(", "));
             let message = format!("must be a table, not {}", entry.kind());
             entry.refuse(Mistake::new(message, advice), self.findings);
             return T::default();
-        };
-        let mut reader = TableReader {
-            findings: self.findings,
-            place: format!("in `{}`", entry.key),
-            prefix: format!("{}.", entry.key),
-            table,
-            asked: Vec::new(),
-            meant: Vec::new(),
         };
         T::read_table(&mut reader)
     }

@@ -53,7 +53,7 @@ macro_rules! table {
 
         impl $name {
             /// Reads the keys and leaves others to whoever finishes the reader.
-            fn take(reader: &mut TableReader<'_, '_>) -> Self {
+            pub(super) fn take(reader: &mut TableReader<'_, '_>) -> Self {
                 Self {
                     $($key: reader.take(stringify!($key)),)*
                     $($($inner: reader.take_table(stringify!($inner)),)*)?
@@ -87,6 +87,7 @@ table! {
         threads: Count,
         max_connections: Count,
         memory: Bytes,
+        handshake_timeout: Duration,
         header_timeout: Duration,
         max_header_bytes: Bytes,
         unknown_path: UnknownPath,
@@ -110,6 +111,15 @@ table! {
     /// `[listen.NAME]`
     ListenTable {
         address: OneOrMany<ListenAddress>,
+        tls: OneOrMany<CertificateTable>,
+    }
+}
+
+table! {
+    /// `tls` of a listener: one certificate
+    CertificateTable {
+        certificate: FilePath,
+        key: FilePath,
     }
 }
 
@@ -211,6 +221,7 @@ pub(super) const PLACES: &[(&str, &[&str])] = &[
     ("in `[server]`", ServerTable::KEYS),
     ("in `http2`", Http2Table::KEYS),
     ("in `[listen.NAME]`", ListenTable::KEYS),
+    ("in `tls` of `[listen.NAME]`", CertificateTable::KEYS),
     ("in `[channels.NAME]`", Place::KEYS),
     ("in `[channels.NAME]` or `[defaults]`", Settings::KEYS),
     ("in `upstream_tls`", UpstreamTlsTable::KEYS),

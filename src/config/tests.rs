@@ -9,6 +9,7 @@ use proptest::proptest;
 use super::*;
 use crate::config::reader::Table as _;
 use crate::config::schema::BackoffTable;
+use crate::config::schema::CertificateTable;
 use crate::config::schema::CorsTable;
 use crate::config::schema::HistoryTable;
 use crate::config::schema::Http2Table;
@@ -74,6 +75,7 @@ fn the_reference_has_every_key() {
         ServerTable::KEYS,
         Http2Table::KEYS,
         ListenTable::KEYS,
+        CertificateTable::KEYS,
         Place::KEYS,
         Settings::KEYS,
         UpstreamTlsTable::KEYS,
@@ -142,7 +144,7 @@ fn mistakes_are_shown_with_their_place_and_advice() {
     }
     let help = "UPDATE_EXPECT=1 rewrites the expected texts";
     assert!(wrong.is_empty(), "{}\n{help}", wrong.join("\n"));
-    assert_eq!(files.len(), 35, "files in tests/data/config/invalid");
+    assert_eq!(files.len(), 36, "files in tests/data/config/invalid");
 }
 
 #[test]

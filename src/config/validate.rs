@@ -37,6 +37,7 @@ use crate::config::findings::Finding;
 use crate::config::findings::Findings;
 use crate::config::findings::Mistake;
 use crate::config::findings::Severity;
+use crate::config::listen_tls;
 use crate::config::origin::AllowedOrigins;
 use crate::config::reader::Table as _;
 use crate::config::schema::CorsTable;
@@ -191,6 +192,7 @@ pub(super) fn server(table: &ServerTable, findings: &mut Findings) -> Server {
         threads: Some(table.threads.get_or(Count(0)).0).filter(|threads| *threads > 0),
         max_connections: table.max_connections.written().map(|count| count.0),
         memory: table.memory.get_or(defaults::MEMORY).0,
+        handshake_timeout: table.handshake_timeout.get_or(Duration::from_secs(10)),
         header_timeout: table.header_timeout.get_or(Duration::from_secs(10)),
         max_header_bytes: table.max_header_bytes.get_or(Bytes::kib(16)).0,
         unknown_path: table.unknown_path.get_or(UnknownPath::SayNothing),
@@ -244,6 +246,7 @@ fn listeners(tables: Vec<NamedListener>, findings: &mut Findings) -> Vec<Listene
             addresses.push(address.clone());
         }
         listeners.push(Listener {
+            tls: listen_tls::meant(&table, findings),
             name: name.into_inner(),
             addresses,
         });

@@ -100,7 +100,7 @@ impl Subscriber {
     }
 
     /// Writes the bytes from `at`, which are the same for all the crowd of this framing, up to `to`.
-    /// If they are taken as a whole, the pass counts them.
+    /// If that is all there is to do, the pass counts them.
     pub(super) fn write_shared(
         &mut self,
         (bytes, to): (&[u8], Position),
@@ -108,7 +108,7 @@ impl Subscriber {
         tally: &mut Tally,
     ) -> Wrote {
         match self.transport.try_write(bytes) {
-            Ok(n) if n == bytes.len() => {
+            Ok(n) if n == bytes.len() && !self.transport.wants_flush() => {
                 self.at = to;
                 Wrote::All
             }
@@ -127,7 +127,12 @@ impl Subscriber {
         match self.transport.try_write(bytes) {
             Ok(n) if n == bytes.len() => {
                 tally.note_bytes(n as u64);
-                Wrote::All
+                // What is taken is not sent: who has something to send is none of the crowd.
+                if self.transport.wants_flush() {
+                    self.block()
+                } else {
+                    Wrote::All
+                }
             }
             Ok(n) => {
                 tally.note_bytes(n as u64);
@@ -218,6 +223,15 @@ impl Subscriber {
 
     /// All that was offered was taken: what now?
     fn finish_turn(&mut self, wire: &Wire) -> Wrote {
+        let sent = match self.leaving {
+            Some(leaving) if leaving.ending == Ending::Clean => self.transport.try_close(),
+            Some(_) | None => self.transport.try_flush(),
+        };
+        match sent {
+            Ok(true) => {}
+            Ok(false) => return self.block(),
+            Err(error) => return self.after_error(&error),
+        }
         if let Some(leaving) = self.leaving {
             return self.go(leaving.departure);
         }
@@ -266,7 +280,7 @@ impl Subscriber {
 
     /// Looks whether the client is still there, and asks to be woken when that changes. A
     /// subscriber sends nothing: any byte ends it, as the end of its stream does.
-    pub(super) fn check_presence(&self) -> Result<(), Departure> {
+    pub(super) fn check_presence(&mut self) -> Result<(), Departure> {
         let mut cx = Context::from_waker(&self.waker);
         loop {
             if self.transport.poll_read_ready(&mut cx).is_pending() {

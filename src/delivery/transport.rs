@@ -27,7 +27,7 @@ impl Transport {
     }
 
     /// Writes what is taken now.
-    pub(super) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+    pub(super) fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Http2(body) => body.try_write(std::iter::once(bytes)),
             Self::Socket(socket) => socket.try_write(bytes),
@@ -35,15 +35,41 @@ impl Transport {
     }
 
     /// Writes what is taken now of several pieces.
-    pub(super) fn try_write_vectored(&self, pieces: &[io::IoSlice<'_>]) -> io::Result<usize> {
+    pub(super) fn try_write_vectored(&mut self, pieces: &[io::IoSlice<'_>]) -> io::Result<usize> {
         match self {
             Self::Http2(body) => body.try_write(pieces.iter().map(|piece| &**piece)),
             Self::Socket(socket) => socket.try_write_vectored(pieces),
         }
     }
 
+    /// Sends what was taken and is not sent, as it is over TLS; returns whether all is sent now.
+    pub(super) fn try_flush(&mut self) -> io::Result<bool> {
+        match self {
+            // The connection sends it.
+            Self::Http2(_) => Ok(true),
+            Self::Socket(socket) => socket.try_flush(),
+        }
+    }
+
+    /// Whether something was taken that [`Transport::try_flush`] has to send.
+    pub(super) fn wants_flush(&self) -> bool {
+        match self {
+            Self::Http2(_) => false,
+            Self::Socket(socket) => socket.wants_flush(),
+        }
+    }
+
+    /// Says that the end which follows is meant; returns whether all is sent.
+    pub(super) fn try_close(&mut self) -> io::Result<bool> {
+        match self {
+            // How it ends is said by `end`.
+            Self::Http2(_) => Ok(true),
+            Self::Socket(socket) => socket.try_close(),
+        }
+    }
+
     /// Reads what the client sent; none at the end, which on HTTP/2 is all that can come.
-    pub(super) fn try_read(&self, into: &mut [u8]) -> io::Result<usize> {
+    pub(super) fn try_read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Http2(_) => Ok(0),
             Self::Socket(socket) => socket.try_read(into),

@@ -1,20 +1,26 @@
 //! The life of a connection, until it is known what it speaks.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
+use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout;
 
 use super::preface::{Prefixed, Protocol};
+use super::service::REFUSAL_TIMEOUT;
 use super::{Gateway, http1, http2};
 use crate::net::permit::{Admission, Permit};
 use crate::net::socket::{Socket, Unbound};
+use crate::net::tls::{HandshakeError, ServerTls, TlsStream};
 
 /// A connection as it was accepted.
 #[derive(Debug)]
 pub struct Seen {
     /// The socket.
     pub socket: Unbound,
+    /// `None`: in the clear.
+    pub tls: Option<Arc<ServerTls>>,
     /// Its place among the connections.
     pub permit: Permit,
     /// What it may have.
@@ -35,20 +41,23 @@ pub(super) struct Peer {
 /// A connection as hyper reads it.
 pub(super) type Io = TokioIo<Prefixed<Socket>>;
 
+/// The answer to a request in the clear where TLS is spoken.
+const NOT_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\
+    Content-Type: text/plain; charset=utf-8\r\nContent-Length: 40\r\nConnection: close\r\n\r\n\
+    this port speaks TLS: ask with https://\n";
+
 /// Serves a connection on this thread until it ends or a shard has it.
 pub async fn serve_connection(gateway: Arc<Gateway>, seen: Seen) {
     let Seen {
         socket,
+        tls,
         permit,
         admission,
         shard,
     } = seen;
-    let socket = match socket.bind() {
-        Ok(socket) => socket,
-        Err(error) => {
-            tracing::warn!(%error, "a new connection could not be registered");
-            return;
-        }
+    let patience = gateway.current().server.handshake_timeout;
+    let Some(socket) = open(socket, tls, patience).await else {
+        return;
     };
     let header_timeout = gateway.current().server.header_timeout;
     let begun = timeout(header_timeout, Prefixed::read(socket)).await;
@@ -75,4 +84,39 @@ pub async fn serve_connection(gateway: Arc<Gateway>, seen: Seen) {
         // Boxed: the task of an HTTP/1.1 connection need not have room for it.
         Protocol::Http2 => Box::pin(http2::serve(io, peer)).await,
     }
+}
+
+/// The connection on this thread's reactor, its handshake done; `None`: there is none.
+async fn open(socket: Unbound, tls: Option<Arc<ServerTls>>, patience: Duration) -> Option<Socket> {
+    match (socket.bind(), tls) {
+        (Ok(socket), None) => Some(socket),
+        (Ok(socket), Some(tls)) => shake_hands(socket, &tls, patience).await,
+        (Err(error), _) => {
+            tracing::warn!(%error, "a new connection could not be registered");
+            None
+        }
+    }
+}
+
+/// The connection over TLS; `None`: there is none, and the client is told why, if it can be.
+async fn shake_hands(socket: Socket, tls: &ServerTls, patience: Duration) -> Option<Socket> {
+    let error = match timeout(patience, TlsStream::accept(socket, tls.config())).await {
+        Ok(Ok(stream)) => return Some(Socket::Tls(stream)),
+        Ok(Err(error)) => error,
+        Err(_elapsed) => {
+            tracing::debug!("a client took too long for the TLS handshake");
+            return None;
+        }
+    };
+    tracing::debug!(%error, "a TLS handshake failed");
+    if let HandshakeError::InTheClear(mut socket) = error {
+        let telling = async {
+            socket.write_all(NOT_TLS).await?;
+            socket.shutdown().await
+        };
+        if let Ok(Err(error)) = timeout(REFUSAL_TIMEOUT, telling).await {
+            tracing::debug!(%error, "a client left before it was told to speak TLS");
+        }
+    }
+    None
 }

@@ -106,7 +106,11 @@ pub(super) async fn serve(io: Io, peer: Peer) {
     };
     match left {
         Note::Cut(bytes) => {
-            if let Ok(Err(error)) = timeout(REFUSAL_TIMEOUT, socket.write_all(&bytes)).await {
+            let telling = async {
+                socket.write_all(&bytes).await?;
+                socket.flush().await
+            };
+            if let Ok(Err(error)) = timeout(REFUSAL_TIMEOUT, telling).await {
                 tracing::debug!(%error, "a refused client left before it was told");
             }
         }

@@ -9,4 +9,5 @@ pub mod inherited;
 pub mod listener;
 pub mod permit;
 pub mod socket;
+pub mod tls;
 mod unverified;

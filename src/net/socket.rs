@@ -1,4 +1,4 @@
-//! A downstream connection's socket: TCP or unix.
+//! A downstream connection's socket: TCP or unix, or one of them under TLS.
 //!
 //! A socket is bound to the reactor of the thread that made it. To cross threads it becomes an
 //! [`Unbound`] socket, and is registered again where it arrives.
@@ -11,11 +11,15 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
+use super::tls::{TlsStream, UnboundTls};
+
 /// A socket that is registered with this thread's reactor.
 #[derive(Debug)]
 pub enum Socket {
     /// TCP
     Tcp(TcpStream),
+    /// TLS, over one of the others
+    Tls(Box<TlsStream>),
     /// A unix domain socket
     Unix(UnixStream),
 }
@@ -25,6 +29,8 @@ pub enum Socket {
 pub enum Unbound {
     /// TCP
     Tcp(std::net::TcpStream),
+    /// TLS, over one of the others
+    Tls(Box<UnboundTls>),
     /// A unix domain socket
     Unix(std::os::unix::net::UnixStream),
 }
@@ -48,6 +54,7 @@ impl Unbound {
                 stream.set_nonblocking(true)?;
                 TcpStream::from_std(stream).map(Socket::Tcp)
             }
+            Self::Tls(stream) => stream.bind().map(Box::new).map(Socket::Tls),
             Self::Unix(stream) => {
                 stream.set_nonblocking(true)?;
                 UnixStream::from_std(stream).map(Socket::Unix)
@@ -65,6 +72,7 @@ impl Socket {
     pub fn unbind(self) -> io::Result<Unbound> {
         match self {
             Self::Tcp(stream) => stream.into_std().map(Unbound::Tcp),
+            Self::Tls(stream) => stream.unbind().map(Box::new).map(Unbound::Tls),
             Self::Unix(stream) => stream.into_std().map(Unbound::Unix),
         }
     }
@@ -80,18 +88,21 @@ impl Socket {
                 stream.set_nodelay(true)?;
                 SockRef::from(stream).set_tcp_notsent_lowat(NOTSENT_LOWAT_BYTES)
             }
+            Self::Tls(stream) => stream.socket().prepare_for_delivery(),
             Self::Unix(_) => Ok(()),
         }
     }
 
-    /// Writes what the socket takes now.
+    /// Writes what the socket takes now. Over TLS that means encrypted, and not sent:
+    /// [`Socket::wants_flush`] says whether something is left to send.
     ///
     /// # Errors
     ///
     /// `WouldBlock` if it takes nothing.
-    pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+    pub fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => stream.try_write(bytes),
+            Self::Tls(stream) => stream.try_write_vectored(&[io::IoSlice::new(bytes)]),
             Self::Unix(stream) => stream.try_write(bytes),
         }
     }
@@ -101,10 +112,52 @@ impl Socket {
     /// # Errors
     ///
     /// `WouldBlock` if it takes nothing.
-    pub fn try_write_vectored(&self, pieces: &[io::IoSlice<'_>]) -> io::Result<usize> {
+    pub fn try_write_vectored(&mut self, pieces: &[io::IoSlice<'_>]) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => stream.try_write_vectored(pieces),
+            Self::Tls(stream) => stream.try_write_vectored(pieces),
             Self::Unix(stream) => stream.try_write_vectored(pieces),
+        }
+    }
+
+    /// Sends what was written before and is not sent; returns whether all is sent now.
+    ///
+    /// # Errors
+    ///
+    /// As the socket says, but not `WouldBlock`.
+    pub fn try_flush(&mut self) -> io::Result<bool> {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => Ok(true),
+            Self::Tls(stream) => stream.try_flush(),
+        }
+    }
+
+    /// Whether something was written that is not sent.
+    pub fn wants_flush(&self) -> bool {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => false,
+            Self::Tls(stream) => stream.wants_flush(),
+        }
+    }
+
+    /// Says, where that can be said, that the end which follows is meant; returns whether all is
+    /// sent. Without it, the end of a TLS connection is a cut.
+    ///
+    /// # Errors
+    ///
+    /// As the socket says, but not `WouldBlock`.
+    pub fn try_close(&mut self) -> io::Result<bool> {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => Ok(true),
+            Self::Tls(stream) => stream.try_close(),
+        }
+    }
+
+    /// The protocol that was agreed upon (RFC 7301).
+    pub fn alpn(&self) -> Option<&[u8]> {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => None,
+            Self::Tls(stream) => stream.alpn(),
         }
     }
 
@@ -113,9 +166,10 @@ impl Socket {
     /// # Errors
     ///
     /// `WouldBlock` if nothing is there.
-    pub fn try_read(&self, into: &mut [u8]) -> io::Result<usize> {
+    pub fn try_read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => stream.try_read(into),
+            Self::Tls(stream) => stream.try_read(into),
             Self::Unix(stream) => stream.try_read(into),
         }
     }
@@ -124,6 +178,7 @@ impl Socket {
     pub fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Tcp(stream) => stream.poll_write_ready(cx),
+            Self::Tls(stream) => stream.socket().poll_write_ready(cx),
             Self::Unix(stream) => stream.poll_write_ready(cx),
         }
     }
@@ -132,6 +187,8 @@ impl Socket {
     pub fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Tcp(stream) => stream.poll_read_ready(cx),
+            Self::Tls(stream) if stream.has_read() => Poll::Ready(Ok(())),
+            Self::Tls(stream) => stream.socket().poll_read_ready(cx),
             Self::Unix(stream) => stream.poll_read_ready(cx),
         }
     }
@@ -145,6 +202,7 @@ impl AsyncRead for Socket {
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Tls(stream) => Pin::new(&mut **stream).poll_read(cx, buf),
             Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
@@ -158,6 +216,7 @@ impl AsyncWrite for Socket {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Tls(stream) => Pin::new(&mut **stream).poll_write(cx, buf),
             Self::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
@@ -169,6 +228,7 @@ impl AsyncWrite for Socket {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Self::Tls(stream) => Pin::new(&mut **stream).poll_write_vectored(cx, bufs),
             Self::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
         }
     }
@@ -180,6 +240,7 @@ impl AsyncWrite for Socket {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(&mut **stream).poll_flush(cx),
             Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
@@ -187,6 +248,7 @@ impl AsyncWrite for Socket {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(&mut **stream).poll_shutdown(cx),
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }

@@ -28,5 +28,6 @@ mod secure;
 mod slow;
 mod stop;
 mod support;
+mod tls;
 mod upstream;
 mod upstream_tls;

@@ -6,9 +6,13 @@
 use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, HandshakeKind, ProtocolVersion};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::{TcpSocket, UnixStream};
+use tokio::net::{TcpSocket, TcpStream, UnixStream};
+use tokio_rustls::TlsConnector;
 
 use super::gateway::Gateway;
 use super::within;
@@ -26,6 +30,17 @@ pub(crate) struct Client {
     /// Received and not looked at.
     unread: Vec<u8>,
     end: Option<End>,
+    /// Over TLS: whether the end was a cut, and not `close_notify`.
+    pub(crate) was_truncated: bool,
+}
+
+/// What a handshake came to.
+pub(crate) struct TlsFacts {
+    /// What the gateway showed; the same again if it was resumed.
+    pub(crate) certificate: CertificateDer<'static>,
+    pub(crate) alpn: Option<Vec<u8>>,
+    pub(crate) version: Option<ProtocolVersion>,
+    pub(crate) kind: Option<HandshakeKind>,
 }
 
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send {}
@@ -131,6 +146,7 @@ impl Connector {
             stream,
             unread: Vec::new(),
             end: None,
+            was_truncated: false,
         }
     }
 
@@ -139,10 +155,53 @@ impl Connector {
         self.connect_to(gateway.address()).await.stream
     }
 
+    /// Connects over TLS, to an address with a port, as to this host.
+    pub(crate) async fn connect_over_tls(
+        self,
+        address: &str,
+        host: &str,
+        config: &Arc<ClientConfig>,
+    ) -> (Client, TlsFacts) {
+        let outcome = self.try_connect_over_tls(address, host, config).await;
+        outcome.unwrap_or_else(|error| panic!("waited for a handshake; instead: {error}"))
+    }
+
+    /// Connects over TLS, if both want that.
+    pub(crate) async fn try_connect_over_tls(
+        self,
+        address: &str,
+        host: &str,
+        config: &Arc<ClientConfig>,
+    ) -> io::Result<(Client, TlsFacts)> {
+        let socket = self.open_tcp(address).await?;
+        let name = ServerName::try_from(host.to_owned()).expect("the name of a host");
+        let connecting = TlsConnector::from(Arc::clone(config)).connect(name, socket);
+        let stream = within("a handshake", connecting, || "no answer".to_owned()).await?;
+        let (_, session) = stream.get_ref();
+        let certificates = session.peer_certificates().expect("a certificate");
+        let facts = TlsFacts {
+            certificate: certificates[0].clone().into_owned(),
+            alpn: session.alpn_protocol().map(<[u8]>::to_vec),
+            version: session.protocol_version(),
+            kind: session.handshake_kind(),
+        };
+        let client = Client {
+            stream: Box::pin(stream),
+            unread: Vec::new(),
+            end: None,
+            was_truncated: false,
+        };
+        Ok((client, facts))
+    }
+
     async fn open(self, address: &str) -> io::Result<Pin<Box<dyn Stream>>> {
         if let Some(path) = address.strip_prefix("unix:") {
             return Ok(Box::pin(UnixStream::connect(path).await?));
         }
+        Ok(Box::pin(self.open_tcp(address).await?))
+    }
+
+    async fn open_tcp(self, address: &str) -> io::Result<TcpStream> {
         let socket = TcpSocket::new_v4()?;
         if let Some(bytes) = self.receive_buffer {
             socket.set_recv_buffer_size(bytes)?;
@@ -154,7 +213,7 @@ impl Connector {
         if self.resets {
             stream.set_zero_linger()?;
         }
-        Ok(Box::pin(stream))
+        Ok(stream)
     }
 }
 
@@ -165,6 +224,7 @@ impl Client {
             stream: Box::pin(stream),
             unread: Vec::new(),
             end: None,
+            was_truncated: false,
         }
     }
 
@@ -371,6 +431,10 @@ impl Client {
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
                 self.end = Some(End::Reset);
+            }
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                self.was_truncated = true;
+                self.end = Some(End::Cut);
             }
             Err(error) => panic!("waited for {what}; instead: {error}"),
         }

@@ -7,6 +7,7 @@ mod client;
 mod gateway;
 mod http2;
 mod origin;
+mod pair;
 mod server;
 
 use std::future::Future;
@@ -18,6 +19,7 @@ pub(crate) use self::client::{Body, Client, Connector, End, Event, Head, Item, S
 pub(crate) use self::gateway::{Ended, Gateway, field, one_channel};
 pub(crate) use self::http2::{Http2, Windows};
 pub(crate) use self::origin::{Answer, Origin, OriginConnection, event_stream};
+pub(crate) use self::pair::{Pair, client_config, table, trusting_config};
 pub(crate) use self::server::{Server, Speaks};
 
 /// Only a failure reaches it.

@@ -1,0 +1,329 @@
+use std::fs;
+use std::io::{IoSlice, Read as _, Write as _};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use rcgen::{CertificateParams, KeyPair};
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, SupportedProtocolVersion};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
+use tokio_rustls::TlsConnector;
+
+use super::session::Session;
+use super::*;
+use crate::config::CertificateFiles;
+use crate::net::socket::Socket;
+
+/// A pair of files in a directory of its own.
+struct Files {
+    directory: TempDir,
+    files: CertificateFiles,
+}
+
+impl Files {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let files = CertificateFiles {
+            certificate: directory.path().join("certificate.pem"),
+            key: directory.path().join("key.pem"),
+        };
+        let this = Self { directory, files };
+        this.renew();
+        this
+    }
+
+    fn renew(&self) -> CertificateDer<'static> {
+        let params = CertificateParams::new(["a.test".to_owned()]).expect("a name");
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params.self_signed(&key).expect("a certificate");
+        fs::write(&self.files.certificate, certificate.pem()).expect("a file");
+        fs::write(&self.files.key, key.serialize_pem()).expect("a file");
+        certificate.der().clone()
+    }
+
+    fn load(&self) -> ServerTls {
+        ServerTls::load("test", &ListenTls::Files(vec![self.files.clone()])).expect("a pair")
+    }
+}
+
+fn current(tls: &ServerTls) -> CertificateDer<'static> {
+    tls.resolver.identities.load()[0].certified.cert[0].clone()
+}
+
+fn client_config(
+    certificate: CertificateDer<'static>,
+    version: &'static SupportedProtocolVersion,
+) -> Arc<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate).expect("a root");
+    let config = ClientConfig::builder_with_protocol_versions(&[version]);
+    Arc::new(config.with_root_certificates(roots).with_no_client_auth())
+}
+
+const VERSIONS: [&SupportedProtocolVersion; 2] = [&rustls::version::TLS12, &rustls::version::TLS13];
+
+/// A client and a session that have shaken hands.
+fn connected(version: &'static SupportedProtocolVersion) -> (ClientConnection, Session) {
+    let files = Files::new();
+    let tls = files.load();
+    let config = client_config(current(&tls), version);
+    let name = ServerName::try_from("a.test").expect("a name");
+    let mut client = ClientConnection::new(config, name).expect("a client");
+    let mut session = Session::new(tls.config()).expect("a session");
+    while client.is_handshaking() || session.is_handshaking() {
+        send_to(&mut session, &mut client, usize::MAX);
+        receive_from(&mut session, &mut client);
+    }
+    (client, session)
+}
+
+/// What the client has for the session, in steps of so many bytes.
+fn send_to(session: &mut Session, client: &mut ClientConnection, step: usize) {
+    let mut bytes = Vec::new();
+    while client.wants_write() {
+        client.write_tls(&mut bytes).expect("to memory");
+    }
+    for part in bytes.chunks(step.min(bytes.len()).max(1)) {
+        session.receive(part).expect("what a client says");
+    }
+}
+
+/// What the session has for the client.
+fn receive_from(session: &mut Session, client: &mut ClientConnection) {
+    let unsent = session.unsent().to_vec();
+    session.note_sent(unsent.len());
+    let mut rest = &unsent[..];
+    while !rest.is_empty() {
+        client.read_tls(&mut rest).expect("from memory");
+        client.process_new_packets().expect("records");
+    }
+}
+
+fn read_all(client: &mut ClientConnection) -> Vec<u8> {
+    let mut bytes = vec![0; 1 << 20];
+    let n = client.reader().read(&mut bytes).expect("plain text");
+    bytes.truncate(n);
+    bytes
+}
+
+#[test]
+fn a_session_carries_bytes_both_ways_and_keeps_no_buffer() {
+    for version in VERSIONS {
+        let (mut client, mut session) = connected(version);
+        let mut cipher = Vec::new();
+        for size in [1, 100, 16_384] {
+            let sent = vec![b'x'; size];
+            let n = session.encrypt(&sent, &mut cipher).expect("a record");
+            session.keep(&cipher[..n]);
+            receive_from(&mut session, &mut client);
+            assert_eq!(read_all(&mut client), sent);
+            client.writer().write_all(&sent).expect("plain text");
+            // Records are put together from any parts.
+            send_to(&mut session, &mut client, 7);
+            let mut read = vec![0; size + 1];
+            assert_eq!(session.read(&mut read), size);
+            assert_eq!(read[..size], sent);
+        }
+        assert_eq!(session.n_buffered_bytes(), 0);
+    }
+}
+
+#[test]
+fn a_key_update_is_answered_with_the_next_record() {
+    let (mut client, mut session) = connected(&rustls::version::TLS13);
+    let mut cipher = Vec::new();
+    for round in 0..3 {
+        client.refresh_traffic_keys().expect("new keys");
+        send_to(&mut session, &mut client, 5);
+        let sent = format!("round {round}");
+        let n = session
+            .encrypt(sent.as_bytes(), &mut cipher)
+            .expect("a record");
+        session.keep(&cipher[..n]);
+        receive_from(&mut session, &mut client);
+        assert_eq!(read_all(&mut client), sent.as_bytes());
+        client.writer().write_all(b"said").expect("plain text");
+        send_to(&mut session, &mut client, usize::MAX);
+        let mut read = [0; 8];
+        assert_eq!(session.read(&mut read), 4);
+    }
+}
+
+#[test]
+fn both_ends_say_when_nothing_follows() {
+    for version in VERSIONS {
+        let (mut client, mut session) = connected(version);
+        session.close().expect("an alert");
+        session.close().expect("nothing more");
+        receive_from(&mut session, &mut client);
+        let state = client.process_new_packets().expect("records");
+        assert!(state.peer_has_closed());
+        assert!(!session.has_peer_closed());
+        client.send_close_notify();
+        send_to(&mut session, &mut client, usize::MAX);
+        assert!(session.has_peer_closed());
+    }
+}
+
+#[test]
+fn whoever_sends_nonsense_is_told_and_costs_nothing() {
+    let (mut client, mut session) = connected(&rustls::version::TLS13);
+    client.writer().write_all(b"said").expect("plain text");
+    let mut record = Vec::new();
+    client.write_tls(&mut record).expect("to memory");
+    *record.last_mut().expect("a byte") ^= 1;
+    session.receive(&record).expect_err("a forged record");
+    assert!(!session.unsent().is_empty(), "an alert");
+    let mut bytes = session.unsent();
+    client.read_tls(&mut bytes).expect("from memory");
+    client.process_new_packets().expect_err("an alert");
+}
+
+#[test]
+fn new_files_are_used_and_broken_ones_are_not() {
+    let files = Files::new();
+    let tls = files.load();
+    let first = current(&tls);
+    assert_eq!(tls.reread(), Reread::Unchanged);
+    let second = files.renew();
+    assert_eq!(tls.reread(), Reread::Replaced);
+    assert_eq!(current(&tls), second);
+    assert_ne!(first, second);
+    let key = fs::read(&files.files.key).expect("a key");
+    for broken in [&b""[..], b"nonsense", b"-----BEGIN PRIVATE KEY-----\n"] {
+        fs::write(&files.files.key, broken).expect("a file");
+        assert_eq!(tls.reread(), Reread::Failed);
+        assert_eq!(current(&tls), second);
+    }
+    // The key of another pair, as it is while a pair is being replaced.
+    fs::write(
+        &files.files.key,
+        KeyPair::generate().expect("a key").serialize_pem(),
+    )
+    .expect("a file");
+    assert_eq!(tls.reread(), Reread::Failed);
+    fs::remove_file(&files.files.key).expect("the key");
+    assert_eq!(tls.reread(), Reread::Failed);
+    assert_eq!(current(&tls), second);
+    fs::write(&files.files.key, key).expect("a file");
+    assert_eq!(tls.reread(), Reread::Unchanged);
+    assert_eq!(
+        tls.files(),
+        [files.files.certificate.clone(), files.files.key.clone()]
+    );
+    drop(files.directory);
+    assert_eq!(tls.reread(), Reread::Failed);
+}
+
+#[test]
+fn a_key_with_a_passphrase_is_said_to_be_one() {
+    let files = Files::new();
+    let text = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
+    fs::write(&files.files.key, text).expect("a file");
+    let error = ServerTls::load("test", &ListenTls::Files(vec![files.files]));
+    let error = error.expect_err("a key that nobody can read").to_string();
+    assert!(error.contains("encrypted"), "{error}");
+}
+
+#[test]
+fn a_certificate_says_when_it_can_be_used() {
+    let day = Duration::from_secs(24 * 60 * 60);
+    let now = SystemTime::now();
+    let validity = Validity {
+        certificate: "a".into(),
+        not_before: now - 10 * day,
+        not_after: now + 15 * day,
+    };
+    for (at, standing) in [
+        (now - 11 * day, Standing::NotYetValid),
+        (now, Standing::Fine),
+        (now + 2 * day, Standing::ExpiresSoon),
+        (now + 16 * day, Standing::Expired),
+    ] {
+        assert_eq!(validity.standing(at), standing);
+    }
+    let made = ServerTls::load("test", &ListenTls::SelfSigned).expect("a certificate");
+    assert_eq!(made.validity()[0].standing(now + day), Standing::Fine);
+    assert_eq!(made.reread(), Reread::Unchanged);
+}
+
+#[tokio::test]
+async fn a_stream_reads_writes_and_moves() {
+    for version in VERSIONS {
+        let files = Files::new();
+        let tls = files.load();
+        let (ours, theirs) = UnixStream::pair().expect("a pair");
+        let connector = TlsConnector::from(client_config(current(&tls), version));
+        let name = ServerName::try_from("a.test").expect("a name");
+        let (client, stream) = tokio::join!(
+            connector.connect(name, theirs),
+            TlsStream::accept(Socket::Unix(ours), tls.config())
+        );
+        let (mut client, stream) = (client.expect("a client"), stream.expect("a stream"));
+        let moved = stream.unbind().expect("off the reactor");
+        let mut stream = moved.bind().expect("onto the reactor");
+        let sent: Vec<u8> = (0..100_000_u32).map(|n| n.to_le_bytes()[0]).collect();
+        let echo = async {
+            let mut read = vec![0; sent.len()];
+            stream.read_exact(&mut read).await.expect("all of it");
+            stream.write_all(&read).await.expect("all of it");
+            stream.shutdown().await.expect("the end");
+        };
+        let back = async {
+            client.write_all(&sent).await.expect("all of it");
+            client.flush().await.expect("all of it");
+            let mut read = Vec::new();
+            client
+                .read_to_end(&mut read)
+                .await
+                .expect("an end that is said");
+            read
+        };
+        let ((), read) = tokio::join!(echo, back);
+        assert!(read == sent, "{version:?}");
+    }
+}
+
+#[tokio::test]
+async fn pieces_go_out_in_few_records_and_stop_with_the_socket() {
+    let files = Files::new();
+    let tls = files.load();
+    let (ours, theirs) = UnixStream::pair().expect("a pair");
+    let connector = TlsConnector::from(client_config(current(&tls), &rustls::version::TLS13));
+    let name = ServerName::try_from("a.test").expect("a name");
+    let (client, stream) = tokio::join!(
+        connector.connect(name, theirs),
+        TlsStream::accept(Socket::Unix(ours), tls.config())
+    );
+    let (mut client, mut stream) = (client.expect("a client"), stream.expect("a stream"));
+    let pieces: Vec<Vec<u8>> = (0..100_usize).map(|n| vec![b'a'; n * 37]).collect();
+    let slices: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
+    let whole: usize = pieces.iter().map(Vec::len).sum();
+    let mut n_taken = 0;
+    // The socket stops at some time; then there is at most one record that it did not take.
+    loop {
+        match stream.try_write_vectored(&slices) {
+            Ok(n) => n_taken += n,
+            Err(error) => {
+                assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+                break;
+            }
+        }
+        assert!(n_taken < 100 * whole, "the socket never stops");
+    }
+    assert!(stream.wants_flush());
+    let flushing = async {
+        while !stream.try_flush().expect("the client is there") {
+            std::future::poll_fn(|cx| stream.socket().poll_write_ready(cx))
+                .await
+                .expect("the client is there");
+        }
+    };
+    let mut read = vec![0; n_taken];
+    let (outcome, ()) = tokio::join!(client.read_exact(&mut read), flushing);
+    outcome.expect("what was taken");
+    assert!(read.iter().all(|byte| *byte == b'a'));
+    assert!(!stream.wants_flush());
+}
