@@ -150,6 +150,7 @@ fn configuration(task: &Task, address: SocketAddr, coalesce: Option<&str>) -> St
         r#"
 [server]
 threads = 1
+drain = "0s"
 
 [listen.bench]
 address = "{address}"

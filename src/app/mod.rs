@@ -7,6 +7,7 @@
 //! or before by [`channels`]; accept loops belong to [`listeners`].
 
 mod channels;
+mod drain;
 mod error;
 mod limits;
 mod listeners;
@@ -14,7 +15,6 @@ mod service;
 mod signals;
 
 use std::collections::HashSet;
-use std::future::Future;
 use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::Duration;
@@ -24,6 +24,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use self::channels::Channels;
 pub use self::error::RunError;
 use self::listeners::{Bound, Listeners, Reception};
+use self::signals::Signals;
 pub use self::signals::run_until_signal;
 use crate::channel::{Channel, Counters, Departure};
 use crate::config::{Config, ListenAddress};
@@ -42,6 +43,8 @@ pub struct App {
     memory: Budget,
     channels: Channels,
     listeners: Listeners,
+    /// Somebody does not want to wait for goodbyes.
+    is_hurried: bool,
 }
 
 /// How often logs to which nothing is appended forget what is too old.
@@ -75,8 +78,9 @@ impl App {
             server: config.server,
             routes: channels.routes(pages),
         };
+        let gateway = Arc::new(Gateway::new(current, Arc::clone(shards)));
         let reception = Reception {
-            gateway: Arc::new(Gateway::new(current, Arc::clone(shards))),
+            gateway: Arc::clone(&gateway),
             permits: Permits::within(max_connections, &memory, request_bytes),
         };
         tracing::info!(
@@ -91,41 +95,60 @@ impl App {
             listeners.serve(bound, reception.clone());
         }
         Ok(Self {
-            gateway: reception.gateway,
+            gateway,
             memory,
             delivery,
             channels,
             listeners,
+            is_hurried: false,
         })
     }
 
-    /// Serves until `stop` is ready.
+    /// Serves until the first signal, and then says goodbye to the subscribers, one after another.
+    /// After a second signal it does not wait for that.
     ///
     /// # Errors
     ///
     /// If a delivery thread broke: whoever supervises the process should start it anew.
-    pub async fn run(&mut self, stop: impl Future<Output = ()>) -> Result<(), RunError> {
+    async fn run(&mut self, signals: &mut Signals) -> Result<(), RunError> {
+        systemd::ready(&service::status(&self.channels));
+        tokio::select! {
+            () = signals.stop() => {}
+            broken = self.go_on() => return Err(broken),
+        }
+        systemd::stopping(&service::status(&self.channels));
+        self.listeners.close().await;
+        tokio::select! {
+            () = self.drain() => {}
+            broken = self.go_on() => return Err(broken),
+            () = signals.stop() => {
+                tracing::warn!("asked to stop a second time: not waiting for goodbyes");
+                self.is_hurried = true;
+            }
+        }
+        Ok(())
+    }
+
+    /// What goes on for as long as there are subscribers; ends only when a part of it breaks.
+    async fn go_on(&self) -> RunError {
         let gateway = &self.gateway;
         let within_memory = keep_within(&self.memory, &gateway.shards, || {
             gateway.current().routes.channels().cloned().collect()
         });
-        let outcome = tokio::select! {
-            () = stop => Ok(()),
-            () = self.delivery.broken() => Err(RunError::ShardBroke),
+        tokio::select! {
+            () = self.delivery.broken() => RunError::ShardBroke,
             never = evict(&self.channels) => never,
             never = service::inform(&self.channels, &self.delivery) => never,
             never = within_memory => never,
-        };
-        systemd::stopping(&service::status(&self.channels));
-        self.listeners.close().await;
-        outcome
+        }
     }
 
-    /// Ends every stream at the end of its event. Blocks, for two seconds at most.
-    pub fn stop(self) {
-        let n_subscribers: usize = self.channels.iter().map(Channel::n_subscribers).sum();
-        tracing::info!(subscribers = n_subscribers, "stopping");
-        self.delivery.stop();
+    /// Ends every stream that is left at the end of its event, and then the threads. Blocks, for two
+    /// seconds at most; not at all after a second signal.
+    fn stop(self) {
+        if !self.is_hurried {
+            self.delivery.stop();
+        }
         let sum = |count: fn(&Counters) -> u64| -> u64 {
             self.channels
                 .iter()

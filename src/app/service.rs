@@ -7,10 +7,9 @@ use crate::delivery::{self, Delivery};
 use crate::net::inherited;
 use crate::systemd;
 
-/// Keeps systemd informed, from when everything serves.
+/// Keeps systemd informed that everything serves.
 pub(super) async fn inform(channels: &Channels, delivery: &Delivery) -> ! {
     let status = || status(channels);
-    systemd::ready(&status());
     let beat = async |patience| delivery::beat(delivery.shards(), patience).await;
     systemd::inform(status, beat).await
 }

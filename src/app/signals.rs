@@ -1,14 +1,20 @@
 //! Runs a gateway until the process is asked to stop.
 
-use std::future::Future;
 use std::io;
 
 use tokio::runtime::Builder;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{App, RunError};
 
-/// Runs a gateway until SIGTERM or SIGINT.
+/// What the process may be told.
+#[derive(Debug)]
+pub(super) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+/// Runs a gateway until SIGTERM or SIGINT, and to the end of its goodbyes, or to a second signal.
 ///
 /// `start` is called inside the runtime whose thread will accept. What it gives besides the gateway
 /// is kept until the gateway has stopped.
@@ -24,9 +30,9 @@ pub fn run_until_signal<C, E: From<RunError>>(
         .build()
         .map_err(RunError::Runtime)?;
     let (app, companion, outcome) = runtime.block_on(async {
-        let stop = stop_signal().map_err(RunError::Signals)?;
+        let mut signals = Signals::new().map_err(RunError::Signals)?;
         let (mut app, companion) = start()?;
-        let outcome = app.run(stop).await;
+        let outcome = app.run(&mut signals).await;
         Ok::<_, E>((app, companion, outcome))
     })?;
     app.stop();
@@ -34,14 +40,23 @@ pub fn run_until_signal<C, E: From<RunError>>(
     Ok(outcome?)
 }
 
-/// Ready when the process is asked to stop.
-fn stop_signal() -> io::Result<impl Future<Output = ()>> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(async move {
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Ready when the process is asked to stop, once each time.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped at any time; no signal is lost.
+    pub(super) async fn stop(&mut self) {
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
         }
-    })
+    }
 }

@@ -50,6 +50,8 @@ pub enum Departure {
     Lagged,
     /// The channel is over.
     Over,
+    /// The configuration no longer has the channel.
+    Removed,
     /// The gateway stops.
     Stopped,
     /// The socket failed: reset, or silent for too long.
@@ -59,11 +61,12 @@ pub enum Departure {
 impl Counters {
     /// How many subscribers left for this reason.
     pub fn departures(&self, departure: Departure) -> &Counter {
-        let [client_left, lagged, over, stopped, write_failed] = &self.departures;
+        let [client_left, lagged, over, removed, stopped, write_failed] = &self.departures;
         match departure {
             Departure::ClientLeft => client_left,
             Departure::Lagged => lagged,
             Departure::Over => over,
+            Departure::Removed => removed,
             Departure::Stopped => stopped,
             Departure::WriteFailed => write_failed,
         }
@@ -84,10 +87,11 @@ impl Counter {
 
 impl Departure {
     /// Every reason.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::ClientLeft,
         Self::Lagged,
         Self::Over,
+        Self::Removed,
         Self::Stopped,
         Self::WriteFailed,
     ];
@@ -98,6 +102,7 @@ impl Departure {
             Self::ClientLeft => "client-left",
             Self::Lagged => "lagged",
             Self::Over => "over",
+            Self::Removed => "removed",
             Self::Stopped => "stopped",
             Self::WriteFailed => "write-failed",
         }

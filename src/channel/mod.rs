@@ -13,7 +13,7 @@ mod request;
 mod upstream;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -45,6 +45,8 @@ struct Shared {
     counters: Counters,
     n_subscribers: AtomicUsize,
     status: Mutex<Status>,
+    /// When its last subscriber is gone, once they are leaving.
+    closing: OnceLock<Instant>,
 }
 
 /// A subscriber's place in a channel; dropping it gives the place back.
@@ -115,6 +117,7 @@ impl Channel {
             counters: Counters::default(),
             n_subscribers: AtomicUsize::new(0),
             status: Mutex::new(status),
+            closing: OnceLock::new(),
         };
         let channel = Self {
             shared: Arc::new(shared),
@@ -122,9 +125,22 @@ impl Channel {
         (channel, writer)
     }
 
-    /// Takes a place for one more subscriber; `None` if `max_subscribers` are there, or memory has run
-    /// out.
+    /// Takes no more subscribers; those who are there leave until `deadline`.
+    pub fn close(&self, deadline: Instant) {
+        self.shared.closing.get_or_init(|| deadline);
+    }
+
+    /// Until when its subscribers leave, if it takes no more.
+    pub fn closing(&self) -> Option<Instant> {
+        self.shared.closing.get().copied()
+    }
+
+    /// Takes a place for one more subscriber; `None` if `max_subscribers` are there, memory has
+    /// run out, or it takes no more.
     pub fn join(&self) -> Option<Seat> {
+        if self.closing().is_some() {
+            return None;
+        }
         let max = self.settings().max_subscribers.unwrap_or(usize::MAX);
         let n_before = self.shared.n_subscribers.fetch_add(1, Ordering::Relaxed);
         let seat = Seat {

@@ -6,6 +6,8 @@ use crate::config::units::Bytes;
 
 /// `[server] memory`
 pub(super) const MEMORY: Bytes = Bytes::mib(2048);
+/// `drain`
+pub(super) const DRAIN: Duration = Duration::from_secs(20);
 /// `history.bytes`
 pub(super) const HISTORY_BYTES: Bytes = Bytes::mib(4);
 /// `max_event_bytes`

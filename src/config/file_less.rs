@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use toml::Spanned;
 
@@ -9,6 +10,7 @@ use crate::config::Config;
 use crate::config::ListenAddress;
 use crate::config::Listener;
 use crate::config::Origins;
+use crate::config::Server;
 use crate::config::credential;
 use crate::config::diagnostics::Diagnostics;
 use crate::config::findings::Findings;
@@ -79,7 +81,11 @@ impl FileLess<'_> {
             place,
             settings,
         };
-        let server = validate::server(&Document::default().server, &mut findings);
+        let server = Server {
+            // Who runs it by hand and ends it does not want to wait.
+            drain: Duration::ZERO,
+            ..validate::server(&Document::default().server, &mut findings)
+        };
         let has_no_mistake = findings.list.is_empty();
         let channel = has_no_mistake
             .then(|| validate::channel(&named, &mut findings))

@@ -42,6 +42,7 @@ mod path;
 mod reader;
 mod schema;
 mod snippet;
+mod stop;
 mod suggestion;
 mod syntax;
 #[cfg(test)]
@@ -200,6 +201,8 @@ pub struct Server {
     pub header_timeout: Duration,
     /// Most bytes of a request head.
     pub max_header_bytes: usize,
+    /// How long a stop takes to say goodbye to all subscribers.
+    pub drain: Duration,
     /// Whether a 404 names the channels' paths.
     pub unknown_path: UnknownPath,
     /// What HTTP/2 connections of clients may have.

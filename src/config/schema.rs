@@ -90,6 +90,7 @@ table! {
         handshake_timeout: Duration,
         header_timeout: Duration,
         max_header_bytes: Bytes,
+        drain: Duration,
         unknown_path: UnknownPath,
     }
     tables {

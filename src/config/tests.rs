@@ -144,7 +144,7 @@ fn mistakes_are_shown_with_their_place_and_advice() {
     }
     let help = "UPDATE_EXPECT=1 rewrites the expected texts";
     assert!(wrong.is_empty(), "{}\n{help}", wrong.join("\n"));
-    assert_eq!(files.len(), 36, "files in tests/data/config/invalid");
+    assert_eq!(files.len(), 37, "files in tests/data/config/invalid");
 }
 
 #[test]
@@ -323,6 +323,7 @@ fn without_a_file_there_is_one_channel_for_any_page() {
         credentials: Credentials::Omit,
     };
     Arc::make_mut(&mut same.channels[0]).cors = Some(cors);
+    same.server.drain = Duration::ZERO;
     assert_eq!(config, same);
 
     let options = FileLess {

@@ -47,6 +47,7 @@ use crate::config::schema::NamedChannel;
 use crate::config::schema::NamedListener;
 use crate::config::schema::ServerTable;
 use crate::config::schema::Settings;
+use crate::config::stop;
 use crate::config::units::Bytes;
 use crate::config::upstream_tls;
 use crate::config::values::Count;
@@ -73,6 +74,7 @@ pub(super) fn config(document: Document, findings: &mut Findings) -> Config {
         channels.push(channel);
     }
     checks::distinct_places(&channels, findings);
+    stop::check(&document.server, &channels, findings);
 
     let mut config = Config {
         server: server(&document.server, findings),
@@ -195,6 +197,7 @@ pub(super) fn server(table: &ServerTable, findings: &mut Findings) -> Server {
         handshake_timeout: table.handshake_timeout.get_or(Duration::from_secs(10)),
         header_timeout: table.header_timeout.get_or(Duration::from_secs(10)),
         max_header_bytes: table.max_header_bytes.get_or(Bytes::kib(16)).0,
+        drain: table.drain.get_or(defaults::DRAIN),
         unknown_path: table.unknown_path.get_or(UnknownPath::SayNothing),
         http2: http2(&table.http2),
     }

@@ -23,7 +23,7 @@ use super::pulse::Lag;
 use super::subscriber::{Leaving, Pace, Subscriber, Wrote};
 use super::tally::Tally;
 use super::wire::{Framing, Wire};
-use super::{Arrival, GOODBYE_GRACE};
+use super::{Arrival, GOODBYE_GRACE, push_framed, return_time};
 use crate::channel::{Channel, Departure};
 use crate::config::{self, End, HeartbeatForm, OnLag};
 use crate::log::{Feed, Position};
@@ -91,7 +91,7 @@ impl Heartbeat {
             }
         };
         let mut chunked = Vec::new();
-        super::push_framed(&mut chunked, &plain, Framing::Chunked);
+        push_framed(&mut chunked, &plain, Framing::Chunked);
         Some(Self {
             interval,
             chunked,
@@ -118,7 +118,8 @@ pub(super) enum Continuity {
 #[derive(Debug, Default)]
 pub(super) struct Followup {
     pub(super) queued: Vec<usize>,
-    pub(super) leaving: Vec<usize>,
+    /// And when they are gone at the latest.
+    pub(super) leaving: Vec<(usize, Instant)>,
 }
 
 /// However little a channel keeps, a burst must not end streams before the shard had a turn.
@@ -191,7 +192,7 @@ impl Group {
         let is_broken = taken.is_overrun || is_behind;
         if is_broken {
             // This shard is too slow for this channel: what follows can't be delivered in order.
-            let everyone: Vec<usize> = self.subscribers.iter().map(|(index, _)| index).collect();
+            let everyone: Vec<usize> = self.places().collect();
             for index in everyone {
                 self.leave(index, Departure::Lagged, now, followup);
             }
@@ -341,6 +342,27 @@ impl Group {
             lag.max_bytes = lag.max_bytes.max(one);
         }
         (self.channel.identity(), lag)
+    }
+
+    /// Makes a subscriber leave as one of many who leave until `deadline`.
+    pub(super) fn part(
+        &mut self,
+        index: usize,
+        (departure, deadline): (Departure, Instant),
+        followup: &mut Followup,
+    ) {
+        let leaving = Leaving {
+            departure,
+            deadline,
+            ending: self.ending(departure),
+            retry: Some(return_time(deadline)),
+        };
+        self.let_go(index, leaving, followup);
+    }
+
+    /// The places that are taken.
+    pub(super) fn places(&self) -> impl Iterator<Item = usize> {
+        self.subscribers.iter().map(|(index, _)| index)
     }
 
     /// Ends a subscriber whose goodbye was not taken in time.
@@ -537,18 +559,30 @@ impl Group {
 
     /// Makes a subscriber leave at the end of its event.
     fn leave(&mut self, index: usize, departure: Departure, now: Instant, followup: &mut Followup) {
-        let Some(subscriber) = self.subscribers.get_mut(index) else {
-            return;
-        };
-        let is_clean = departure == Departure::Over || self.settings.end == End::Clean;
         let leaving = Leaving {
             departure,
             deadline: now + GOODBYE_GRACE,
-            ending: if is_clean { Ending::Clean } else { Ending::Cut },
+            ending: self.ending(departure),
+            retry: None,
+        };
+        self.let_go(index, leaving, followup);
+    }
+
+    fn ending(&self, departure: Departure) -> Ending {
+        if departure == Departure::Over || self.settings.end == End::Clean {
+            Ending::Clean
+        } else {
+            Ending::Cut
+        }
+    }
+
+    fn let_go(&mut self, index: usize, leaving: Leaving, followup: &mut Followup) {
+        let Some(subscriber) = self.subscribers.get_mut(index) else {
+            return;
         };
         if subscriber.leave(leaving, &self.wire) {
             followup.queued.push(index);
-            followup.leaving.push(index);
+            followup.leaving.push((index, leaving.deadline));
         }
     }
 

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
 use super::Arrival;
+use super::goodbyes::Parting;
 use super::pulse::Question;
 use crate::channel::Channel;
 use crate::log::Outlet;
@@ -13,7 +14,7 @@ use crate::log::Outlet;
 pub(super) type GroupKey = usize;
 
 /// A subscriber's place in its shard.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct SubscriberKey {
     pub(super) group: GroupKey,
     pub(super) index: usize,
@@ -37,6 +38,8 @@ pub(super) struct Mail {
     pub(super) ready: Vec<SubscriberKey>,
     /// New subscribers.
     pub(super) arrivals: Vec<Arrival>,
+    /// Channels whose subscribers leave.
+    pub(super) partings: Vec<Parting>,
     /// What others want to know.
     pub(super) questions: Vec<Question>,
     /// Channels with other settings than before.
@@ -73,6 +76,7 @@ impl Mail {
         self.dirty.is_empty()
             && self.ready.is_empty()
             && self.arrivals.is_empty()
+            && self.partings.is_empty()
             && self.questions.is_empty()
             && self.reconfigured.is_empty()
             && !self.wants_relief
@@ -83,6 +87,7 @@ impl Mail {
         self.dirty.clear();
         self.ready.clear();
         self.arrivals.clear();
+        self.partings.clear();
         self.questions.clear();
         self.reconfigured.clear();
         self.wants_relief = false;
@@ -115,6 +120,10 @@ impl Inbox {
 
     pub(super) fn reconfigure(&self, channels: &[Channel]) {
         self.leave(|mail| mail.reconfigured.extend_from_slice(channels));
+    }
+
+    pub(super) fn part(&self, parting: Parting) {
+        self.leave(|mail| mail.partings.push(parting));
     }
 
     /// Leaves a question. Those that nobody waits for any more make place, so that a shard that does

@@ -10,6 +10,7 @@
 
 mod body;
 mod budget;
+mod goodbyes;
 mod group;
 mod inbox;
 mod pass;
@@ -37,6 +38,7 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 pub use self::body::{BodyWriter, CAPACITY, Ending, EventBody, Taken, WasCut, body};
+pub use self::goodbyes::{return_time, spread_goodbyes};
 use self::inbox::Inbox;
 pub use self::prologue::{push_framed, random_time};
 pub use self::pulse::{Lag, StuckShard, Survey, beat, survey};

@@ -17,6 +17,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::Arrival;
 use super::budget::Budget;
+use super::goodbyes::{Goodbyes, Parting, refuse};
 use super::group::{Followup, Group, Turn};
 use super::inbox::{GroupKey, GroupsByChannel, Inbox, Mail, SubscriberKey};
 use super::pulse::{Question, Survey};
@@ -33,8 +34,10 @@ pub(super) struct Shard {
     queue: VecDeque<SubscriberKey>,
     /// When to look at a group's heartbeat.
     heartbeats: BinaryHeap<Reverse<(Instant, GroupKey)>>,
-    /// Those who leave, in the order of their deadlines.
-    leaving: VecDeque<(Instant, SubscriberKey)>,
+    /// When to look whether those who leave are gone.
+    leaving: BinaryHeap<Reverse<(Instant, SubscriberKey)>>,
+    /// Channels whose subscribers leave one after another.
+    partings: Vec<Goodbyes>,
     followup: Followup,
     /// Groups that have delivered something in this turn.
     touched: Vec<GroupKey>,
@@ -43,6 +46,9 @@ pub(super) struct Shard {
 
 /// Subscribers that have a turn of their own before the next group has one: a quarter of a turn.
 const TURN_STRAGGLERS: usize = 32;
+
+/// Goodbyes in a turn.
+const TURN_GOODBYES: usize = 128;
 
 /// How long a leaving subscriber may take for the rest of its event.
 pub(super) const GOODBYE_GRACE: Duration = Duration::from_secs(1);
@@ -56,7 +62,8 @@ impl Shard {
             passes: VecDeque::new(),
             queue: VecDeque::new(),
             heartbeats: BinaryHeap::new(),
-            leaving: VecDeque::new(),
+            leaving: BinaryHeap::new(),
+            partings: Vec::new(),
             followup: Followup::default(),
             touched: Vec::new(),
             is_stopping: false,
@@ -91,8 +98,10 @@ impl Shard {
     /// setting it wakes the reactor. When it fires too early, the shard just looks.
     async fn wait(&self, mail: &mut Mail, timer: &mut Pin<Box<Sleep>>) {
         let next_heartbeat = self.heartbeats.peek().map(|Reverse((at, _))| *at);
-        let next_deadline = self.leaving.front().map(|(at, _)| *at);
-        let next = [next_heartbeat, next_deadline].into_iter().flatten().min();
+        let next_deadline = self.leaving.peek().map(|Reverse((at, _))| *at);
+        let next_goodbye = self.partings.iter().filter_map(Goodbyes::next_at).min();
+        let next = [next_heartbeat, next_deadline, next_goodbye];
+        let next = next.into_iter().flatten().min();
         if let Some(at) = next
             && (at < timer.deadline() || timer.is_elapsed())
         {
@@ -114,7 +123,7 @@ impl Shard {
                 continue;
             };
             group.pull(now, &mut self.followup);
-            self.follow_up(key, now);
+            self.follow_up(key);
         }
         for key in mail.ready.drain(..) {
             self.queue.push_back(key);
@@ -123,6 +132,9 @@ impl Shard {
             self.admit(arrival, now);
         }
         self.reconfigure(&mut mail.reconfigured, now);
+        for parting in mail.partings.drain(..) {
+            self.begin_parting(parting, now);
+        }
         for question in mail.questions.drain(..) {
             self.answer(question);
         }
@@ -136,7 +148,7 @@ impl Shard {
                     continue;
                 };
                 group.dismiss(Departure::Stopped, now, &mut self.followup);
-                self.follow_up(key, now);
+                self.follow_up(key);
             }
         }
     }
@@ -155,7 +167,7 @@ impl Shard {
             if let Some(at) = group.reconfigure(now) {
                 self.heartbeats.push(Reverse((at, key)));
             }
-            self.follow_up(key, now);
+            self.follow_up(key);
         }
         // Of changes, too, only one timer per group is left.
         let groups = &self.groups;
@@ -184,12 +196,16 @@ impl Shard {
             if let Some(group) = self.groups.get_mut(key) {
                 group.relieve(now, &mut self.followup);
             }
-            self.follow_up(key, now);
+            self.follow_up(key);
         }
     }
 
     fn admit(&mut self, arrival: Arrival, now: Instant) {
         if self.is_stopping {
+            return;
+        }
+        if let Some(deadline) = arrival.channel.closing() {
+            refuse(arrival, deadline);
             return;
         }
         let identity = arrival.channel.identity();
@@ -207,7 +223,7 @@ impl Shard {
             return;
         };
         group.admit(arrival, (&self.inbox, key), now, &mut self.followup);
-        self.follow_up(key, now);
+        self.follow_up(key);
     }
 
     fn look_at_timers(&mut self, now: Instant) {
@@ -222,18 +238,65 @@ impl Shard {
             if let Some(at) = group.heartbeat(now) {
                 self.heartbeats.push(Reverse((at, key)));
             }
-            self.follow_up(key, now);
+            self.follow_up(key);
         }
-        while let Some((at, key)) = self.leaving.front().copied()
+        self.say_goodbyes(now);
+        while let Some(Reverse((at, key))) = self.leaving.peek().copied()
             && at <= now
         {
-            self.leaving.pop_front();
+            self.leaving.pop();
             let Some(group) = self.groups.get_mut(key.group) else {
                 continue;
             };
             group.cut(key.index, now);
-            self.follow_up(key.group, now);
+            self.follow_up(key.group);
         }
+    }
+
+    fn begin_parting(&mut self, parting: Parting, now: Instant) {
+        let mut keys = Vec::new();
+        for channel in &parting.channels {
+            let Some(group) = self.by_channel.get(channel).copied() else {
+                continue;
+            };
+            let places = self.groups.get(group).map(Group::places);
+            keys.extend(
+                places
+                    .into_iter()
+                    .flatten()
+                    .map(|index| SubscriberKey { group, index }),
+            );
+        }
+        self.partings.push(Goodbyes::new(parting, keys, now));
+        self.end_partings();
+    }
+
+    /// Makes those leave whose slot has come; as many as a turn allows, if many have.
+    fn say_goodbyes(&mut self, now: Instant) {
+        for number in 0..self.partings.len() {
+            for _ in 0..TURN_GOODBYES {
+                let Some(goodbyes) = self.partings.get_mut(number) else {
+                    return;
+                };
+                let Some(key) = goodbyes.next_due(now) else {
+                    break;
+                };
+                let how = (goodbyes.parting.departure, goodbyes.parting.deadline);
+                let group = self.groups.get_mut(key.group);
+                // Another channel may have the place of one whose last subscriber has left.
+                if let Some(group) = group.filter(|group| goodbyes.is_about(group.channel())) {
+                    group.part(key.index, how, &mut self.followup);
+                    self.follow_up(key.group);
+                }
+            }
+        }
+    }
+
+    /// Forgets the partings after which nobody is left.
+    fn end_partings(&mut self) {
+        let is_there = |channel: &usize| self.by_channel.contains_key(channel);
+        self.partings
+            .retain(|goodbyes| goodbyes.parting.channels.iter().any(is_there));
     }
 
     /// Works until the turn's budget is spent or nothing is left: some of the queue and one group,
@@ -251,7 +314,7 @@ impl Shard {
                 };
                 group.drive(key.index, now, &mut self.followup);
                 budget.spend_write();
-                self.follow_up(key.group, now);
+                self.follow_up(key.group);
             }
             let Some(key) = self.passes.pop_front() else {
                 continue;
@@ -264,7 +327,7 @@ impl Shard {
                 group.is_queued = true;
                 self.passes.push_back(key);
             }
-            self.follow_up(key, now);
+            self.follow_up(key);
         }
     }
 
@@ -282,16 +345,16 @@ impl Shard {
     }
 
     /// Notes what a group's work left to do.
-    fn follow_up(&mut self, key: GroupKey, now: Instant) {
+    fn follow_up(&mut self, key: GroupKey) {
         if self.touched.last() != Some(&key) {
             self.touched.push(key);
         }
         for index in self.followup.queued.drain(..) {
             self.queue.push_back(SubscriberKey { group: key, index });
         }
-        for index in self.followup.leaving.drain(..) {
-            self.leaving
-                .push_back((now + GOODBYE_GRACE, SubscriberKey { group: key, index }));
+        for (index, deadline) in self.followup.leaving.drain(..) {
+            let key = SubscriberKey { group: key, index };
+            self.leaving.push(Reverse((deadline, key)));
         }
         let Some(group) = self.groups.get_mut(key) else {
             return;
@@ -301,6 +364,7 @@ impl Shard {
             group.close();
             self.by_channel.remove(&group.channel().identity());
             self.groups.remove(key);
+            self.end_partings();
         } else if group.has_work() && !group.is_queued {
             group.is_queued = true;
             self.passes.push_back(key);
@@ -371,7 +435,7 @@ mod tests {
                 panic!("a subscriber has a group");
             };
             group.dismiss(Departure::Stopped, now, &mut Followup::default());
-            shard.follow_up(key, now);
+            shard.follow_up(key);
             while !shard.groups.is_empty() {
                 shard.take_turn(now);
             }

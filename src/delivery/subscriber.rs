@@ -2,10 +2,12 @@
 
 use std::io::{self, IoSlice};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::body::Ending;
+use super::push_framed;
 use super::tail::{Piece, Tail};
 use super::tally::Tally;
 use super::transport::Transport;
@@ -13,6 +15,7 @@ use super::wire::{Framing, MAX_PIECES, Wire};
 use crate::channel::{Departure, Seat};
 use crate::log::Position;
 use crate::net::permit::Permit;
+use crate::sse;
 
 /// A subscriber on a shard.
 #[derive(Debug)]
@@ -42,6 +45,8 @@ pub(super) struct Leaving {
     /// When it goes even if its tail is not out.
     pub(super) deadline: Instant,
     pub(super) ending: Ending,
+    /// When to come back, if that is not what it was told on connect.
+    pub(super) retry: Option<Duration>,
 }
 
 /// Who writes next to a subscriber.
@@ -296,8 +301,8 @@ impl Subscriber {
         }
     }
 
-    /// Begins to leave: the rest of its event, then what its framing needs, then the end. Returns
-    /// whether it was not leaving already; it then has a turn of its own.
+    /// Begins to leave: the rest of its event, then when to come back, then what its framing needs,
+    /// then the end. Returns whether it was not leaving already; it then has a turn of its own.
     pub(super) fn leave(&mut self, leaving: Leaving, wire: &Wire) -> bool {
         if self.leaving.is_some() {
             return false;
@@ -306,6 +311,13 @@ impl Subscriber {
         if let Some((piece, end)) = wire.rest_of_event(self.at, self.framing) {
             self.push_tail(piece);
             self.at = end;
+        }
+        if let Some(time) = leaving.retry {
+            // Without a blank line, so that no client takes it for an event.
+            let (mut block, mut bytes) = (Vec::new(), Vec::new());
+            sse::encode_retry(&mut block, time);
+            push_framed(&mut bytes, &block, self.framing);
+            self.push_tail(Piece::Own(bytes));
         }
         if (leaving.ending, self.framing) == (Ending::Clean, Framing::Chunked) {
             self.push_tail(Piece::Static(LAST_CHUNK));

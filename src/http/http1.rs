@@ -7,7 +7,7 @@
 
 use std::convert::Infallible;
 use std::future::{Future, pending, poll_fn};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 
@@ -78,7 +78,15 @@ pub(super) async fn serve(io: Io, peer: Peer) {
         .serve_connection(io, service);
     // It may live for long, and what it was begun with must not.
     drop(current);
+    let gateway = Arc::clone(&peer.gateway);
+    let mut stop = pin!(gateway.stop.begun());
+    let mut is_stopping = false;
     let left = poll_fn(|cx| {
+        if !is_stopping && stop.as_mut().poll(cx).is_ready() {
+            // Who waits for another request waits in vain; one that has begun is still answered.
+            is_stopping = true;
+            Pin::new(&mut connection).graceful_shutdown();
+        }
         if let Poll::Ready(ended) = Pin::new(&mut connection).poll(cx) {
             if let Err(error) = ended {
                 tracing::debug!(%error, "a connection ended before it became a stream");

@@ -15,6 +15,7 @@ mod preface;
 mod reply;
 mod route;
 mod service;
+mod stop;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,6 +24,7 @@ use arc_swap::{ArcSwap, Guard};
 
 pub use self::connection::{Seen, serve_connection};
 pub use self::route::{Page, Routes};
+pub use self::stop::Stop;
 use crate::config;
 use crate::delivery::ShardHandle;
 
@@ -33,6 +35,8 @@ pub struct Gateway {
     current: ArcSwap<Current>,
     /// Where subscribers are served.
     pub shards: Arc<[ShardHandle]>,
+    /// Whether it stops.
+    pub stop: Stop,
     /// The shard that gets the next connection.
     next_shard: AtomicUsize,
 }
@@ -52,6 +56,7 @@ impl Gateway {
         Self {
             current: ArcSwap::from_pointee(current),
             shards,
+            stop: Stop::default(),
             next_shard: AtomicUsize::new(0),
         }
     }

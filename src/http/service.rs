@@ -17,7 +17,7 @@ use super::head::describe_stream;
 use super::route::{Found, Route, host_of};
 use crate::channel::{Seat, State};
 use crate::config::{Refuse, UnknownPath};
-use crate::delivery::{Framing, random_time};
+use crate::delivery::{Framing, random_time, return_time};
 use crate::net::permit::Admission;
 use crate::sse;
 
@@ -179,7 +179,10 @@ fn refuse_at_limit(
     request: &Request<Incoming>,
     mut fields: HeaderMap,
 ) -> Outcome {
-    let wait = random_time(&REFUSED_RETRY);
+    let wait = match route.channel.closing() {
+        Some(deadline) => return_time(deadline),
+        None => random_time(&REFUSED_RETRY),
+    };
     let is_for_streams = names_event_stream(request.headers());
     if route.settings.refuse == Refuse::Unavailable || !is_for_streams {
         let mut answer = Refusal::AtLimit(wait).answer(preferred_form(request.headers()));

@@ -13,7 +13,7 @@ use crate::support::{Connector, End, Gateway, Origin};
 fn config(address: &str, origin: &Origin) -> String {
     let upstream = origin.url();
     format!(
-        "[listen.public]\naddress = {address}\n\n\
+        "[server]\ndrain = \"0s\"\n\n[listen.public]\naddress = {address}\n\n\
          [channels.events]\npath = \"/events\"\nupstream = \"{upstream}\"\n"
     )
 }

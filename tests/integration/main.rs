@@ -11,6 +11,7 @@
 
 mod answers;
 mod cors;
+mod drain;
 mod handover;
 mod heartbeat;
 mod http2;

@@ -185,7 +185,8 @@ async fn an_event_that_was_cut_off_is_never_delivered() {
         event_stream("Content-Length: 1000\r\n").into_bytes(),
     ))
     .await;
-    let gateway = Gateway::with(QUICK, &origin).await;
+    let keys = format!("{QUICK}\n[server]\ndrain = \"0s\"");
+    let gateway = Gateway::with(&keys, &origin).await;
     let mut sub = gateway.subscribe().await;
     let first = origin.connection(1).await;
     first.send_raw("data: a\n\ndata: half").await;

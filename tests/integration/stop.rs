@@ -4,6 +4,8 @@ use crate::support::{Answer, Connector, End, Ended, Gateway, Origin, within};
 
 /// Quick attempts to reach an origin that has gone.
 const QUICK: &str = "backoff = { first = \"10ms\", max = \"50ms\" }";
+/// Goodbyes are `drain.rs`'s business: here nobody waits for his.
+const NO_DRAIN: &str = "[server]\nthreads = 2\ndrain = \"0s\"";
 const GONE: &[u8] = b"HTTP/1.1 204 No Content\r\n\r\n";
 
 /// Asserts that a gateway ended as it should, and quickly: by its own log, so that a busy machine
@@ -42,7 +44,7 @@ fn assert_ended_well(ended: &Ended) {
 async fn a_signal_ends_the_process_and_cuts_its_clients_between_events() {
     for signal in ["TERM", "INT"] {
         let origin = Origin::start().await;
-        let mut gateway = Gateway::with("[server]\nthreads = 2", &origin).await;
+        let mut gateway = Gateway::with(NO_DRAIN, &origin).await;
         let mut subs = Vec::new();
         for _ in 0..100 {
             subs.push(gateway.subscribe().await);
@@ -71,7 +73,7 @@ async fn a_signal_ends_the_process_and_cuts_its_clients_between_events() {
 #[tokio::test]
 async fn with_end_clean_a_signal_ends_streams_with_the_last_chunk() {
     let origin = Origin::start().await;
-    let mut gateway = Gateway::with("end = \"clean\"", &origin).await;
+    let mut gateway = Gateway::with(&format!("end = \"clean\"\n{NO_DRAIN}"), &origin).await;
     let mut sub = gateway.subscribe().await;
     let mut old = gateway.connect().await;
     old.send("GET /events HTTP/1.0\r\n\r\n").await;
@@ -88,7 +90,7 @@ async fn with_end_clean_a_signal_ends_streams_with_the_last_chunk() {
 #[tokio::test]
 async fn a_client_that_does_not_read_does_not_hold_up_the_stop() {
     let origin = Origin::start().await;
-    let mut gateway = Gateway::start(&origin).await;
+    let mut gateway = Gateway::with(NO_DRAIN, &origin).await;
     let mut reader = gateway.subscribe().await;
     let connector = Connector::default().receive_buffer(4096);
     let mut stuck = connector
@@ -109,7 +111,7 @@ async fn a_client_that_does_not_read_does_not_hold_up_the_stop() {
 #[tokio::test]
 async fn a_client_that_reads_gets_the_rest_of_its_event_when_the_gateway_stops() {
     let origin = Origin::start().await;
-    let mut gateway = Gateway::start(&origin).await;
+    let mut gateway = Gateway::with(NO_DRAIN, &origin).await;
     let mut reader = gateway.subscribe().await;
     // It is in the middle of the event when the gateway stops, and reads on.
     let connector = Connector::default().receive_buffer(32 * 1024);
@@ -134,7 +136,7 @@ async fn a_flood_of_events_does_not_hold_up_the_stop() {
     let origin = Origin::start().await;
     // Nobody is too slow: all that ends a stream here is the stop.
     let keys = "lag = { limit = \"512MiB\" }\nhistory = { bytes = \"512MiB\" }";
-    let mut gateway = Gateway::with(keys, &origin).await;
+    let mut gateway = Gateway::with(&format!("{keys}\n{NO_DRAIN}"), &origin).await;
     let mut subs = Vec::new();
     for _ in 0..200 {
         subs.push(gateway.subscribe().await);

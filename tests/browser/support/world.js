@@ -71,6 +71,9 @@ class World {
   async quickGateway(origin) {
     const file = path.join(this.#directory(), 'ssecast.toml');
     fs.writeFileSync(file, `
+[server]
+drain = "0s"
+
 [listen.test]
 address = "127.0.0.1:0"
 

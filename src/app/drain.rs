@@ -1,0 +1,40 @@
+//! How a gateway that is asked to stop says goodbye to its subscribers.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
+
+use super::App;
+use crate::channel::{Channel, Departure};
+use crate::delivery::spread_goodbyes;
+
+/// How long after its deadline a drain may take to notice that all are gone, on a busy machine.
+const GRACE: Duration = Duration::from_secs(2);
+
+impl App {
+    /// Says goodbye to all subscribers over the time that the configuration gives, and takes no more.
+    /// The upstreams go on meanwhile, and what they bring is delivered to those who are still there.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped at any time; goodbyes go on as long as the shards do.
+    pub(super) async fn drain(&self) {
+        let channels: Vec<Channel> = self.channels.iter().cloned().collect();
+        let n_subscribers: usize = channels.iter().map(Channel::n_subscribers).sum();
+        let drain = self.gateway.current().server.drain;
+        tracing::info!(subscribers = n_subscribers, ?drain, "stopping");
+        let deadline = Instant::now() + drain;
+        self.gateway.stop.begin(deadline);
+        if drain.is_zero() {
+            for channel in &channels {
+                channel.close(deadline);
+            }
+            return;
+        }
+        let shards = self.delivery.shards();
+        let goodbyes = spread_goodbyes(shards, &channels, Departure::Stopped, deadline);
+        if timeout_at(deadline + GRACE, goodbyes).await.is_err() {
+            tracing::warn!("some subscribers were still there when all should have left");
+        }
+    }
+}
