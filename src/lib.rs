@@ -9,10 +9,12 @@
 //! - [`delivery`]: shards, and the passes over their subscribers.
 //! - [`http`]: one connection, until it is a subscription.
 //! - [`systemd`]: what the service manager is told.
+//! - [`admin`]: metrics, health and status, for operators.
 //! - [`app`]: the process. `demo` and [`cli`] start it.
 //!
 //! `ARCHITECTURE.md` tells how they work together.
 
+pub mod admin;
 pub mod app;
 pub mod channel;
 pub mod cli;

@@ -4,6 +4,7 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use ssecast::admin::install_hook;
 use ssecast::cli::{Cli, for_stderr, install_log};
 
 fn main() -> ExitCode {
@@ -11,6 +12,7 @@ fn main() -> ExitCode {
     if let Err(message) = install_log(cli.log_filter()) {
         return print("", &format!("error: {message}\n"), ExitCode::from(2));
     }
+    install_hook();
     let finished = cli.run();
     print(&finished.output, &finished.complaint, finished.code)
 }

@@ -19,6 +19,7 @@ const LAYERS: &[&[&str]] = &[
     &["channel"],
     &["delivery"],
     &["http"],
+    &["admin"],
     &["app"],
     &["demo"],
     &["cli"],

@@ -155,6 +155,9 @@ drain = "0s"
 [listen.bench]
 address = "{address}"
 
+[admin]
+address = "off"
+
 [defaults]
 heartbeat = "off"
 history = {{ events = 100000, bytes = "16MiB", age = "10m" }}

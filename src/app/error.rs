@@ -9,6 +9,17 @@ use crate::net::tls::CertificateError;
 /// Why a gateway could not start, or could not go on.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
+    /// The address of the admin listener can't be had.
+    #[error(
+        "can't listen on {address} for metrics and health (`[admin] address`): {cause}{}",
+        admin_advice(cause, address)
+    )]
+    AdminListen {
+        /// The address, as it was written.
+        address: ListenAddress,
+        /// What the kernel says.
+        cause: io::Error,
+    },
     /// A certificate of a listener can't be used.
     #[error("can't speak TLS (listener `{name}`): {cause}")]
     Certificate {
@@ -61,6 +72,16 @@ pub enum RunError {
         /// How many channels there are.
         n_channels: usize,
     },
+}
+
+/// What to do about an admin address that can't be had. A second gateway on a machine meets it first.
+fn admin_advice(cause: &io::Error, address: &ListenAddress) -> &'static str {
+    if cause.kind() == io::ErrorKind::AddrInUse {
+        "; another process listens there, which may be another gateway: give this one another \
+         `[admin] address`, or \"off\""
+    } else {
+        advice(cause, address)
+    }
 }
 
 /// What to do about an address that can't be had.

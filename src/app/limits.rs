@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use super::RunError;
+use crate::admin;
 use crate::config::Config;
 use crate::net::permit::REFUSALS_AT_ONCE;
 
@@ -33,7 +34,8 @@ pub(super) fn max_connections(config: &Config, n_shards: usize) -> Result<usize,
         .filter(|window| !window.is_zero())
         .collect();
     let per_shard = SHARD_DESCRIPTORS + windows.len() * GATHER_DESCRIPTORS;
-    let reserved = RESERVED_DESCRIPTORS + n_shards * per_shard + n_channels;
+    let n_admin = config.admin.addresses.len() * admin::DESCRIPTORS;
+    let reserved = RESERVED_DESCRIPTORS + n_admin + n_shards * per_shard + n_channels;
     let affordable = usize::try_from(limit)
         .unwrap_or(usize::MAX)
         .saturating_sub(reserved);

@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::RunError;
+use crate::admin;
 use crate::config::{self, ListenAddress};
 use crate::http::{Gateway, Seen, serve_connection};
 use crate::net::listener::Listener;
@@ -43,6 +44,7 @@ pub(super) struct Reception {
 /// One address of one listener that accepts.
 #[derive(Debug)]
 struct Running {
+    name: String,
     /// With the port that the kernel chose.
     address: ListenAddress,
 }
@@ -103,16 +105,26 @@ impl Listeners {
     /// Accepts from now on.
     pub(super) fn serve(&mut self, bound: Bound, reception: Reception) {
         let address = bound.listener.address().clone();
+        let name = bound.name.clone();
         let scheme = if bound.tls.is_some() { "https" } else { "http" };
         tracing::info!(%address, listener = bound.name, scheme, "listening");
         self.accepting
             .spawn(async move { accept(bound, reception).await });
-        self.running.push(Running { address });
+        self.running.push(Running { name, address });
     }
 
     /// The addresses that were bound.
     pub(super) fn addresses(&self) -> impl Iterator<Item = &ListenAddress> {
         self.running.iter().map(|running| &running.address)
+    }
+
+    /// Who is reached where, for the status.
+    pub(super) fn places(&self) -> Vec<admin::Place> {
+        let places = self.running.iter().map(|running| admin::Place {
+            listener: running.name.clone(),
+            address: running.address.to_string(),
+        });
+        places.collect()
     }
 
     /// Stops accepting and closes the sockets; connections that were accepted go on.

@@ -6,6 +6,7 @@
 //! **Every Task Has An Owner**: upstreams and connections belong to a shard's runtime and end with it,
 //! or before by [`channels`]; accept loops belong to [`listeners`].
 
+mod admin;
 mod channels;
 mod drain;
 mod error;
@@ -21,11 +22,13 @@ use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+use self::admin::AdminListeners;
 use self::channels::Channels;
 pub use self::error::RunError;
 use self::listeners::{Bound, Listeners, Reception};
 use self::signals::Signals;
 pub use self::signals::run_until_signal;
+use crate::admin::Facts;
 use crate::channel::{Channel, Counters, Departure};
 use crate::config::{Config, ListenAddress};
 use crate::delivery::{Delivery, keep_within};
@@ -45,6 +48,9 @@ pub struct App {
     listeners: Listeners,
     /// Somebody does not want to wait for goodbyes.
     is_hurried: bool,
+    /// Answers as long as there is something to tell, also while the process stops.
+    _admin: AdminListeners,
+    facts: Arc<Facts>,
 }
 
 /// How often logs to which nothing is appended forget what is too old.
@@ -65,7 +71,9 @@ impl App {
             return Err(error);
         }
         let bound = Bound::all(&config.listeners)?;
-        service::warn_of_unused_sockets(&config.listeners);
+        let mut admin = AdminListeners::default();
+        let bound_admin = admin.prepare(&config.admin.addresses)?;
+        service::warn_of_unused_sockets(&config);
         let delivery = Delivery::start(n_shards)?;
         let memory = Budget::new(config.server.memory);
         let request_bytes = config.server.max_header_bytes;
@@ -94,6 +102,14 @@ impl App {
         for bound in bound {
             listeners.serve(bound, reception.clone());
         }
+        let facts = Facts::new(
+            Arc::clone(&reception.gateway),
+            reception.permits,
+            memory.clone(),
+        );
+        let facts = Arc::new(facts);
+        facts.set_places(listeners.places());
+        admin.apply(&config.admin.addresses, bound_admin, &facts);
         Ok(Self {
             gateway,
             memory,
@@ -101,6 +117,8 @@ impl App {
             channels,
             listeners,
             is_hurried: false,
+            _admin: admin,
+            facts,
         })
     }
 
@@ -111,11 +129,13 @@ impl App {
     ///
     /// If a delivery thread broke: whoever supervises the process should start it anew.
     async fn run(&mut self, signals: &mut Signals) -> Result<(), RunError> {
+        self.facts.begin_running();
         systemd::ready(&service::status(&self.channels));
         tokio::select! {
             () = signals.stop() => {}
             broken = self.go_on() => return Err(broken),
         }
+        self.facts.begin_stopping();
         systemd::stopping(&service::status(&self.channels));
         self.listeners.close().await;
         tokio::select! {
@@ -159,10 +179,10 @@ impl App {
             events = sum(|counters| counters.events.value()),
             clients = sum(|counters| counters.arrivals.value()),
             lagged = sum(|counters| counters.departures(Departure::Lagged).value()),
-            refused = sum(|counters| counters.refusals.value()),
+            refused = sum(|counters| counters.n_refusals()),
             gaps = sum(|counters| counters.gaps.value()),
             resets = sum(|counters| counters.resets.value()),
-            upstream_failures = sum(|counters| counters.upstream_failed.value()),
+            upstream_failures = sum(|counters| counters.failures.sum()),
             "stopped"
         );
     }

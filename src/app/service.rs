@@ -2,7 +2,7 @@
 
 use super::channels::Channels;
 use crate::channel::Channel;
-use crate::config::{self, ListenAddress};
+use crate::config::{Config, ListenAddress};
 use crate::delivery::{self, Delivery};
 use crate::net::inherited;
 use crate::systemd;
@@ -23,8 +23,10 @@ pub(super) fn status(channels: &Channels) -> String {
 }
 
 /// Warns of inherited sockets in which nobody will ever be served: their clients would wait for ever.
-pub(super) fn warn_of_unused_sockets(listeners: &[config::Listener]) {
-    let addresses = listeners.iter().flat_map(|listener| &listener.addresses);
+pub(super) fn warn_of_unused_sockets(config: &Config) {
+    let listeners = config.listeners.iter();
+    let addresses = listeners.flat_map(|listener| &listener.addresses);
+    let addresses = addresses.chain(&config.admin.addresses);
     let used = addresses.filter_map(|address| match address {
         ListenAddress::Systemd(name) => Some(name.as_str()),
         ListenAddress::Tcp(_) | ListenAddress::Unix(_) => None,

@@ -2,8 +2,11 @@
 //! per delivered event.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use super::error::UpstreamError;
 use super::latency::Latency;
+use crate::log::Replay;
 
 /// The counters of a channel.
 #[derive(Debug, Default)]
@@ -15,7 +18,9 @@ pub struct Counters {
     /// Upstream connections that opened.
     pub upstream_opened: Counter,
     /// Upstream connections that failed or ended.
-    pub upstream_failed: Counter,
+    pub failures: Failures,
+    /// When the origin sent its last event.
+    pub last_event_at: Moment,
     /// Events that an origin repeated after a reconnect and that were dropped.
     pub repeats: Counter,
     /// Gaps that subscribers were told of.
@@ -30,16 +35,50 @@ pub struct Counters {
     pub latency: Latency,
     /// Subscribers that came.
     pub arrivals: Counter,
-    /// Requests that were refused at a limit.
-    pub refusals: Counter,
     /// Subscribers that were told that their history is incomplete.
     pub resets: Counter,
+    refusals: [Counter; RefusedBy::ALL.len()],
+    replays: [Counter; Replayed::ALL.len()],
     departures: [Counter; Departure::ALL.len()],
 }
 
 /// A number that only grows.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
+
+/// A time that only the last of matters.
+#[derive(Debug, Default)]
+pub struct Moment(AtomicU64);
+
+/// Failures of an upstream by their reasons.
+#[derive(Debug, Default)]
+pub struct Failures([Counter; UpstreamError::REASONS.len()]);
+
+/// By what a request for a stream was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefusedBy {
+    /// `max_connections`
+    MaxConnections,
+    /// `max_subscribers`
+    MaxSubscribers,
+    /// `[server] memory`
+    Memory,
+    /// The gateway stops, or the channel is removed.
+    Stop,
+}
+
+/// What a new subscriber was given of the past.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replayed {
+    /// All that it had missed.
+    Complete,
+    /// The whole history, because what it had missed is not all there any more.
+    Expired,
+    /// Nothing: it asked for nothing.
+    Live,
+    /// The whole history, because its id is not known.
+    Unknown,
+}
 
 /// Why a subscriber's stream ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +108,121 @@ impl Counters {
             Departure::Removed => removed,
             Departure::Stopped => stopped,
             Departure::WriteFailed => write_failed,
+        }
+    }
+}
+
+impl Counters {
+    /// How many requests were refused by this.
+    pub fn refusals(&self, by: RefusedBy) -> &Counter {
+        let [max_connections, max_subscribers, memory, stopping] = &self.refusals;
+        match by {
+            RefusedBy::MaxConnections => max_connections,
+            RefusedBy::MaxSubscribers => max_subscribers,
+            RefusedBy::Memory => memory,
+            RefusedBy::Stop => stopping,
+        }
+    }
+
+    /// How many requests were refused, by whatever.
+    pub fn n_refusals(&self) -> u64 {
+        self.refusals.iter().map(Counter::value).sum()
+    }
+
+    /// How many subscribers were given this of the past.
+    pub fn replays(&self, replayed: Replayed) -> &Counter {
+        let [complete, expired, live, unknown] = &self.replays;
+        match replayed {
+            Replayed::Complete => complete,
+            Replayed::Expired => expired,
+            Replayed::Live => live,
+            Replayed::Unknown => unknown,
+        }
+    }
+}
+
+impl Failures {
+    /// Adds a failure.
+    pub fn add(&self, error: &UpstreamError) {
+        if let Some(counter) = self.counter(error.reason()) {
+            counter.add(1);
+        }
+    }
+
+    /// How many there were for a reason.
+    pub fn of(&self, reason: &str) -> u64 {
+        self.counter(reason).map_or(0, Counter::value)
+    }
+
+    /// How many there were.
+    pub fn sum(&self) -> u64 {
+        self.0.iter().map(Counter::value).sum()
+    }
+
+    fn counter(&self, reason: &str) -> Option<&Counter> {
+        let mut known = UpstreamError::REASONS.iter().zip(&self.0);
+        known.find_map(|(known, counter)| (*known == reason).then_some(counter))
+    }
+}
+
+impl Moment {
+    /// Notes that it is now.
+    pub fn is_now(&self) {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        let millis = since.map_or(0, |since| since.as_millis());
+        let millis = u64::try_from(millis).unwrap_or(u64::MAX);
+        self.0.store(millis, Ordering::Relaxed);
+    }
+
+    /// When it was noted last.
+    pub fn time(&self) -> Option<SystemTime> {
+        let millis = self.0.load(Ordering::Relaxed);
+        (millis > 0).then(|| UNIX_EPOCH + Duration::from_millis(millis))
+    }
+}
+
+impl RefusedBy {
+    /// Every cause.
+    pub const ALL: [Self; 4] = [
+        Self::MaxConnections,
+        Self::MaxSubscribers,
+        Self::Memory,
+        Self::Stop,
+    ];
+
+    /// The name, as it is counted.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::MaxConnections => "max-connections",
+            Self::MaxSubscribers => "max-subscribers",
+            Self::Memory => "memory",
+            Self::Stop => "stopping",
+        }
+    }
+}
+
+impl Replayed {
+    /// Every outcome.
+    pub const ALL: [Self; 4] = [Self::Complete, Self::Expired, Self::Live, Self::Unknown];
+
+    /// The outcome's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::Expired => "expired",
+            Self::Live => "live",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+impl From<&Replay> for Replayed {
+    fn from(replay: &Replay) -> Self {
+        match replay {
+            Replay::Complete => Self::Complete,
+            Replay::Expired => Self::Expired,
+            Replay::Live(_) => Self::Live,
+            Replay::Unknown => Self::Unknown,
         }
     }
 }

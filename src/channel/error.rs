@@ -51,6 +51,23 @@ pub enum UpstreamError {
 }
 
 impl UpstreamError {
+    /// All that [`UpstreamError::reason`] may say.
+    pub const REASONS: [&str; 13] = [
+        "connect-failed",
+        "connect-timed-out",
+        "limit-exceeded",
+        "request-failed",
+        "response-timed-out",
+        "stalled",
+        "stream-broke",
+        "stream-ended",
+        "too-many-redirects",
+        "unexpected-encoding",
+        "unexpected-media-type",
+        "unexpected-status",
+        "unusable-redirect",
+    ];
+
     /// A word for counters and notices.
     pub fn reason(&self) -> &'static str {
         match self {
@@ -195,4 +212,22 @@ pub fn with_causes(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A reason that is not listed would not be counted.
+    #[test]
+    fn all_reasons_are_listed() {
+        let source = include_str!("error.rs");
+        let (_, body) = source.split_once("fn reason(&self)").expect("the function");
+        let (body, _) = body.split_once("\n    }\n").expect("its end");
+        let said: Vec<&str> = body
+            .lines()
+            .filter_map(|line| line.split_once("=> \"")?.1.strip_suffix("\","))
+            .collect();
+        assert_eq!(said, UpstreamError::REASONS);
+    }
 }

@@ -14,11 +14,12 @@ mod upstream;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-pub use self::counters::{Counter, Counters, Departure};
+pub use self::counters::{Counter, Counters, Departure, Failures, Moment, RefusedBy, Replayed};
 pub use self::error::{UpstreamError, with_causes};
 pub use self::latency::{Latency, LatencyBatch, LatencyCounts};
 pub use self::reconnect::Backoff;
@@ -83,9 +84,13 @@ pub struct Status {
     /// What it is doing.
     pub state: State,
     /// Since when.
-    pub since: Instant,
+    pub since: SystemTime,
     /// Why it failed last.
     pub last_error: Option<String>,
+    /// When it failed last.
+    pub failed_at: Option<SystemTime>,
+    /// When it tries again, while it waits.
+    pub next_try: Option<SystemTime>,
 }
 
 impl Channel {
@@ -107,8 +112,10 @@ impl Channel {
         let (log, writer) = Log::within(settings.history.clone(), settings.ids, budget);
         let status = Status {
             state: State::Connecting,
-            since: Instant::now(),
+            since: SystemTime::now(),
             last_error: None,
+            failed_at: None,
+            next_try: None,
         };
         let shared = Shared {
             name: settings.name.clone(),
@@ -196,10 +203,17 @@ impl Channel {
     fn enter(&self, state: State, last_error: Option<String>) {
         let mut status = self.lock_status();
         status.state = state;
-        status.since = Instant::now();
+        status.since = SystemTime::now();
+        status.next_try = None;
         if last_error.is_some() {
             status.last_error = last_error;
+            status.failed_at = Some(status.since);
         }
+    }
+
+    /// Notes that the upstream tries again after this time.
+    fn will_try_after(&self, wait: Duration) {
+        self.lock_status().next_try = Some(SystemTime::now() + wait);
     }
 
     /// Recovers from poison: a status is replaced field by field, and no field depends on another.
@@ -218,6 +232,9 @@ impl Drop for Seat {
 }
 
 impl State {
+    /// Every state.
+    pub const ALL: [Self; 4] = [Self::Connecting, Self::Open, Self::Over, Self::Waiting];
+
     /// The state's name, as it is logged and told.
     pub fn name(self) -> &'static str {
         match self {

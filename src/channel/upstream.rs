@@ -95,7 +95,7 @@ impl Upstream {
                 Err(failure) => failure,
             };
             let wait = self.backoff.failed(Instant::now(), fastrand::f64());
-            self.channel.counters().upstream_failed.add(1);
+            self.channel.counters().failures.add(&error);
             let cause = with_causes(&error);
             let attempt = self.backoff.n_failures();
             // Once is enough.
@@ -114,6 +114,7 @@ impl Upstream {
             );
             self.doubt_last_event_id(&error);
             self.enter(State::Waiting, Some(cause));
+            self.channel.will_try_after(wait);
             sleep(wait).await;
         }
         tracing::info!(channel = name, "the origin says that the channel is over");
@@ -330,7 +331,11 @@ impl Intake {
         self.writer.commit(now);
         let counters = self.channel.counters();
         counters.upstream_bytes.add(n_bytes as u64);
-        counters.events.add(std::mem::take(&mut self.n_events));
+        let n_events = std::mem::take(&mut self.n_events);
+        if n_events > 0 {
+            counters.events.add(n_events);
+            counters.last_event_at.is_now();
+        }
     }
 }
 

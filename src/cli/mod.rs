@@ -63,6 +63,9 @@ struct Serve {
     /// Speak TLS, with a certificate for localhost that is made now and that no client trusts
     #[arg(long, requires = "upstream")]
     tls_self_signed: bool,
+    /// The address for metrics, health and status, `IP:PORT` or `unix:PATH` [default: none]
+    #[arg(long, value_name = "ADDR", requires = "upstream")]
+    admin: Option<String>,
 }
 
 #[derive(Debug, Args)]

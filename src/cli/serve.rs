@@ -55,6 +55,7 @@ fn load(serve: &Serve) -> Result<Config, Diagnostics> {
         upstream: serve.upstream.as_deref().unwrap_or_default(),
         path: serve.path.as_deref(),
         listen: serve.listen.as_deref().or(default_listen),
+        admin: serve.admin.as_deref(),
     };
     let mut config = Config::for_upstream(file_less)?;
     if serve.tls_self_signed {

@@ -45,6 +45,8 @@ pub struct Channel {
     pub max_subscribers: Option<usize>,
     /// Which other origins' pages may read it; `None`: same-origin only.
     pub cors: Option<Cors>,
+    /// Whether the process is ready without this channel's upstream.
+    pub ready: Ready,
     /// Who may subscribe; `None` only where no upstream header field carries a credential.
     pub access: Option<Access>,
 }
@@ -232,6 +234,15 @@ pub enum Credentials {
     Allow,
     /// None.
     Omit,
+}
+
+/// `ready`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ready {
+    /// Whatever the upstream does: clients get the history, and events once there are some.
+    Always,
+    /// Once the upstream was open.
+    Connected,
 }
 
 /// `access`

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use toml::Spanned;
 
+use crate::config::Admin;
 use crate::config::Config;
 use crate::config::ListenAddress;
 use crate::config::Listener;
@@ -36,6 +37,8 @@ pub struct FileLess<'a> {
     pub path: Option<&'a str>,
     /// `--listen`; by default `127.0.0.1:8080`.
     pub listen: Option<&'a str>,
+    /// `--admin`; by default there is no admin listener, so that a second gateway needs no thought.
+    pub admin: Option<&'a str>,
 }
 
 impl fmt::Debug for FileLess<'_> {
@@ -45,10 +48,12 @@ impl fmt::Debug for FileLess<'_> {
             upstream: _,
             path,
             listen,
+            admin,
         } = self;
         f.debug_struct("FileLess")
             .field("path", path)
             .field("listen", listen)
+            .field("admin", admin)
             .finish_non_exhaustive()
     }
 }
@@ -67,6 +72,9 @@ impl FileLess<'_> {
             self.listen.unwrap_or("127.0.0.1:8080"),
             &mut findings,
         );
+        let admin: Option<Setting<ListenAddress>> =
+            self.admin.map(|text| read("--admin", text, &mut findings));
+        let admin = admin.as_ref().and_then(Setting::written);
         refuse_credential(&upstream, &mut findings);
 
         let mut settings = Settings::default();
@@ -101,6 +109,9 @@ impl FileLess<'_> {
                 Ok(Config {
                     server,
                     listeners,
+                    admin: Admin {
+                        addresses: admin.into_iter().cloned().collect(),
+                    },
                     channels: vec![Arc::new(channel)],
                 })
             }

@@ -25,6 +25,7 @@ use crate::config::schema::Document;
 use crate::config::snippet::Source;
 
 mod address;
+mod admin;
 mod bounds;
 mod channel;
 mod checks;
@@ -53,6 +54,7 @@ mod url;
 mod validate;
 mod values;
 
+pub use self::admin::Admin;
 pub use self::channel::Access;
 pub use self::channel::Channel;
 pub use self::channel::Cors;
@@ -67,6 +69,7 @@ pub use self::channel::Lag;
 pub use self::channel::Notices;
 pub use self::channel::OnLag;
 pub use self::channel::Origins;
+pub use self::channel::Ready;
 pub use self::channel::Refuse;
 pub use self::channel::Upstream;
 pub use self::channel::UpstreamHttp;
@@ -90,6 +93,8 @@ pub struct Config {
     pub server: Server,
     /// Where subscribers connect; never empty.
     pub listeners: Vec<Listener>,
+    /// Where the process tells how it is.
+    pub admin: Admin,
     /// The channels, ordered by name; names and (host, path) pairs are unique.
     pub channels: Vec<Arc<Channel>>,
 }

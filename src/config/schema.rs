@@ -11,6 +11,7 @@ use toml::de::DeTable;
 
 use crate::config::ListenAddress;
 use crate::config::UnknownPath;
+use crate::config::admin::AdminAddresses;
 use crate::config::channel::Access;
 use crate::config::channel::Credentials;
 use crate::config::channel::CursorOnConnect;
@@ -19,6 +20,7 @@ use crate::config::channel::HeartbeatForm;
 use crate::config::channel::Ids;
 use crate::config::channel::Notices;
 use crate::config::channel::OnLag;
+use crate::config::channel::Ready;
 use crate::config::channel::Refuse;
 use crate::config::channel::UpstreamHttp;
 use crate::config::file_path::FilePath;
@@ -125,6 +127,13 @@ table! {
 }
 
 table! {
+    /// `[admin]`
+    AdminTable {
+        address: AdminAddresses,
+    }
+}
+
+table! {
     /// `[channels.NAME]`: what every channel says for itself.
     Place {
         path: ChannelPath,
@@ -153,6 +162,7 @@ table! {
         end: End,
         refuse: Refuse,
         max_subscribers: Count,
+        ready: Ready,
         access: Access,
     }
     tables {
@@ -223,6 +233,7 @@ pub(super) const PLACES: &[(&str, &[&str])] = &[
     ("in `http2`", Http2Table::KEYS),
     ("in `[listen.NAME]`", ListenTable::KEYS),
     ("in `tls` of `[listen.NAME]`", CertificateTable::KEYS),
+    ("in `[admin]`", AdminTable::KEYS),
     ("in `[channels.NAME]`", Place::KEYS),
     ("in `[channels.NAME]` or `[defaults]`", Settings::KEYS),
     ("in `upstream_tls`", UpstreamTlsTable::KEYS),
@@ -233,7 +244,7 @@ pub(super) const PLACES: &[(&str, &[&str])] = &[
     ("in `cors`", CorsTable::KEYS),
     (
         "at the top of the file, in a table of its own",
-        &["server", "listen", "defaults", "channels"],
+        &["server", "listen", "admin", "defaults", "channels"],
     ),
 ];
 
@@ -243,6 +254,7 @@ pub(super) struct Document {
     pub(super) server: ServerTable,
     /// `None`: no `[listen.NAME]` at all.
     pub(super) listeners: Option<Vec<NamedListener>>,
+    pub(super) admin: AdminTable,
     pub(super) defaults: Settings,
     /// `None`: no `[channels.NAME]` at all.
     pub(super) channels: Option<Vec<NamedChannel>>,
@@ -267,6 +279,7 @@ impl Document {
     pub(super) fn read(table: &DeTable<'_>, findings: &mut Findings) -> Self {
         let mut reader = TableReader::document(table, findings);
         let server = reader.take_section("server");
+        let admin = reader.take_section("admin");
         let defaults = reader.take_section("defaults");
         let mut listeners = reader.take_named("listen", NamedListener::read);
         let mut channels = reader.take_named("channels", NamedChannel::read);
@@ -280,6 +293,7 @@ impl Document {
         Self {
             server,
             listeners,
+            admin,
             defaults,
             channels,
         }

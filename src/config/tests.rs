@@ -8,6 +8,7 @@ use proptest::proptest;
 
 use super::*;
 use crate::config::reader::Table as _;
+use crate::config::schema::AdminTable;
 use crate::config::schema::BackoffTable;
 use crate::config::schema::CertificateTable;
 use crate::config::schema::CorsTable;
@@ -76,6 +77,7 @@ fn the_reference_has_every_key() {
         Http2Table::KEYS,
         ListenTable::KEYS,
         CertificateTable::KEYS,
+        AdminTable::KEYS,
         Place::KEYS,
         Settings::KEYS,
         UpstreamTlsTable::KEYS,
@@ -102,7 +104,7 @@ fn the_reference_tells_the_real_defaults() {
     let mut n_left_out = 0;
     for line in REFERENCE.lines() {
         section = if line.starts_with('[') { line } else { section };
-        if matches!(section, "[server]" | "[defaults]") {
+        if matches!(section, "[server]" | "[admin]" | "[defaults]") {
             n_left_out += usize::from(line.starts_with(|c: char| c.is_ascii_lowercase()));
         } else {
             rest.push_str(line);
@@ -112,7 +114,7 @@ fn the_reference_tells_the_real_defaults() {
     // All but `max_connections`, `max_subscribers` and `access`, which have none.
     assert_eq!(
         n_left_out,
-        ServerTable::KEYS.len() + Settings::KEYS.len() - 3
+        ServerTable::KEYS.len() + AdminTable::KEYS.len() + Settings::KEYS.len() - 3
     );
     assert_eq!(parse(&rest).config, parse(REFERENCE).config);
 }
@@ -315,9 +317,11 @@ fn without_a_file_there_is_one_channel_for_any_page() {
         upstream: "http://127.0.0.1:3000/events",
         path: None,
         listen: None,
+        admin: None,
     };
     let config = Config::for_upstream(options).unwrap();
     let mut same = parse(MINIMAL).config;
+    same.admin.addresses.clear();
     let cors = Cors {
         origins: Origins::Any,
         credentials: Credentials::Omit,
@@ -329,12 +333,15 @@ fn without_a_file_there_is_one_channel_for_any_page() {
     let options = FileLess {
         path: Some("/a"),
         listen: Some("[::1]:0"),
+        admin: Some("unix:/run/admin.sock"),
         ..options
     };
     let config = Config::for_upstream(options).unwrap();
     assert_eq!(config.channels[0].path, "/a");
     let address = ListenAddress::Tcp("[::1]:0".parse().unwrap());
     assert_eq!(config.listeners[0].addresses, [address]);
+    let admin = ListenAddress::Unix(PathBuf::from("/run/admin.sock"));
+    assert_eq!(config.admin.addresses, [admin]);
 }
 
 #[test]
@@ -343,6 +350,7 @@ fn without_a_file_mistakes_are_named_by_their_flags() {
         upstream: "127.0.0.1:3000/events",
         path: Some("events"),
         listen: Some("8080"),
+        admin: None,
     };
     let errors = Config::for_upstream(options).unwrap_err();
     assert_eq!(errors.n_errors(), 3);
@@ -367,6 +375,7 @@ error: `--listen`: `\"8080\"` is not an address to listen on
             upstream,
             path: None,
             listen: None,
+            admin: None,
         };
         let errors = Config::for_upstream(options).unwrap_err().to_string();
         assert!(

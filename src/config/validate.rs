@@ -25,11 +25,13 @@ use crate::config::Listener;
 use crate::config::Notices;
 use crate::config::OnLag;
 use crate::config::Origins;
+use crate::config::Ready;
 use crate::config::Refuse;
 use crate::config::Server;
 use crate::config::UnknownPath;
 use crate::config::Upstream;
 use crate::config::UpstreamHttp;
+use crate::config::admin;
 use crate::config::bounds;
 use crate::config::checks;
 use crate::config::defaults;
@@ -78,6 +80,7 @@ pub(super) fn config(document: Document, findings: &mut Findings) -> Config {
 
     let mut config = Config {
         server: server(&document.server, findings),
+        admin: admin::admin(&document.admin, document.listeners.as_deref(), findings),
         listeners: listeners(document.listeners.unwrap_or_default(), findings),
         channels: (channels.iter())
             .filter_map(|named| channel(named, findings))
@@ -153,6 +156,7 @@ pub(super) fn channel(named: &NamedChannel, findings: &mut Findings) -> Option<C
         refuse: s.refuse.get_or(Refuse::Retry),
         max_subscribers: s.max_subscribers.written().map(|count| count.0),
         cors: cors(&s.cors),
+        ready: s.ready.get_or(Ready::Always),
         access: s.access.written().copied(),
     })
 }

@@ -14,6 +14,7 @@ use crate::config::channel::HeartbeatForm;
 use crate::config::channel::Ids;
 use crate::config::channel::Notices;
 use crate::config::channel::OnLag;
+use crate::config::channel::Ready;
 use crate::config::channel::Refuse;
 use crate::config::channel::UpstreamHttp;
 use crate::config::findings::Findings;
@@ -217,6 +218,7 @@ words!(Notices { "all" => All, "losses" => Losses, "none" => None, });
 words!(OnLag { "disconnect" => Disconnect, });
 words!(End { "clean" => Clean, "cut" => Cut, });
 words!(Refuse { "retry" => Retry, "503" => Unavailable, });
+words!(Ready { "always" => Always, "connected" => Connected, });
 words!(Access { "public" => Public, });
 
 impl FromText for HeartbeatForm {

@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout};
 
 use super::inbox::SubscriberKey;
 use super::{Arrival, Ending, Handover, ShardHandle, push_framed, random_time};
-use crate::channel::{Channel, Departure};
+use crate::channel::{Channel, Departure, RefusedBy};
 use crate::sse;
 
 /// An order to a shard: the subscribers of these channels leave, one after another.
@@ -93,7 +93,7 @@ pub(super) fn refuse(arrival: Arrival, deadline: Instant) {
     let mut retry = Vec::new();
     sse::encode_retry(&mut retry, return_time(deadline));
     push_framed(&mut bytes, &retry, arrival.framing);
-    arrival.channel.counters().refusals.add(1);
+    arrival.channel.counters().refusals(RefusedBy::Stop).add(1);
     let (socket, places) = (arrival.socket, arrival.places);
     let socket = match socket {
         Handover::Http2(body) => {

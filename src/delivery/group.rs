@@ -24,7 +24,7 @@ use super::subscriber::{Leaving, Pace, Subscriber, Wrote};
 use super::tally::Tally;
 use super::wire::{Framing, Wire};
 use super::{Arrival, GOODBYE_GRACE, push_framed, return_time};
-use crate::channel::{Channel, Departure};
+use crate::channel::{Channel, Departure, Replayed};
 use crate::config::{self, End, HeartbeatForm, OnLag};
 use crate::log::{Feed, Position};
 use crate::sse::{self, Event};
@@ -241,6 +241,7 @@ impl Group {
         };
         let counters = self.channel.counters();
         counters.arrivals.add(1);
+        counters.replays(Replayed::from(&start.replay)).add(1);
         if start.replay.reset_reason().is_some() {
             counters.resets.add(1);
         }

@@ -98,6 +98,7 @@ fn config(listen: &str, origin: &Origin) -> Result<Config, DemoError> {
             upstream: &origin.url(&path),
             path: Some(&path),
             listen: Some(listen),
+            admin: None,
         })?;
         for channel in &mut config.channels {
             let channel = Arc::make_mut(channel);

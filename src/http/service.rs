@@ -15,7 +15,7 @@ use super::answer::{METHODS, Refusal, empty, full};
 use super::cors::{allow_origin, allow_request, is_preflight};
 use super::head::describe_stream;
 use super::route::{Found, Route, host_of};
-use crate::channel::{Seat, State};
+use crate::channel::{RefusedBy, Seat, State};
 use crate::config::{Refuse, UnknownPath};
 use crate::delivery::{Framing, random_time, return_time};
 use crate::net::permit::Admission;
@@ -155,7 +155,13 @@ fn subscribe(
         .then(|| route.channel.join())
         .flatten();
     let Some(seat) = seat else {
-        route.channel.counters().refusals.add(1);
+        let by = match admission {
+            _ if route.channel.closing().is_some() => RefusedBy::Stop,
+            _ if !route.channel.log().budget().has_room() => RefusedBy::Memory,
+            Admission::Admitted => RefusedBy::MaxSubscribers,
+            Admission::Refused => RefusedBy::MaxConnections,
+        };
+        route.channel.counters().refusals(by).add(1);
         tracing::debug!(
             channel = route.channel.name(),
             "refused a subscriber at a limit"

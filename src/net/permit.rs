@@ -1,7 +1,7 @@
 //! The limits on downstream connections: a permit travels with each connection, to its end.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crate::memory::{Budget, Held, WhatFor};
 
@@ -32,6 +32,8 @@ pub enum Admission {
 struct Shared {
     n_admitted: AtomicUsize,
     n_refused: AtomicUsize,
+    /// All that ever were refused.
+    n_refused_so_far: AtomicU64,
     max: AtomicUsize,
     budget: Budget,
     /// What a connection takes while requests are read from it.
@@ -55,6 +57,7 @@ impl Permits {
             shared: Arc::new(Shared {
                 n_admitted: AtomicUsize::new(0),
                 n_refused: AtomicUsize::new(0),
+                n_refused_so_far: AtomicU64::new(0),
                 max: AtomicUsize::new(max),
                 budget: budget.clone(),
                 request_bytes,
@@ -70,6 +73,7 @@ impl Permits {
         if has_room && let Some(permit) = self.take(Admission::Admitted) {
             return Some((permit, Admission::Admitted));
         }
+        shared.n_refused_so_far.fetch_add(1, Ordering::Relaxed);
         let permit = self.take(Admission::Refused)?;
         Some((permit, Admission::Refused))
     }
@@ -87,6 +91,11 @@ impl Permits {
     /// How many were admitted and are there.
     pub fn n_admitted(&self) -> usize {
         self.shared.n_admitted.load(Ordering::Relaxed)
+    }
+
+    /// How many came when there was no room for them.
+    pub fn n_refused_so_far(&self) -> u64 {
+        self.shared.n_refused_so_far.load(Ordering::Relaxed)
     }
 
     fn take(&self, admission: Admission) -> Option<Permit> {

@@ -77,6 +77,9 @@ drain = "0s"
 [listen.test]
 address = "127.0.0.1:0"
 
+[admin]
+address = "off"
+
 [channels.events]
 path = "/events"
 upstream = "${origin.url}"

@@ -150,8 +150,8 @@ impl Gateway {
         command.args(["-c", &format!("{preparation} && exec \"$@\""), "sh"]);
         command.args([env!("CARGO_BIN_EXE_ssecast"), "--log", "debug", "serve"]);
         if let Some(config) = config {
-            let file = directory.path().join("ssecast.toml");
-            fs::write(&file, config).expect("the configuration can be written");
+            let file = config_file(directory.path());
+            fs::write(&file, with_admin(config)).expect("the configuration can be written");
             command.arg("--config").arg(file);
         }
         // A file takes the log without a reader, and its last line is there when the gateway is dead.
@@ -195,9 +195,13 @@ impl Gateway {
 
     /// How many addresses the configuration names, each in quotes; without a file, one.
     fn n_addresses(&self) -> usize {
-        let config = fs::read_to_string(self.directory.path().join("ssecast.toml"));
+        let config = fs::read_to_string(config_file(self.directory.path()));
         config.map_or(1, |config| {
-            let lines = config.lines().filter(|line| line.starts_with("address = "));
+            let tables = config
+                .split("\n[")
+                .filter(|table| !table.starts_with("admin]"));
+            let lines = tables.flat_map(str::lines);
+            let lines = lines.filter(|line| line.starts_with("address = "));
             lines.map(|line| line.matches('"').count() / 2).sum()
         })
     }
@@ -330,6 +334,22 @@ pub(crate) fn one_channel(upstream: &str, lines: &str) -> String {
         "[listen.public]\naddress = \"127.0.0.1:0\"\n\n\
          [channels.events]\npath = \"/events\"\nupstream = \"{upstream}\"\n{lines}\n"
     )
+}
+
+/// The configuration, with the admin listener off unless it says where that is: its default is one
+/// address, and tests run side by side.
+pub(crate) fn with_admin(config: &str) -> String {
+    let has_admin = config.lines().any(|line| line == "[admin]");
+    let off = if has_admin {
+        ""
+    } else {
+        "\n[admin]\naddress = \"off\"\n"
+    };
+    format!("{config}{off}")
+}
+
+pub(crate) fn config_file(directory: &Path) -> PathBuf {
+    directory.join("ssecast.toml")
 }
 
 /// The value of a field of a log line.

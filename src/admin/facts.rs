@@ -1,0 +1,143 @@
+//! What the admin listener tells about: handles to the parts of the process, and the few facts that
+//! no part has for itself.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{Duration, SystemTime};
+
+use arc_swap::ArcSwap;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use crate::channel::Channel;
+use crate::delivery::{ShardHandle, Survey, survey};
+use crate::http::Gateway;
+use crate::memory::Budget;
+use crate::net::permit::Permits;
+
+/// The process, as the admin listener sees it.
+#[derive(Debug)]
+pub struct Facts {
+    gateway: Arc<Gateway>,
+    permits: Permits,
+    memory: Budget,
+    started_at: SystemTime,
+    phase: AtomicU8,
+    /// Where clients connect; replaced as a whole.
+    places: ArcSwap<Vec<Place>>,
+    /// The last survey, and when it was made.
+    surveyed: Mutex<Option<(Instant, Survey)>>,
+}
+
+/// An address that was bound.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The listener's name.
+    pub listener: String,
+    /// The address, with the port that the kernel chose.
+    pub address: String,
+}
+
+/// What the process is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    Starting,
+    Running,
+    Stopping,
+}
+
+/// A survey costs each shard a look at all its subscribers, so there are few, whoever asks.
+const SURVEY_INTERVAL: Duration = Duration::from_millis(100);
+
+/// A shard that takes longer is left out of the survey.
+const SURVEY_TIMEOUT: Duration = Duration::from_secs(1);
+
+impl Facts {
+    /// A process that is starting.
+    pub fn new(gateway: Arc<Gateway>, permits: Permits, memory: Budget) -> Self {
+        Self {
+            gateway,
+            permits,
+            memory,
+            started_at: SystemTime::now(),
+            phase: AtomicU8::new(Phase::Starting as u8),
+            places: ArcSwap::default(),
+            surveyed: Mutex::default(),
+        }
+    }
+
+    /// Tells where clients connect.
+    pub fn set_places(&self, places: Vec<Place>) {
+        self.places.store(Arc::new(places));
+    }
+
+    /// Tells that clients may come.
+    pub fn begin_running(&self) {
+        self.phase.store(Phase::Running as u8, Ordering::Relaxed);
+    }
+
+    /// Tells that no more clients should come.
+    pub fn begin_stopping(&self) {
+        self.phase.store(Phase::Stopping as u8, Ordering::Relaxed);
+    }
+
+    /// How far subscribers are behind, as it is now or was a moment ago.
+    pub(super) async fn survey(&self) -> Survey {
+        // Who asks meanwhile waits and gets the same.
+        let mut surveyed = self.surveyed.lock().await;
+        if let Some((at, survey)) = &*surveyed
+            && at.elapsed() < SURVEY_INTERVAL
+        {
+            return survey.clone();
+        }
+        let survey = survey(self.shards(), SURVEY_TIMEOUT).await;
+        *surveyed = Some((Instant::now(), survey.clone()));
+        survey
+    }
+
+    pub(super) fn phase(&self) -> Phase {
+        let phase = self.phase.load(Ordering::Relaxed);
+        [Phase::Starting, Phase::Running]
+            .into_iter()
+            .find(|known| *known as u8 == phase)
+            .unwrap_or(Phase::Stopping)
+    }
+
+    /// The channels that there are, ordered by name.
+    pub(super) fn channels(&self) -> Vec<Channel> {
+        let current = self.gateway.current();
+        let mut channels: Vec<Channel> = current.routes.channels().cloned().collect();
+        channels.sort_by(|a, b| a.name().cmp(b.name()));
+        channels
+    }
+
+    pub(super) fn shards(&self) -> &[ShardHandle] {
+        &self.gateway.shards
+    }
+
+    pub(super) fn permits(&self) -> &Permits {
+        &self.permits
+    }
+
+    pub(super) fn memory(&self) -> &Budget {
+        &self.memory
+    }
+
+    pub(super) fn started_at(&self) -> SystemTime {
+        self.started_at
+    }
+
+    pub(super) fn places(&self) -> Arc<Vec<Place>> {
+        self.places.load_full()
+    }
+}
+
+impl Phase {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Stopping => "stopping",
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! The metrics of channels, each with the channel's name. A channel that is removed takes its series
+//! with it.
+
+use std::fmt;
+
+use prometheus_client::encoding::DescriptorEncoder;
+
+use super::families::{Described, counters, gauges, histograms};
+use super::process::unix_seconds;
+use crate::channel::{Channel, Counters, Departure, RefusedBy, Replayed, State, UpstreamError};
+use crate::delivery::{Lag, Survey};
+
+/// A channel as a scrape sees it.
+struct Seen<'a> {
+    channel: &'a Channel,
+    lag: Lag,
+}
+
+/// A counter of a channel, and how it is read.
+type ChannelCounter = (Described, fn(&Counters) -> u64);
+
+/// Counters of a channel that have no other label.
+const COUNTERS: &[ChannelCounter] = &[
+    (
+        ("ssecast_connects", "Subscribers that came to the channel"),
+        |counters| counters.arrivals.value(),
+    ),
+    (
+        (
+            "ssecast_delivered_events",
+            "Events that the sockets of subscribers took, replayed ones included",
+        ),
+        |counters| counters.delivered_events.value(),
+    ),
+    (
+        (
+            "ssecast_replayed_events",
+            "Events that subscribers took before they had caught up, a part of the delivered ones",
+        ),
+        |counters| counters.replayed_events.value(),
+    ),
+    (
+        (
+            "ssecast_delivered_bytes",
+            "Bytes that the sockets of subscribers took, heads and heartbeats included",
+        ),
+        |counters| counters.delivered_bytes.value(),
+    ),
+    (
+        (
+            "ssecast_resets",
+            "Subscribers that could not resume where they were",
+        ),
+        |counters| counters.resets.value(),
+    ),
+    (
+        (
+            "ssecast_gaps",
+            "Times that the upstream could not go on where it was, so that events may be missing",
+        ),
+        |counters| counters.gaps.value(),
+    ),
+    (
+        ("ssecast_upstream_events", "Events that the origin sent"),
+        |counters| counters.events.value(),
+    ),
+    (
+        (
+            "ssecast_upstream_bytes",
+            "Bytes of the origin's event stream",
+        ),
+        |counters| counters.upstream_bytes.value(),
+    ),
+    (
+        (
+            "ssecast_upstream_repeated_events",
+            "Events that the origin repeated after a reconnect and that were dropped",
+        ),
+        |counters| counters.repeats.value(),
+    ),
+    (
+        (
+            "ssecast_upstream_connects",
+            "Upstream connections that opened",
+        ),
+        |counters| counters.upstream_opened.value(),
+    ),
+];
+
+/// Writes all families of channels.
+pub(super) fn encode(
+    encoder: &mut DescriptorEncoder<'_>,
+    channels: &[Channel],
+    survey: &Survey,
+) -> fmt::Result {
+    let seen: Vec<Seen<'_>> = channels
+        .iter()
+        .map(|channel| Seen {
+            channel,
+            lag: survey.lag(channel.identity()),
+        })
+        .collect();
+    for (described, value) in COUNTERS {
+        let values = seen.iter().map(|one| (one.label(), value(one.counters())));
+        counters(encoder, *described, values)?;
+    }
+    encode_subscribers(encoder, &seen)?;
+    encode_upstreams(encoder, &seen)?;
+    encode_logs(encoder, &seen)
+}
+
+fn encode_subscribers(encoder: &mut DescriptorEncoder<'_>, seen: &[Seen<'_>]) -> fmt::Result {
+    gauges(
+        encoder,
+        ("ssecast_subscribers", "Subscribers right now"),
+        seen.iter()
+            .map(|one| (one.label(), one.channel.n_subscribers())),
+    )?;
+    gauges(
+        encoder,
+        (
+            "ssecast_subscribers_behind",
+            "Subscribers that lack bytes of the event stream right now",
+        ),
+        seen.iter().map(|one| (one.label(), one.lag.n_behind)),
+    )?;
+    gauges(
+        encoder,
+        (
+            "ssecast_lag_bytes",
+            "How far behind the subscriber is right now that is furthest behind",
+        ),
+        seen.iter().map(|one| (one.label(), one.lag.max_bytes)),
+    )?;
+    counters(
+        encoder,
+        (
+            "ssecast_disconnects",
+            "Subscribers that left, by the reason",
+        ),
+        seen.iter().flat_map(|one| {
+            Departure::ALL.map(|reason| {
+                let n = one.counters().departures(reason).value();
+                (one.label_with("reason", reason.reason()), n)
+            })
+        }),
+    )?;
+    counters(
+        encoder,
+        (
+            "ssecast_refusals",
+            "Requests for the channel that were refused, by what",
+        ),
+        seen.iter().flat_map(|one| {
+            RefusedBy::ALL.map(|by| {
+                let n = one.counters().refusals(by).value();
+                (one.label_with("reason", by.name()), n)
+            })
+        }),
+    )?;
+    counters(
+        encoder,
+        (
+            "ssecast_replays",
+            "Subscribers that came, by what they could be given of the past",
+        ),
+        seen.iter().flat_map(|one| {
+            Replayed::ALL.map(|outcome| {
+                let n = one.counters().replays(outcome).value();
+                (one.label_with("outcome", outcome.name()), n)
+            })
+        }),
+    )?;
+    histograms(
+        encoder,
+        (
+            "ssecast_delivery_latency_seconds",
+            "Time from the upstream read of an event to its write to a subscriber's socket",
+        ),
+        seen.iter()
+            .map(|one| (one.label(), one.counters().latency.counts())),
+    )
+}
+
+fn encode_upstreams(encoder: &mut DescriptorEncoder<'_>, seen: &[Seen<'_>]) -> fmt::Result {
+    gauges(
+        encoder,
+        (
+            "ssecast_upstream_state",
+            "1 for the state that the upstream is in, 0 for the others",
+        ),
+        seen.iter().flat_map(|one| {
+            let present = one.channel.status().state;
+            State::ALL.map(|state| {
+                let value = u64::from(state == present);
+                (one.label_with("state", state.name()), value)
+            })
+        }),
+    )?;
+    counters(
+        encoder,
+        (
+            "ssecast_upstream_failures",
+            "Upstream connections that failed or ended, by the reason; each is followed by another",
+        ),
+        seen.iter().flat_map(|one| {
+            UpstreamError::REASONS.map(|reason| {
+                let n = one.counters().failures.of(reason);
+                (one.label_with("reason", reason), n)
+            })
+        }),
+    )?;
+    gauges(
+        encoder,
+        (
+            "ssecast_upstream_last_event_timestamp_seconds",
+            "When the origin sent its last event",
+        ),
+        seen.iter().filter_map(|one| {
+            let at = one.counters().last_event_at.time()?;
+            Some((one.label(), unix_seconds(at)?))
+        }),
+    )
+}
+
+fn encode_logs(encoder: &mut DescriptorEncoder<'_>, seen: &[Seen<'_>]) -> fmt::Result {
+    let sizes: Vec<_> = seen
+        .iter()
+        .map(|one| (one, one.channel.log().size()))
+        .collect();
+    gauges(
+        encoder,
+        ("ssecast_log_events", "Events that are kept for replay"),
+        sizes.iter().map(|(one, size)| (one.label(), size.n_events)),
+    )?;
+    gauges(
+        encoder,
+        ("ssecast_log_bytes", "Bytes that are kept for replay"),
+        sizes
+            .iter()
+            .map(|(one, size)| (one.label(), size.held_bytes)),
+    )?;
+    counters(
+        encoder,
+        (
+            "ssecast_ambiguous_ids",
+            "Events whose id came again with other content, so that nobody can resume from it",
+        ),
+        sizes
+            .iter()
+            .map(|(one, size)| (one.label(), size.n_ambiguous)),
+    )
+}
+
+impl Seen<'_> {
+    fn counters(&self) -> &Counters {
+        self.channel.counters()
+    }
+
+    fn label(&self) -> [(&'static str, &str); 1] {
+        [("channel", self.channel.name())]
+    }
+
+    fn label_with(&self, key: &'static str, value: &'static str) -> [(&'static str, &str); 2] {
+        [("channel", self.channel.name()), (key, value)]
+    }
+}

@@ -1,0 +1,135 @@
+//! The metrics of the process.
+
+use std::fmt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use prometheus_client::encoding::DescriptorEncoder;
+use prometheus_client::metrics::MetricType;
+
+use super::families::{counter, gauge, gauges};
+use crate::admin::facts::Facts;
+use crate::admin::process::Look;
+use crate::admin::{health, panics};
+use crate::memory::{Budget, WhatFor};
+
+/// Writes all families of the process.
+pub(super) fn encode(encoder: &mut DescriptorEncoder<'_>, facts: &Facts) -> fmt::Result {
+    let version = [("version", env!("CARGO_PKG_VERSION"))];
+    encoder
+        .encode_descriptor(
+            "ssecast_build",
+            "The version of the gateway",
+            None,
+            MetricType::Info,
+        )?
+        .encode_info(&version)?;
+    gauge(
+        encoder,
+        ("ssecast_ready", "1 while /ready says so, else 0"),
+        Some(u64::from(health::missing(facts).is_empty())),
+    )?;
+    gauge(
+        encoder,
+        ("ssecast_channels", "Channels of the configuration"),
+        Some(facts.channels().len()),
+    )?;
+    counter(
+        encoder,
+        ("ssecast_panics", "Bugs that broke a part of the process"),
+        &panics::count(),
+    )?;
+    encode_connections(encoder, facts)?;
+    encode_memory(encoder, facts.memory())?;
+    encode_system(encoder, facts)
+}
+
+fn encode_connections(encoder: &mut DescriptorEncoder<'_>, facts: &Facts) -> fmt::Result {
+    let permits = facts.permits();
+    gauge(
+        encoder,
+        ("ssecast_connections", "Connections of clients right now"),
+        Some(permits.n_admitted()),
+    )?;
+    gauge(
+        encoder,
+        (
+            "ssecast_max_connections",
+            "Connections of clients that there may be",
+        ),
+        Some(permits.max()),
+    )?;
+    counter(
+        encoder,
+        (
+            "ssecast_refused_connections",
+            "Connections that came when there was no room for them",
+        ),
+        &permits.n_refused_so_far(),
+    )
+}
+
+fn encode_memory(encoder: &mut DescriptorEncoder<'_>, memory: &Budget) -> fmt::Result {
+    gauges(
+        encoder,
+        (
+            "ssecast_memory_bytes",
+            "Memory that counts to the limit of the process, by what it is for",
+        ),
+        WhatFor::ALL.map(|what_for| ([("for", what_for.name())], memory.used_for(what_for))),
+    )?;
+    gauge(
+        encoder,
+        ("ssecast_max_memory_bytes", "Memory that there may be"),
+        Some(memory.limit()),
+    )
+}
+
+/// Under the names that Prometheus' own libraries give them.
+fn encode_system(encoder: &mut DescriptorEncoder<'_>, facts: &Facts) -> fmt::Result {
+    let look = Look::take();
+    gauge(
+        encoder,
+        (
+            "process_start_time_seconds",
+            "When the process started, in Unix time",
+        ),
+        unix_seconds(facts.started_at()),
+    )?;
+    gauge(
+        encoder,
+        ("process_open_fds", "Descriptors that are open"),
+        look.open_descriptors,
+    )?;
+    gauge(
+        encoder,
+        ("process_max_fds", "Descriptors that may be open"),
+        look.max_descriptors,
+    )?;
+    gauge(
+        encoder,
+        ("process_resident_memory_bytes", "Resident memory"),
+        look.resident_bytes,
+    )?;
+    gauge(
+        encoder,
+        ("process_virtual_memory_bytes", "Virtual memory"),
+        look.virtual_bytes,
+    )?;
+    match look.cpu_seconds {
+        None => Ok(()),
+        Some(seconds) => counter(
+            encoder,
+            (
+                "process_cpu_seconds",
+                "CPU time of the process, its own and the kernel's for it",
+            ),
+            &seconds,
+        ),
+    }
+}
+
+/// A time as Prometheus wants it; `None` before 1970.
+pub(super) fn unix_seconds(at: SystemTime) -> Option<f64> {
+    let since = at.duration_since(UNIX_EPOCH).ok();
+    since.as_ref().map(Duration::as_secs_f64)
+}

@@ -1,0 +1,40 @@
+//! Counts panics. A panic is a bug that has broken one connection, a channel or a shard; that the
+//! process goes on must not hide it.
+
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::panic::{PanicHookInfo, set_hook};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+static PANICS: AtomicU64 = AtomicU64::new(0);
+
+/// From now on panics are counted and logged, instead of printed.
+pub fn install_hook() {
+    set_hook(Box::new(note));
+}
+
+/// Panics so far.
+pub(super) fn count() -> u64 {
+    PANICS.load(Ordering::Relaxed)
+}
+
+fn note(info: &PanicHookInfo<'_>) {
+    PANICS.fetch_add(1, Ordering::Relaxed);
+    let payload = info.payload();
+    let text = payload
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    let message = text.unwrap_or("something that is no text");
+    let place = info.location().map(ToString::to_string);
+    let thread = std::thread::current();
+    // Only with RUST_BACKTRACE.
+    let backtrace = Backtrace::capture();
+    let backtrace = (backtrace.status() == BacktraceStatus::Captured).then_some(backtrace);
+    tracing::error!(
+        message_of_panic = message,
+        place,
+        thread = thread.name(),
+        backtrace = backtrace.as_ref().map(tracing::field::display),
+        "a panic; this is a bug, please report it"
+    );
+}

@@ -1,0 +1,201 @@
+//! `/status`: the process and its channels, as JSON.
+//!
+//! The fields are a promise to those who read them by machine: they are documented in
+//! `docs/admin.md`, may get company, and keep their names and meanings. No credential is in them.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use http::StatusCode;
+use humantime::format_rfc3339_millis;
+use serde::Serialize;
+
+use super::answer::Told;
+use super::facts::{Facts, Place};
+use super::process::Look;
+use super::{health, panics};
+use crate::channel::Channel;
+use crate::delivery::Survey;
+
+#[derive(Debug, Serialize)]
+struct Status {
+    version: &'static str,
+    phase: &'static str,
+    ready: bool,
+    /// Why not.
+    missing: Vec<String>,
+    started_at: String,
+    pid: u32,
+    shards: usize,
+    panics: u64,
+    connections: Connections,
+    descriptors: Descriptors,
+    memory: Memory,
+    listeners: Vec<ListenerStatus>,
+    channels: Vec<ChannelStatus>,
+}
+
+#[derive(Debug, Serialize)]
+struct Connections {
+    open: usize,
+    max: usize,
+    refused: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Descriptors {
+    open: Option<u64>,
+    max: Option<u64>,
+}
+
+#[derive(Debug, Serialize)]
+struct Memory {
+    counted_bytes: usize,
+    max_bytes: usize,
+    resident_bytes: Option<u64>,
+}
+
+#[derive(Debug, Serialize)]
+struct ListenerStatus {
+    name: String,
+    address: String,
+}
+
+#[derive(Debug, Serialize)]
+struct ChannelStatus {
+    name: String,
+    path: String,
+    hosts: Vec<String>,
+    clients: usize,
+    clients_behind: usize,
+    lag_bytes: u64,
+    events: u64,
+    last_event_at: Option<String>,
+    log: LogStatus,
+    upstream: UpstreamStatus,
+}
+
+#[derive(Debug, Serialize)]
+struct LogStatus {
+    events: usize,
+    bytes: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct UpstreamStatus {
+    url: String,
+    state: &'static str,
+    since: String,
+    next_try: Option<String>,
+    connects: u64,
+    failures: u64,
+    last_error: Option<ErrorStatus>,
+}
+
+#[derive(Debug, Serialize)]
+struct ErrorStatus {
+    message: String,
+    at: Option<String>,
+}
+
+/// `/status`
+pub(super) async fn tell(facts: &Arc<Facts>) -> Told {
+    let survey = facts.survey().await;
+    let status = Status::of(facts, &survey);
+    match serde_json::to_string_pretty(&status) {
+        Ok(json) => Told {
+            status: StatusCode::OK,
+            media_type: "application/json",
+            body: json + "\n",
+        },
+        Err(error) => Told {
+            status: StatusCode::INTERNAL_SERVER_ERROR,
+            ..Told::text(format!("the status could not be written: {error}\n"))
+        },
+    }
+}
+
+impl Status {
+    fn of(facts: &Facts, survey: &Survey) -> Self {
+        let (look, permits) = (Look::take(), facts.permits());
+        let missing = health::missing(facts);
+        Self {
+            version: env!("CARGO_PKG_VERSION"),
+            phase: facts.phase().name(),
+            ready: missing.is_empty(),
+            missing,
+            started_at: time(facts.started_at()),
+            pid: std::process::id(),
+            shards: facts.shards().len(),
+            panics: panics::count(),
+            connections: Connections {
+                open: permits.n_admitted(),
+                max: permits.max(),
+                refused: permits.n_refused_so_far(),
+            },
+            descriptors: Descriptors {
+                open: look.open_descriptors,
+                max: look.max_descriptors,
+            },
+            memory: Memory {
+                counted_bytes: facts.memory().used(),
+                max_bytes: facts.memory().limit(),
+                resident_bytes: look.resident_bytes,
+            },
+            listeners: facts.places().iter().map(ListenerStatus::of).collect(),
+            channels: facts
+                .channels()
+                .iter()
+                .map(|channel| ChannelStatus::of(channel, survey))
+                .collect(),
+        }
+    }
+}
+
+impl ListenerStatus {
+    fn of(place: &Place) -> Self {
+        Self {
+            name: place.listener.clone(),
+            address: place.address.clone(),
+        }
+    }
+}
+
+impl ChannelStatus {
+    fn of(channel: &Channel, survey: &Survey) -> Self {
+        let (settings, counters) = (channel.settings(), channel.counters());
+        let (lag, size) = (survey.lag(channel.identity()), channel.log().size());
+        let status = channel.status();
+        Self {
+            name: settings.name.clone(),
+            path: settings.path.clone(),
+            hosts: settings.hosts.clone(),
+            clients: channel.n_subscribers(),
+            clients_behind: lag.n_behind,
+            lag_bytes: lag.max_bytes,
+            events: counters.events.value(),
+            last_event_at: counters.last_event_at.time().map(time),
+            log: LogStatus {
+                events: size.n_events,
+                bytes: size.held_bytes,
+            },
+            upstream: UpstreamStatus {
+                url: settings.upstream.shown_url(),
+                state: status.state.name(),
+                since: time(status.since),
+                next_try: status.next_try.map(time),
+                connects: counters.upstream_opened.value(),
+                failures: counters.failures.sum(),
+                last_error: status.last_error.map(|message| ErrorStatus {
+                    message,
+                    at: status.failed_at.map(time),
+                }),
+            },
+        }
+    }
+}
+
+/// A time as RFC 3339 writes it, in UTC.
+fn time(at: SystemTime) -> String {
+    format_rfc3339_millis(at.max(UNIX_EPOCH)).to_string()
+}
