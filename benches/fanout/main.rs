@@ -46,6 +46,7 @@ mod self_test;
 mod series;
 mod server;
 mod side;
+mod streams;
 mod table;
 mod usage;
 

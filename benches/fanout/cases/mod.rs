@@ -11,6 +11,7 @@ mod neighbour;
 mod slow;
 mod steady;
 mod storm;
+mod streams;
 
 use crate::Bench;
 use crate::table::Row;
@@ -32,6 +33,11 @@ pub(crate) const ALL: &[Case] = &[
         name: "idle",
         about: "10,000 idle clients: memory",
         run: idle::run,
+    },
+    Case {
+        name: "http2",
+        about: "10,000 idle streams on 100 connections of HTTP/2: memory",
+        run: streams::run,
     },
     Case {
         name: "steady",
