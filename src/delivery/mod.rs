@@ -35,7 +35,9 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 pub use self::body::{BodyWriter, CAPACITY, Ending, EventBody, Taken, WasCut, body};
 pub use self::goodbyes::{return_time, spread_goodbyes};
@@ -65,6 +67,8 @@ pub struct Delivery {
 pub struct ShardHandle {
     inbox: Arc<Inbox>,
     runtime: Handle,
+    /// Held by connections that have something to send after the last subscriber has left.
+    lingering: TaskTracker,
     /// Told when a task broke that the process can't do without.
     broken: Arc<Notify>,
 }
@@ -102,6 +106,9 @@ pub enum Handover {
 /// milliseconds a small channel waits for its next event.
 const TURNS_BETWEEN_EVENTS: u32 = 3;
 
+/// How long connections may take to end after the last subscriber has left.
+const LINGER: Duration = Duration::from_millis(500);
+
 impl Handover {
     fn receive(self) -> io::Result<Transport> {
         match self {
@@ -128,7 +135,9 @@ impl Delivery {
                 .enable_all()
                 .build()?;
             let inbox = Arc::new(Inbox::default());
+            let lingering = TaskTracker::new();
             shards.push(ShardHandle {
+                lingering: lingering.clone(),
                 inbox: Arc::clone(&inbox),
                 runtime: runtime.handle().clone(),
                 broken: Arc::clone(&broken),
@@ -147,6 +156,12 @@ impl Delivery {
                     broken.notify_one();
                 }
                 inbox.close();
+                lingering.close();
+                runtime.block_on(async {
+                    if timeout(LINGER, lingering.wait()).await.is_err() {
+                        tracing::debug!(shard = number, "some connections did not end in time");
+                    }
+                });
                 // Connections that were on their way to become subscribers end here.
                 runtime.shutdown_background();
             })?;
@@ -240,6 +255,12 @@ impl ShardHandle {
     /// Makes those leave who are far behind, because memory has run out.
     fn relieve(&self) {
         self.inbox.relieve();
+    }
+
+    /// Keeps the shard's thread for a moment after its last subscriber has left: a subscriber on
+    /// HTTP/2 has left when hyper has its last bytes, and hyper has yet to send how its stream ends.
+    pub fn linger(&self) -> TaskTrackerToken {
+        self.lingering.token()
     }
 
     /// Seats a subscriber.

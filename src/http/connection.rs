@@ -1,5 +1,6 @@
 //! The life of a connection, until it is known what it speaks.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use super::service::REFUSAL_TIMEOUT;
 use super::{Gateway, http1, http2};
 use crate::net::permit::{Admission, Permit};
 use crate::net::socket::{Socket, Unbound};
-use crate::net::tls::{HandshakeError, ServerTls, TlsStream};
+use crate::net::tls::{ALPN_HTTP2, HandshakeError, ServerTls, TlsStream};
 
 /// A connection as it was accepted.
 #[derive(Debug)]
@@ -60,7 +61,7 @@ pub async fn serve_connection(gateway: Arc<Gateway>, seen: Seen) {
         return;
     };
     let header_timeout = gateway.current().server.header_timeout;
-    let begun = timeout(header_timeout, Prefixed::read(socket)).await;
+    let begun = timeout(header_timeout, recognize(socket)).await;
     let (stream, protocol) = match begun {
         Ok(Ok(begun)) => begun,
         Ok(Err(error)) => {
@@ -84,6 +85,19 @@ pub async fn serve_connection(gateway: Arc<Gateway>, seen: Seen) {
         // Boxed: the task of an HTTP/1.1 connection need not have room for it.
         Protocol::Http2 => Box::pin(http2::serve(io, peer)).await,
     }
+}
+
+/// What a connection speaks: over TLS what was agreed on (RFC 9113, 3.2), in the clear what its first
+/// bytes say.
+async fn recognize(socket: Socket) -> io::Result<(Prefixed<Socket>, Protocol)> {
+    let is_agreed = socket.alpn() == Some(ALPN_HTTP2);
+    if matches!(socket, Socket::Tls(_)) && !is_agreed {
+        return Ok((Prefixed::new(socket), Protocol::Http1));
+    }
+    let (stream, protocol) = Prefixed::read(socket).await?;
+    // Whoever agreed on HTTP/2 and sends something else is told so by HTTP/2.
+    let protocol = if is_agreed { Protocol::Http2 } else { protocol };
+    Ok((stream, protocol))
 }
 
 /// The connection on this thread's reactor, its handshake done; `None`: there is none.

@@ -29,7 +29,7 @@ use super::connection::{Io, Peer};
 use super::reply::Reply;
 use super::service::{Outcome, REFUSAL_TIMEOUT, Refused, Subscription, respond};
 use crate::config;
-use crate::delivery::{Arrival, CAPACITY, Ending, Handover, body};
+use crate::delivery::{Arrival, CAPACITY, Ending, Handover, ShardHandle, body};
 use crate::net::permit::Admission;
 
 /// What we take unread of a request's body, per stream and per connection: nobody needs to send one.
@@ -47,6 +47,13 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Serves a connection until it ends.
 pub(super) async fn serve(io: Io, peer: Peer) {
+    if let Err(error) = io.inner().get_ref().prepare_for_delivery() {
+        tracing::debug!(%error, "a client left before its first request");
+        return;
+    }
+    let gateway = Arc::clone(&peer.gateway);
+    // What the last streams are told must go out, too.
+    let _lingering = gateway.shards.get(peer.shard).map(ShardHandle::linger);
     let is_refused = peer.admission == Admission::Refused;
     let streams = Streams::default();
     let current = Arc::clone(&peer.gateway.current());
@@ -62,6 +69,7 @@ pub(super) async fn serve(io: Io, peer: Peer) {
     let driver = Driver {
         connection: pin!(connection),
         streams,
+        stop: pin!(gateway.stop.begun()),
         timer: pin!(sleep(idle_timeout)),
         idle_timeout,
         is_refused,
@@ -91,9 +99,11 @@ fn builder(server: &config::Server, spawner: Spawner) -> http2::Builder<Spawner>
 // --- the connection ---
 
 /// Drives a connection and its streams.
-struct Driver<'a> {
+struct Driver<'a, S> {
     connection: Pin<&'a mut http2::Connection<Io, Requests, Spawner>>,
     streams: Streams,
+    /// Ready when the gateway stops.
+    stop: Pin<&'a mut S>,
     /// When an idle connection is closed, and when one that is being closed is cut.
     timer: Pin<&'a mut Sleep>,
     idle_timeout: Duration,
@@ -102,9 +112,9 @@ struct Driver<'a> {
 }
 
 /// ```text
-/// Idle ⇄ Busy
-///   ╰──┬──╯
-///   Closing
+/// Idle ⇄ Busy ──▶ Stopping
+///   ╰──┬──╯          │
+///   Closing ◀────────╯
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
@@ -112,11 +122,13 @@ enum Stage {
     Idle,
     /// With streams.
     Busy,
-    /// No new streams: those that there are may end; the timer runs.
+    /// No new streams: shards end those that there are.
+    Stopping,
+    /// No streams, no new ones: the client may agree for as long as the timer runs.
     Closing,
 }
 
-impl Driver<'_> {
+impl<S: Future<Output = ()>> Driver<'_, S> {
     fn close(&mut self, within: Duration, cx: &Context<'_>) {
         self.stage = Stage::Closing;
         self.connection.as_mut().graceful_shutdown();
@@ -140,12 +152,13 @@ impl Driver<'_> {
                 let deadline = Instant::now() + self.idle_timeout;
                 self.timer.as_mut().reset(deadline);
             }
-            (Stage::Idle, true) | (Stage::Busy, false) | (Stage::Closing, _) => {}
+            (Stage::Stopping, true) => self.close(CLOSE_TIMEOUT, cx),
+            (Stage::Idle, true) | (Stage::Busy | Stage::Stopping, false) | (Stage::Closing, _) => {}
         }
     }
 }
 
-impl Future for Driver<'_> {
+impl<S: Future<Output = ()>> Future for Driver<'_, S> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
@@ -157,8 +170,15 @@ impl Future for Driver<'_> {
             }
             return Poll::Ready(());
         }
+        let is_open = matches!(self.stage, Stage::Idle | Stage::Busy);
+        if is_open && self.stop.as_mut().poll(cx).is_ready() {
+            self.stage = Stage::Stopping;
+            self.connection.as_mut().graceful_shutdown();
+            cx.waker().wake_by_ref();
+        }
         self.note_streams(cx);
-        if self.stage != Stage::Busy && self.timer.as_mut().poll(cx).is_ready() {
+        let is_timed = matches!(self.stage, Stage::Idle | Stage::Closing);
+        if is_timed && self.timer.as_mut().poll(cx).is_ready() {
             if self.stage == Stage::Closing {
                 return Poll::Ready(());
             }

@@ -36,12 +36,7 @@ impl<S: AsyncRead + Unpin> Prefixed<S> {
     ///
     /// The end of the connection tells too: what hyper makes of it is right for HTTP/1.1.
     pub(super) async fn read(stream: S) -> io::Result<(Self, Protocol)> {
-        let mut this = Self {
-            stream,
-            prefix: [0; PREFACE.len()],
-            n_read: 0,
-            n_given: 0,
-        };
+        let mut this = Self::new(stream);
         loop {
             let free = this.prefix.get_mut(this.n_read..).unwrap_or_default();
             let n = this.stream.read(free).await?;
@@ -58,6 +53,20 @@ impl<S: AsyncRead + Unpin> Prefixed<S> {
 }
 
 impl<S> Prefixed<S> {
+    /// A connection of which nothing was read.
+    pub(super) fn new(stream: S) -> Self {
+        Self {
+            stream,
+            prefix: [0; PREFACE.len()],
+            n_read: 0,
+            n_given: 0,
+        }
+    }
+
+    pub(super) fn get_ref(&self) -> &S {
+        &self.stream
+    }
+
     /// The connection itself; what is left of the prefix is forgotten.
     pub(super) fn into_inner(self) -> S {
         self.stream

@@ -1,11 +1,9 @@
 //! HTTP/2: many event streams on one connection, each of which ends and lags for itself.
 
-use crate::support::{End, Gateway, Http2, Item, Origin, Windows, one_channel};
+use crate::support::{End, Gateway, Http2, Item, Origin, Pair, Windows, one_channel, until_true};
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
-/// SETTINGS without any (RFC 9113, 6.5).
-const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
+/// No goodbyes one after another.
+const NO_DRAIN: &str = "[server]\ndrain = \"0s\"";
 
 /// A number that is padded, so that a test can send many bytes and compare few.
 fn data(n: usize, size: usize) -> String {
@@ -123,12 +121,45 @@ async fn a_connection_that_breaks_gives_all_places_back() {
     left(&gateway, 20, "client-left").await;
 }
 
+#[tokio::test]
+async fn over_tls_streams_live_and_end_as_in_the_clear() {
+    let origin = Origin::start().await;
+    let pair = Pair::new(&["gateway.test"]);
+    let config = format!(
+        "[server]\ndrain = \"0s\"\n[listen.secure]\naddress = \"127.0.0.1:0\"\ntls = {}\n\
+         [channels.events]\npath = \"/events\"\nupstream = \"{}\"\n",
+        pair.table(),
+        origin.url()
+    );
+    let gateway = Gateway::with_config(&config).await;
+    let client = Http2::connect_over_tls(&gateway).await;
+    let stalled = client.subscribe().await;
+    let mut subs = Vec::new();
+    for _ in 0..20 {
+        subs.push(client.subscribe().await);
+    }
+    // More than the stalled one's window and buffer.
+    for n in 0..20 {
+        let data = data(n, 10_000);
+        origin.send(format!("data: {data}\n\n")).await;
+        for sub in &mut subs {
+            sub.expect_event(&data).await;
+        }
+    }
+    drop(stalled);
+    left(&gateway, 1, "client-left").await;
+    gateway.signal("TERM");
+    for sub in &mut subs {
+        assert_eq!(sub.expect_end().await, End::Reset);
+    }
+}
+
 // --- how streams end ---
 
 #[tokio::test]
 async fn a_stream_that_should_come_back_is_reset_after_its_last_event() {
     let origin = Origin::start().await;
-    let gateway = Gateway::start(&origin).await;
+    let gateway = Gateway::with(NO_DRAIN, &origin).await;
     let client = Http2::connect(&gateway).await;
     let mut sub = client.subscribe().await;
     origin.send("data: a\n\n").await;
@@ -140,7 +171,8 @@ async fn a_stream_that_should_come_back_is_reset_after_its_last_event() {
 #[tokio::test]
 async fn a_channel_that_ends_cleanly_ends_its_streams_so() {
     let origin = Origin::start().await;
-    let gateway = Gateway::with("end = \"clean\"", &origin).await;
+    let lines = format!("end = \"clean\"\n{NO_DRAIN}");
+    let gateway = Gateway::with(&lines, &origin).await;
     let client = Http2::connect(&gateway).await;
     let mut sub = client.subscribe().await;
     origin.send("data: a\n\n").await;
@@ -161,6 +193,29 @@ async fn a_channel_that_is_over_ends_its_streams_cleanly_and_is_204_for_others()
     assert_eq!(sub.expect_end().await, End::Clean);
     let (head, content) = client.ask("GET", "/events", &[]).await;
     assert_eq!((head.status, content.as_str()), (204, ""));
+}
+
+#[tokio::test]
+async fn a_drain_tells_each_stream_when_to_return_and_closes_the_connection() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::with("[server]\ndrain = \"1s\"", &origin).await;
+    let mut client = Http2::connect(&gateway).await;
+    let mut subs = Vec::new();
+    for _ in 0..10 {
+        let mut sub = client.subscribe().await;
+        assert!(matches!(sub.next_item().await, Item::Retry(_)));
+        subs.push(sub);
+    }
+    gateway.signal("TERM");
+    // The connection takes no new stream while it gives the old ones their time.
+    let refused = async || client.try_request("GET", "/events", &[]).await.is_err();
+    until_true("the connection to be closed for new streams", refused).await;
+    for sub in &mut subs {
+        let item = sub.next_item().await;
+        assert!(matches!(item, Item::Retry(_)), "{item:?}");
+        assert_eq!(sub.expect_end().await, End::Reset);
+    }
+    assert_eq!(client.ended().await, Ok(()));
 }
 
 // --- slow streams ---
@@ -317,72 +372,4 @@ async fn beyond_max_connections_a_client_is_answered_and_its_connection_ends() {
     assert_eq!(client.ended().await, Ok(()));
     origin.send("data: a\n\n").await;
     standing.expect_event("a").await;
-}
-
-// --- first bytes ---
-
-#[tokio::test]
-async fn a_preface_may_come_byte_by_byte() {
-    let origin = Origin::start().await;
-    let gateway = Gateway::start(&origin).await;
-    let mut client = gateway.connect().await;
-    for byte in PREFACE.iter().chain(SETTINGS) {
-        client.send([*byte]).await;
-    }
-    let frame = client.take(9, "the gateway's SETTINGS").await;
-    assert_eq!(frame[3], 4, "{frame:?}");
-}
-
-#[tokio::test]
-async fn http_1_requests_that_begin_like_a_preface_are_answered() {
-    let origin = Origin::start().await;
-    let gateway = Gateway::start(&origin).await;
-    for (request, status) in [
-        (
-            "POST /events HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
-            405,
-        ),
-        ("PRI /events HTTP/1.1\r\nHost: a\r\n\r\n", 405),
-        (
-            "PUT /other HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
-            404,
-        ),
-        ("PRI * HTTP/2.0\r\nHost: a\r\n\r\n", 400),
-    ] {
-        let mut client = gateway.connect().await;
-        for byte in request.bytes() {
-            client.send([byte]).await;
-        }
-        assert_eq!(client.head().await.status, status, "{request:?}");
-    }
-}
-
-#[tokio::test]
-async fn a_preface_that_stops_half_way_is_given_up_in_time() {
-    let origin = Origin::start().await;
-    let config = format!(
-        "[server]\nheader_timeout = \"200ms\"\n{}",
-        one_channel(&origin.url(), "")
-    );
-    let gateway = Gateway::with_config(&config).await;
-    for n in [0, 1, 10, PREFACE.len() - 1] {
-        let mut client = gateway.connect().await;
-        client.send(&PREFACE[..n]).await;
-        let (bytes, _) = client.rest().await;
-        assert_eq!(bytes, b"", "after {n} bytes");
-    }
-}
-
-#[tokio::test]
-async fn garbage_after_a_preface_ends_the_connection() {
-    let origin = Origin::start().await;
-    let gateway = Gateway::start(&origin).await;
-    for garbage in [&[0xff; 64][..], b"GET / HTTP/1.1\r\n\r\n", &[0; 64]] {
-        let mut client = gateway.connect().await;
-        client.send([PREFACE, garbage].concat()).await;
-        client.rest().await;
-    }
-    let mut sub = gateway.subscribe().await;
-    origin.send("data: a\n\n").await;
-    sub.expect_event("a").await;
 }

@@ -15,6 +15,7 @@ mod drain;
 mod handover;
 mod heartbeat;
 mod http2;
+mod http2_frames;
 mod ids;
 mod inherited;
 mod journal;

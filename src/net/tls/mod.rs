@@ -50,8 +50,11 @@ struct Resolver {
     identities: ArcSwap<Vec<Identity>>,
 }
 
+/// HTTP/2, as ALPN calls it (RFC 9113, 3.2).
+pub const ALPN_HTTP2: &[u8] = b"h2";
+
 /// What is offered (RFC 7301), in the order of our preference.
-const PROTOCOLS: &[&[u8]] = &[b"http/1.1"];
+const PROTOCOLS: &[&[u8]] = &[ALPN_HTTP2, b"http/1.1"];
 
 impl ServerTls {
     /// Reads the certificates of a listener.

@@ -15,6 +15,7 @@ use tokio::net::{TcpSocket, TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
 use super::gateway::Gateway;
+use super::pair::trusting_config;
 use super::within;
 
 /// How a client connects.
@@ -153,6 +154,21 @@ impl Connector {
     /// Connects for HTTP/2.
     pub(super) async fn stream_to(self, gateway: &Gateway) -> Pin<Box<dyn Stream>> {
         self.connect_to(gateway.address()).await.stream
+    }
+
+    /// Connects over TLS for HTTP/2, and trusts whoever answers.
+    pub(super) async fn tls_stream_to(self, gateway: &Gateway) -> Pin<Box<dyn Stream>> {
+        let mut config = ClientConfig::clone(&trusting_config());
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let config = Arc::new(config);
+        let connecting = self.connect_over_tls(gateway.address(), "gateway.test", &config);
+        let (client, facts) = connecting.await;
+        assert_eq!(
+            facts.alpn.as_deref(),
+            Some(&b"h2"[..]),
+            "what was agreed on"
+        );
+        client.stream
     }
 
     /// Connects over TLS, to an address with a port, as to this host.

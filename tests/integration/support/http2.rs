@@ -11,11 +11,11 @@ use http::{Request, Response, Version};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::JoinHandle;
 
-use super::client::{Body, Client, Connector, Head, Subscriber};
+use super::client::{Body, Client, Connector, Head, Stream, Subscriber};
 use super::gateway::Gateway;
 use super::within;
 
-/// A connection of HTTP/2, by prior knowledge.
+/// A connection of HTTP/2.
 pub(crate) struct Http2 {
     requests: SendRequest<Bytes>,
     connection: JoinHandle<Result<(), h2::Error>>,
@@ -43,8 +43,17 @@ impl Http2 {
         Self::with_windows(gateway, Windows::default()).await
     }
 
+    pub(crate) async fn connect_over_tls(gateway: &Gateway) -> Self {
+        let stream = Connector::default().tls_stream_to(gateway).await;
+        Self::over(stream, Windows::default()).await
+    }
+
     pub(crate) async fn with_windows(gateway: &Gateway, windows: Windows) -> Self {
         let stream = Connector::default().stream_to(gateway).await;
+        Self::over(stream, windows).await
+    }
+
+    async fn over(stream: Pin<Box<dyn Stream>>, windows: Windows) -> Self {
         let shake = Builder::new()
             .initial_window_size(windows.stream)
             .initial_connection_window_size(windows.connection)

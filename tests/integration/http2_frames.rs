@@ -1,0 +1,256 @@
+//! What HTTP/2 connections send that is not as it should be, and what they may have at most.
+
+use crate::support::{Client, End, Gateway, Http2, Origin, one_channel};
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// SETTINGS without any (RFC 9113, 6.5).
+const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
+
+// Types of frames (RFC 9113, 6) and of errors (7).
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const GOAWAY: u8 = 7;
+const NO_ERROR: u32 = 0;
+const REFUSED_STREAM: u32 = 7;
+const ENHANCE_YOUR_CALM: u32 = 11;
+
+/// A frame as it came.
+#[derive(Debug)]
+struct Frame {
+    kind: u8,
+    stream: u32,
+    payload: Vec<u8>,
+}
+
+impl Frame {
+    /// The last four bytes of the payload's first `n`: the error that ends a stream (n = 4) or a
+    /// connection (n = 8).
+    fn error(&self, n: usize) -> u32 {
+        let bytes = self.payload[n - 4..n].try_into();
+        u32::from_be_bytes(bytes.expect("four bytes"))
+    }
+}
+
+/// The next frame of this type.
+async fn frame(client: &mut Client, kind: u8) -> Frame {
+    loop {
+        let head = client.take(9, &format!("a frame of type {kind}")).await;
+        let length = (usize::from(head[1]) << 8) | usize::from(head[2]);
+        let frame = Frame {
+            kind: head[3],
+            stream: u32::from_be_bytes([head[5], head[6], head[7], head[8]]),
+            payload: client.take(length, "the payload of a frame").await,
+        };
+        if frame.kind == kind {
+            return frame;
+        }
+    }
+}
+
+/// A whole frame.
+fn encode(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).expect("a short payload");
+    let mut frame = length.to_be_bytes()[1..].to_vec();
+    frame.extend([kind, flags]);
+    frame.extend(stream.to_be_bytes());
+    frame.extend_from_slice(payload);
+    frame
+}
+
+/// A request for `/events`, without a body.
+fn request(stream: u32) -> Vec<u8> {
+    // GET, http, and literals that are indexed nowhere (RFC 7541, appendix A and 6.2.2).
+    let mut fields = vec![0x82, 0x86, 0x04, 7];
+    fields.extend_from_slice(b"/events");
+    fields.extend([0x01, 1, b'a']);
+    encode(HEADERS, 0x5, stream, &fields)
+}
+
+fn reset(stream: u32) -> Vec<u8> {
+    encode(RST_STREAM, 0, stream, &8_u32.to_be_bytes())
+}
+
+/// A connection that has sent its preface and then these bytes.
+async fn speak(gateway: &Gateway, bytes: &[u8]) -> Client {
+    let mut client = gateway.connect().await;
+    client.send([PREFACE, SETTINGS, bytes].concat()).await;
+    client
+}
+
+/// A gateway whose HTTP/2 connections have these settings.
+async fn with_http2(settings: &str, origin: &Origin) -> Gateway {
+    let server = format!("[server]\nhttp2 = {{ {settings} }}\n");
+    Gateway::with_config(&(server + &one_channel(&origin.url(), ""))).await
+}
+
+// --- limits ---
+
+#[tokio::test]
+async fn streams_beyond_the_limit_are_refused_and_the_others_stay() {
+    let origin = Origin::start().await;
+    let gateway = with_http2("max_concurrent_streams = 2", &origin).await;
+    let requests = [request(1), request(3), request(5)].concat();
+    let mut client = speak(&gateway, &requests).await;
+    let refused = frame(&mut client, RST_STREAM).await;
+    assert_eq!((refused.stream, refused.error(4)), (5, REFUSED_STREAM));
+    // A place that is given back can be had.
+    client.send([reset(1), request(7)].concat()).await;
+    while frame(&mut client, HEADERS).await.stream != 7 {}
+}
+
+#[tokio::test]
+async fn a_flood_of_resets_ends_the_connection_and_no_other() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::start(&origin).await;
+    let mut standing = gateway.subscribe().await;
+    let mut flood = Vec::new();
+    for n in 0..5_000 {
+        flood.extend(request(2 * n + 1));
+        flood.extend(reset(2 * n + 1));
+    }
+    let mut client = gateway.connect().await;
+    // It may be closed in the middle of it.
+    let sent = client.try_send([PREFACE, SETTINGS, &flood].concat()).await;
+    if sent.is_ok() {
+        let goaway = frame(&mut client, GOAWAY).await;
+        assert_eq!(goaway.error(8), ENHANCE_YOUR_CALM, "{goaway:?}");
+    }
+    origin.send("data: a\n\n").await;
+    standing.expect_event("a").await;
+    let memory = gateway.resident_bytes();
+    assert!(memory < 64 * 1024 * 1024, "{} KiB", memory / 1024);
+}
+
+#[tokio::test]
+async fn streams_that_break_the_rules_end_the_connection_when_they_are_many() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::start(&origin).await;
+    // An increment of nothing is an error of the stream (RFC 9113, 6.9).
+    let mut flood = Vec::new();
+    for n in 0..2_000 {
+        flood.extend(request(2 * n + 1));
+        flood.extend(encode(8, 0, 2 * n + 1, &[0; 4]));
+    }
+    let mut client = gateway.connect().await;
+    let sent = client.try_send([PREFACE, SETTINGS, &flood].concat()).await;
+    if sent.is_ok() {
+        let goaway = frame(&mut client, GOAWAY).await;
+        assert_ne!(goaway.error(8), NO_ERROR, "{goaway:?}");
+    }
+    let mut sub = gateway.subscribe().await;
+    origin.send("data: a\n\n").await;
+    sub.expect_event("a").await;
+}
+
+#[tokio::test]
+async fn header_fields_that_are_too_large_are_refused_and_siblings_stay() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::start(&origin).await;
+    let client = Http2::connect(&gateway).await;
+    let mut sibling = client.subscribe().await;
+    let large = "x".repeat(20_000);
+    let fields = [("x-large", large.as_str())];
+    match client.try_request("GET", "/events", &fields).await {
+        Ok((head, _)) => assert_eq!(head.status, 431),
+        Err(error) => assert!(error.is_reset(), "{error}"),
+    }
+    origin.send("data: a\n\n").await;
+    sibling.expect_event("a").await;
+}
+
+#[tokio::test]
+async fn a_connection_without_a_stream_is_closed_after_a_while() {
+    let origin = Origin::start().await;
+    let gateway = with_http2("idle_timeout = \"200ms\"", &origin).await;
+    let mut idle = Http2::connect(&gateway).await;
+    assert_eq!(idle.ended().await, Ok(()));
+    // One with a stream is not: longer than the timeout later it still gets events.
+    let mut busy = Http2::connect(&gateway).await;
+    let mut sub = busy.subscribe().await;
+    let mut other = Http2::connect(&gateway).await;
+    assert_eq!(other.ended().await, Ok(()));
+    origin.send("data: a\n\n").await;
+    sub.expect_event("a").await;
+    drop(sub);
+    assert_eq!(busy.ended().await, Ok(()));
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_answer_a_ping_is_given_up() {
+    let origin = Origin::start().await;
+    let settings = "ping_interval = \"1s\", ping_timeout = \"200ms\"";
+    let gateway = with_http2(settings, &origin).await;
+    let mut client = speak(&gateway, &request(1)).await;
+    let (_, end) = client.rest().await;
+    assert!(matches!(end, End::Cut | End::Reset), "{end:?}");
+    gateway.logged(1, &["a subscriber left"]).await;
+}
+
+// --- first bytes ---
+
+#[tokio::test]
+async fn a_preface_may_come_byte_by_byte() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::start(&origin).await;
+    let mut client = gateway.connect().await;
+    for byte in PREFACE.iter().chain(SETTINGS) {
+        client.send([*byte]).await;
+    }
+    client.send(request(1)).await;
+    assert_eq!(frame(&mut client, HEADERS).await.stream, 1);
+}
+
+#[tokio::test]
+async fn http_1_requests_that_begin_like_a_preface_are_answered() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::start(&origin).await;
+    for (request, status) in [
+        (
+            "POST /events HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
+            405,
+        ),
+        ("PRI /events HTTP/1.1\r\nHost: a\r\n\r\n", 405),
+        (
+            "PUT /other HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
+            404,
+        ),
+        ("PRI * HTTP/2.0\r\nHost: a\r\n\r\n", 400),
+    ] {
+        let mut client = gateway.connect().await;
+        for byte in request.bytes() {
+            client.send([byte]).await;
+        }
+        assert_eq!(client.head().await.status, status, "{request:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_preface_that_stops_half_way_is_given_up_in_time() {
+    let origin = Origin::start().await;
+    let config = format!(
+        "[server]\nheader_timeout = \"200ms\"\n{}",
+        one_channel(&origin.url(), "")
+    );
+    let gateway = Gateway::with_config(&config).await;
+    for n in [0, 1, 10, PREFACE.len() - 1] {
+        let mut client = gateway.connect().await;
+        client.send(&PREFACE[..n]).await;
+        let (bytes, _) = client.rest().await;
+        assert_eq!(bytes, b"", "after {n} bytes");
+    }
+}
+
+#[tokio::test]
+async fn garbage_after_a_preface_ends_the_connection() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::start(&origin).await;
+    for garbage in [&[0xff; 64][..], b"GET / HTTP/1.1\r\n\r\n", &[0; 64]] {
+        let mut client = gateway.connect().await;
+        client.send([PREFACE, garbage].concat()).await;
+        client.rest().await;
+    }
+    let mut sub = gateway.subscribe().await;
+    origin.send("data: a\n\n").await;
+    sub.expect_event("a").await;
+}
