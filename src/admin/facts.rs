@@ -1,6 +1,7 @@
 //! What the admin listener tells about: handles to the parts of the process, and the few facts that
 //! no part has for itself.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, SystemTime};
@@ -9,11 +10,13 @@ use arc_swap::ArcSwap;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use super::reloads::Reloads;
 use crate::channel::Channel;
 use crate::delivery::{ShardHandle, Survey, survey};
 use crate::http::Gateway;
 use crate::memory::Budget;
 use crate::net::permit::Permits;
+use crate::net::tls::{ServerTls, Validity};
 
 /// The process, as the admin listener sees it.
 #[derive(Debug)]
@@ -23,6 +26,7 @@ pub struct Facts {
     memory: Budget,
     started_at: SystemTime,
     phase: AtomicU8,
+    reloads: Reloads,
     /// Where clients connect; replaced as a whole.
     places: ArcSwap<Vec<Place>>,
     /// The last survey, and when it was made.
@@ -30,12 +34,14 @@ pub struct Facts {
 }
 
 /// An address that was bound.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Place {
     /// The listener's name.
     pub listener: String,
     /// The address, with the port that the kernel chose.
     pub address: String,
+    /// How it speaks TLS; `None`: it does not.
+    pub tls: Option<Arc<ServerTls>>,
 }
 
 /// What the process is about.
@@ -55,11 +61,13 @@ const SURVEY_TIMEOUT: Duration = Duration::from_secs(1);
 impl Facts {
     /// A process that is starting.
     pub fn new(gateway: Arc<Gateway>, permits: Permits, memory: Budget) -> Self {
+        let started_at = SystemTime::now();
         Self {
             gateway,
             permits,
             memory,
-            started_at: SystemTime::now(),
+            started_at,
+            reloads: Reloads::new(started_at),
             phase: AtomicU8::new(Phase::Starting as u8),
             places: ArcSwap::default(),
             surveyed: Mutex::default(),
@@ -79,6 +87,11 @@ impl Facts {
     /// Tells that no more clients should come.
     pub fn begin_stopping(&self) {
         self.phase.store(Phase::Stopping as u8, Ordering::Relaxed);
+    }
+
+    /// What became of reloads.
+    pub fn reloads(&self) -> &Reloads {
+        &self.reloads
     }
 
     /// How far subscribers are behind, as it is now or was a moment ago.
@@ -129,6 +142,20 @@ impl Facts {
 
     pub(super) fn places(&self) -> Arc<Vec<Place>> {
         self.places.load_full()
+    }
+
+    /// The certificates that are used now, with the listeners' names. A listener's addresses share
+    /// theirs.
+    pub(super) fn certificates(&self) -> Vec<(String, Validity)> {
+        let places = self.places();
+        let mut seen = BTreeSet::new();
+        let listeners = places.iter().filter(|place| seen.insert(&place.listener));
+        listeners
+            .flat_map(|place| {
+                let validities = place.tls.iter().flat_map(|tls| tls.validity());
+                validities.map(|validity| (place.listener.clone(), validity))
+            })
+            .collect()
     }
 }
 

@@ -13,6 +13,7 @@ mod health;
 mod metrics;
 mod panics;
 mod process;
+mod reloads;
 mod status;
 
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use self::connections::Connections;
 pub use self::connections::DESCRIPTORS;
 pub use self::facts::{Facts, Place};
 pub use self::panics::install_hook;
+pub use self::reloads::{LastReload, ReloadOutcome, Reloads};
 use crate::net::listener::Listener;
 
 /// Answers on one listener for ever; ends when it is dropped, and its connections with it.

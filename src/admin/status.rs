@@ -4,7 +4,7 @@
 //! `docs/admin.md`, may get company, and keep their names and meanings. No credential is in them.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::StatusCode;
 use humantime::format_rfc3339_millis;
@@ -31,7 +31,10 @@ struct Status {
     connections: Connections,
     descriptors: Descriptors,
     memory: Memory,
+    /// `None`: there was none since the start.
+    last_reload: Option<ReloadStatus>,
     listeners: Vec<ListenerStatus>,
+    certificates: Vec<CertificateStatus>,
     channels: Vec<ChannelStatus>,
 }
 
@@ -56,9 +59,25 @@ struct Memory {
 }
 
 #[derive(Debug, Serialize)]
+struct ReloadStatus {
+    outcome: &'static str,
+    at: String,
+    message: String,
+}
+
+#[derive(Debug, Serialize)]
 struct ListenerStatus {
     name: String,
     address: String,
+    tls: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct CertificateStatus {
+    listener: String,
+    certificate: String,
+    not_before: String,
+    not_after: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -142,6 +161,21 @@ impl Status {
                 max_bytes: facts.memory().limit(),
                 resident_bytes: look.resident_bytes,
             },
+            last_reload: facts.reloads().last().map(|last| ReloadStatus {
+                outcome: last.outcome.name(),
+                at: time(last.at),
+                message: last.message,
+            }),
+            certificates: facts
+                .certificates()
+                .into_iter()
+                .map(|(listener, validity)| CertificateStatus {
+                    listener,
+                    certificate: validity.certificate.display().to_string(),
+                    not_before: time(validity.not_before),
+                    not_after: time(validity.not_after),
+                })
+                .collect(),
             listeners: facts.places().iter().map(ListenerStatus::of).collect(),
             channels: facts
                 .channels()
@@ -157,6 +191,7 @@ impl ListenerStatus {
         Self {
             name: place.listener.clone(),
             address: place.address.clone(),
+            tls: place.tls.is_some(),
         }
     }
 }
@@ -195,7 +230,26 @@ impl ChannelStatus {
     }
 }
 
-/// A time as RFC 3339 writes it, in UTC.
+/// A time as RFC 3339 writes it, in UTC; the nearest that it can write.
 fn time(at: SystemTime) -> String {
-    format_rfc3339_millis(at.max(UNIX_EPOCH)).to_string()
+    /// The last second of the year 9999.
+    const LAST: Duration = Duration::from_secs(253_402_300_799);
+    format_rfc3339_millis(at.clamp(UNIX_EPOCH, UNIX_EPOCH + LAST)).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_time_can_be_written() {
+        let day = Duration::from_secs(86_400);
+        for (at, text) in [
+            (UNIX_EPOCH - day, "1970-01-01T00:00:00.000Z"),
+            (UNIX_EPOCH + day, "1970-01-02T00:00:00.000Z"),
+            (UNIX_EPOCH + day * 4_000_000, "9999-12-31T23:59:59.000Z"),
+        ] {
+            assert_eq!(time(at), text);
+        }
+    }
 }

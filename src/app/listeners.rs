@@ -47,6 +47,7 @@ struct Running {
     name: String,
     /// With the port that the kernel chose.
     address: ListenAddress,
+    tls: Option<Arc<ServerTls>>,
 }
 
 /// Time between two warnings that clients are refused.
@@ -105,12 +106,12 @@ impl Listeners {
     /// Accepts from now on.
     pub(super) fn serve(&mut self, bound: Bound, reception: Reception) {
         let address = bound.listener.address().clone();
-        let name = bound.name.clone();
+        let (name, tls) = (bound.name.clone(), bound.tls.clone());
         let scheme = if bound.tls.is_some() { "https" } else { "http" };
         tracing::info!(%address, listener = bound.name, scheme, "listening");
         self.accepting
             .spawn(async move { accept(bound, reception).await });
-        self.running.push(Running { name, address });
+        self.running.push(Running { name, address, tls });
     }
 
     /// The addresses that were bound.
@@ -123,6 +124,7 @@ impl Listeners {
         let places = self.running.iter().map(|running| admin::Place {
             listener: running.name.clone(),
             address: running.address.to_string(),
+            tls: running.tls.clone(),
         });
         places.collect()
     }

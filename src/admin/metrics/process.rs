@@ -6,7 +6,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::MetricType;
 
-use super::families::{counter, gauge, gauges};
+use super::families::{counter, counters, gauge, gauges};
+use crate::admin::ReloadOutcome;
 use crate::admin::facts::Facts;
 use crate::admin::process::Look;
 use crate::admin::{health, panics};
@@ -40,6 +41,7 @@ pub(super) fn encode(encoder: &mut DescriptorEncoder<'_>, facts: &Facts) -> fmt:
     )?;
     encode_connections(encoder, facts)?;
     encode_memory(encoder, facts.memory())?;
+    encode_configuration(encoder, facts)?;
     encode_system(encoder, facts)
 }
 
@@ -81,6 +83,39 @@ fn encode_memory(encoder: &mut DescriptorEncoder<'_>, memory: &Budget) -> fmt::R
         encoder,
         ("ssecast_max_memory_bytes", "Memory that there may be"),
         Some(memory.limit()),
+    )
+}
+
+fn encode_configuration(encoder: &mut DescriptorEncoder<'_>, facts: &Facts) -> fmt::Result {
+    let reloads = facts.reloads();
+    counters(
+        encoder,
+        (
+            "ssecast_reloads",
+            "Reloads of the configuration, by what became of them",
+        ),
+        ReloadOutcome::ALL.map(|outcome| ([("outcome", outcome.name())], reloads.n(outcome))),
+    )?;
+    gauge(
+        encoder,
+        (
+            "ssecast_last_reload_success_timestamp_seconds",
+            "When the configuration was read last and was right, the start included",
+        ),
+        unix_seconds(reloads.success_at()),
+    )?;
+    let certificates = facts.certificates();
+    gauges(
+        encoder,
+        (
+            "ssecast_certificate_expiry_timestamp_seconds",
+            "When a certificate ends that clients are shown, by the listener and the file",
+        ),
+        certificates.iter().filter_map(|(listener, validity)| {
+            let file = validity.certificate.display().to_string();
+            let labels = [("listener", listener.clone()), ("certificate", file)];
+            Some((labels, unix_seconds(validity.not_after)?))
+        }),
     )
 }
 
