@@ -43,7 +43,6 @@ use crate::systemd;
 pub struct App {
     delivery: Delivery,
     gateway: Arc<Gateway>,
-    memory: Budget,
     channels: Channels,
     listeners: Listeners,
     /// Somebody does not want to wait for goodbyes.
@@ -86,7 +85,7 @@ impl App {
             server: config.server,
             routes: channels.routes(pages),
         };
-        let gateway = Arc::new(Gateway::new(current, Arc::clone(shards)));
+        let gateway = Arc::new(Gateway::new(current, Arc::clone(shards), memory.clone()));
         let reception = Reception {
             gateway: Arc::clone(&gateway),
             permits: Permits::within(max_connections, &memory, request_bytes),
@@ -112,7 +111,6 @@ impl App {
         admin.apply(&config.admin.addresses, bound_admin, &facts);
         Ok(Self {
             gateway,
-            memory,
             delivery,
             channels,
             listeners,
@@ -152,7 +150,7 @@ impl App {
     /// What goes on for as long as there are subscribers; ends only when a part of it breaks.
     async fn go_on(&self) -> RunError {
         let gateway = &self.gateway;
-        let within_memory = keep_within(&self.memory, &gateway.shards, || {
+        let within_memory = keep_within(&gateway.memory, &gateway.shards, || {
             gateway.current().routes.channels().cloned().collect()
         });
         tokio::select! {

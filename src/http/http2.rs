@@ -30,6 +30,7 @@ use super::reply::Reply;
 use super::service::{Outcome, REFUSAL_TIMEOUT, Refused, Subscription, respond};
 use crate::config;
 use crate::delivery::{Arrival, CAPACITY, Ending, Handover, ShardHandle, body};
+use crate::memory::Budget;
 use crate::net::permit::Admission;
 
 /// What we take unread of a request's body, per stream and per connection: nobody needs to send one.
@@ -269,7 +270,7 @@ impl Service<Request<Incoming>> for Requests {
                 response.headers_mut().remove(CONNECTION);
                 response
             }
-            Outcome::Refuse(refused) => refuse(&refused),
+            Outcome::Refuse(refused) => refuse(&refused, &gateway.memory),
             Outcome::Subscribe(subscription) => self.subscribe(subscription),
         };
         Ready(Some(Box::new(without_content_of_head(
@@ -288,7 +289,7 @@ impl Requests {
             last_event_id,
             fields,
         } = subscription;
-        let (writer, events) = body();
+        let (writer, events) = body(&self.peer.gateway.memory);
         // A stream can't leave its connection, so it can't live on the channel's home shard.
         if let Some(shard) = self.peer.gateway.shards.get(self.peer.shard) {
             shard.subscribe(Arrival {
@@ -305,8 +306,8 @@ impl Requests {
 }
 
 /// A stream that says when to come back, and is cut.
-fn refuse(refused: &Refused) -> Response<Reply> {
-    let (writer, events) = body();
+fn refuse(refused: &Refused, memory: &Budget) -> Response<Reply> {
+    let (writer, events) = body(memory);
     if writer
         .try_write(std::iter::once(refused.block.as_slice()))
         .is_err()

@@ -27,6 +27,7 @@ pub use self::route::{Page, Routes};
 pub use self::stop::Stop;
 use crate::config;
 use crate::delivery::ShardHandle;
+use crate::memory::Budget;
 
 /// What all connections share.
 #[derive(Debug)]
@@ -37,6 +38,8 @@ pub struct Gateway {
     pub shards: Arc<[ShardHandle]>,
     /// Whether it stops.
     pub stop: Stop,
+    /// What connections count to.
+    pub memory: Budget,
     /// The shard that gets the next connection.
     next_shard: AtomicUsize,
 }
@@ -52,11 +55,12 @@ pub struct Current {
 
 impl Gateway {
     /// A gateway to what the routes of `current` lead to.
-    pub fn new(current: Current, shards: Arc<[ShardHandle]>) -> Self {
+    pub fn new(current: Current, shards: Arc<[ShardHandle]>, memory: Budget) -> Self {
         Self {
             current: ArcSwap::from_pointee(current),
             shards,
             stop: Stop::default(),
+            memory,
             next_shard: AtomicUsize::new(0),
         }
     }
