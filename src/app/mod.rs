@@ -25,6 +25,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use self::admin::AdminListeners;
 use self::channels::Channels;
 pub use self::error::RunError;
+pub use self::limits::affordable_connections;
 use self::listeners::{Bound, Listeners, Reception};
 use self::signals::Signals;
 pub use self::signals::run_until_signal;
@@ -64,7 +65,7 @@ impl App {
     /// If the system gives no threads, descriptors or addresses; nothing is left behind then.
     pub fn start(config: Config, pages: &[(&'static str, Page)]) -> Result<Self, RunError> {
         let n_shards = config.server.threads.unwrap_or_else(default_threads);
-        let max_connections = limits::max_connections(&config, n_shards)?;
+        let max_connections = limits::max_connections(&config)?;
         let tls = Arc::<ClientTls>::default();
         if let Some(error) = upstream_tls_errors(&config, &tls).pop() {
             return Err(error);
@@ -101,11 +102,7 @@ impl App {
         for bound in bound {
             listeners.serve(bound, reception.clone());
         }
-        let facts = Facts::new(
-            Arc::clone(&reception.gateway),
-            reception.permits,
-            memory.clone(),
-        );
+        let facts = Facts::new(Arc::clone(&reception.gateway), reception.permits, memory);
         let facts = Arc::new(facts);
         facts.set_places(listeners.places());
         admin.apply(&config.admin.addresses, bound_admin, &facts);

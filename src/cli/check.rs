@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::SystemTime;
 
-use super::Finished;
+use super::{Finished, machine};
 use crate::app::{RunError, upstream_tls_errors};
 use crate::config::{Config, Listener, Severity};
 use crate::net::client_tls::ClientTls;
@@ -15,7 +15,8 @@ pub(super) fn run(file: &Path) -> Finished {
         Ok(loaded) => loaded,
         Err(diagnostics) => return Finished::failed(diagnostics.to_string()),
     };
-    let mut complaint = loaded.warnings.to_string();
+    let beyond = loaded.beyond(&machine::look(&loaded.config));
+    let mut complaint = format!("{}{beyond}", loaded.warnings);
     let upstreams = upstream_tls_errors(&loaded.config, &ClientTls::default());
     let upstreams = upstreams
         .iter()

@@ -3,6 +3,7 @@
 mod check;
 mod generate;
 mod log;
+mod machine;
 mod serve;
 
 use std::path::PathBuf;

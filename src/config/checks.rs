@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::config::Access;
+use crate::config::Config;
 use crate::config::Credentials;
 use crate::config::Origins;
 use crate::config::defaults;
@@ -19,12 +20,17 @@ use crate::config::reader::Setting;
 use crate::config::schema::CorsTable;
 use crate::config::schema::NamedChannel;
 use crate::config::schema::Place;
+use crate::config::schema::ServerTable;
 use crate::config::schema::Settings;
 use crate::config::units::show_bytes;
 use crate::config::units::show_duration;
 use crate::config::url;
 use crate::config::values::Count;
 use crate::config::values::OneOrMany;
+use crate::config::values::OrNever;
+
+/// Less than what load balancers and proxies take for silence, by default: 60 s.
+const LONG_HEARTBEAT: Duration = Duration::from_secs(55);
 
 /// What must hold between the settings of a channel, inherited or not.
 pub(super) fn between_settings(s: &Settings, findings: &mut Findings) {
@@ -40,6 +46,7 @@ pub(super) fn between_settings(s: &Settings, findings: &mut Findings) {
     let retry = [("retry.min", &s.retry.min), ("retry.max", &s.retry.max)];
     ordered(retry, [defaults::RETRY_MIN, defaults::RETRY_MAX], findings);
     sizes(s, findings);
+    heartbeat(s, findings);
     cors(&s.cors, findings);
 }
 
@@ -77,6 +84,47 @@ fn ordered(
         Some(other) => finding.with_note(format!("`{high_key}` is set here"), other),
         None => finding,
     });
+}
+
+/// Who waits for bytes takes a connection for dead that brings none.
+fn heartbeat(s: &Settings, findings: &mut Findings) {
+    let (Some(OrNever(interval)), Some(span)) = (s.heartbeat.written(), s.heartbeat.span()) else {
+        return;
+    };
+    let message = match interval {
+        None => "is off, so connections without events look dead".to_owned(),
+        Some(interval) if *interval > LONG_HEARTBEAT => {
+            format!("is longer than {}", show_duration(LONG_HEARTBEAT))
+        }
+        Some(_) => return,
+    };
+    let advice = "write `\"15s\"`; load balancers and proxies cut connections that are silent for 60s\n\
+                  (AWS ALB, nginx), and so does another gateway that reads here (`idle_timeout`)";
+    findings.warn(span, Mistake::new(message, advice).of("heartbeat"));
+}
+
+/// All that channels may keep, against what the process may.
+pub(super) fn memory(config: &Config, table: &ServerTable, findings: &mut Findings) {
+    let sizes = config.channels.iter().map(|channel| channel.history.bytes);
+    let together = sizes.fold(0, usize::saturating_add);
+    let memory = config.server.memory;
+    if together <= memory || table.memory.is_wrong() {
+        return;
+    }
+    let message = format!(
+        "the histories of {} channels may take {} together, more than `memory` ({}): the oldest \
+         events will be given up before their time",
+        config.channels.len(),
+        show_bytes(together),
+        show_bytes(memory)
+    );
+    let advice = "make `memory` larger, or `history.bytes` smaller";
+    let mistake = Mistake::new(message, advice);
+    findings.push(Finding::new(
+        Severity::Warning,
+        table.memory.span(),
+        mistake,
+    ));
 }
 
 /// Warns where one limit makes another pointless.

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::slice;
 
 use crate::config::findings::Finding;
+use crate::config::findings::Mistake;
 use crate::config::findings::Severity;
 use crate::config::snippet::Snippet;
 use crate::config::snippet::Source;
@@ -85,6 +86,13 @@ impl Diagnostics {
         }
     }
 
+    /// These, in this order.
+    pub(super) fn of(list: impl Iterator<Item = Diagnostic>) -> Self {
+        Self {
+            list: list.collect(),
+        }
+    }
+
     /// Whether there is nothing to say.
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
@@ -109,6 +117,23 @@ impl Diagnostics {
 }
 
 impl Diagnostic {
+    /// About a place in a file, or about the file as a whole.
+    pub(super) fn about_file(
+        severity: Severity,
+        mistake: &Mistake,
+        file: &str,
+        snippet: Option<Snippet>,
+    ) -> Self {
+        Self {
+            severity,
+            message: printable(&mistake.message),
+            advice: printable(&mistake.advice),
+            file: Some(printable(file)),
+            snippet,
+            notes: Vec::new(),
+        }
+    }
+
     /// Whether the configuration cannot be used.
     pub fn severity(&self) -> Severity {
         self.severity

@@ -38,6 +38,7 @@ mod findings;
 mod header;
 mod host;
 mod listen_tls;
+mod machine;
 mod origin;
 mod path;
 mod reader;
@@ -79,6 +80,8 @@ pub use self::file_less::FileLess;
 pub use self::findings::Severity;
 pub use self::listen_tls::CertificateFiles;
 pub use self::listen_tls::ListenTls;
+pub use self::machine::Machine;
+pub use self::machine::MemoryLimit;
 pub use self::path::normalize_path;
 pub use self::units::show_bytes;
 pub use self::units::show_duration;
@@ -106,6 +109,8 @@ pub struct Loaded {
     pub config: Config,
     /// No errors.
     pub warnings: Diagnostics,
+    /// Where it asks for what not every machine has.
+    places: machine::Places,
 }
 
 impl Config {
@@ -161,6 +166,7 @@ impl Config {
         let table = table.get_ref();
         let mut findings = Findings::default();
         let document = Document::read(table, &mut findings);
+        let server = document.server.clone();
         let config = validate::config(document, &mut findings);
         let mut source = Source {
             name,
@@ -170,6 +176,7 @@ impl Config {
         syntax::report(errors, table, &mut source, &mut findings);
 
         let has_errors = findings.has_errors();
+        let places = machine::Places::find(&server, &source);
         let diagnostics = Diagnostics::locate(findings.list, &source);
         if has_errors {
             Err(diagnostics)
@@ -177,6 +184,7 @@ impl Config {
             Ok(Loaded {
                 config,
                 warnings: diagnostics,
+                places,
             })
         }
     }
@@ -281,7 +289,9 @@ pub fn fuzz_config(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let n_lines = text.matches('\n').count() + 1;
     let diagnostics = match Config::parse("fuzz.toml", &text) {
-        Ok(Loaded { config, warnings }) => {
+        Ok(Loaded {
+            config, warnings, ..
+        }) => {
             assert!(!config.listeners.is_empty() && !config.channels.is_empty());
             assert_eq!(warnings.n_errors(), 0, "{warnings}");
             warnings

@@ -89,6 +89,7 @@ pub(super) fn config(document: Document, findings: &mut Findings) -> Config {
     };
     config.listeners.sort_by(|a, b| a.name.cmp(&b.name));
     config.channels.sort_by(|a, b| a.name.cmp(&b.name));
+    checks::memory(&config, &document.server, findings);
     config
 }
 

@@ -5,11 +5,13 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockAddr, Type};
 use tokio::net::{TcpListener, UnixListener};
+use tokio::time::Instant;
 
 use super::inherited;
 use super::socket::Unbound;
@@ -22,6 +24,8 @@ pub struct Listener {
     sockets: Vec<Kind>,
     /// With the port that the kernel chose, if it was asked to.
     address: ListenAddress,
+    /// Until when errors are not logged again.
+    quiet_until: Mutex<Option<Instant>>,
 }
 
 #[derive(Debug)]
@@ -39,6 +43,9 @@ pub(super) const USER_TIMEOUT: Duration = Duration::from_secs(45);
 
 /// Wait after an error of the process (no descriptors, no memory), so that accepting never spins.
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
+
+/// Time between two complaints about such errors.
+const ERROR_QUIET: Duration = Duration::from_secs(10);
 
 impl Listener {
     /// Binds and listens. Must be called inside the runtime that will accept.
@@ -70,7 +77,7 @@ impl Listener {
             if is_of_connection(&error) {
                 continue;
             }
-            tracing::error!(address = %self.address, %error, "can't accept, trying again");
+            self.complain(&error);
             tokio::time::sleep(ERROR_PAUSE).await;
         }
     }
@@ -90,6 +97,17 @@ impl Listener {
             }
         }
         Poll::Pending
+    }
+
+    /// Says that nobody can be accepted, but not ten times a second.
+    fn complain(&self, error: &io::Error) {
+        let now = Instant::now();
+        let quiet_until = self.quiet_until.lock();
+        let mut quiet_until = quiet_until.unwrap_or_else(PoisonError::into_inner);
+        if quiet_until.is_none_or(|until| until <= now) {
+            *quiet_until = Some(now + ERROR_QUIET);
+            tracing::error!(address = %self.address, %error, "can't accept, trying again");
+        }
     }
 
     /// The address that was bound.
@@ -144,6 +162,7 @@ fn bind_tcp(address: SocketAddr) -> io::Result<Listener> {
     Ok(Listener {
         sockets: vec![Kind::Tcp(TcpListener::from_std(socket.into())?)],
         address,
+        quiet_until: Mutex::default(),
     })
 }
 
@@ -157,6 +176,7 @@ fn bind_unix(path: &Path) -> io::Result<Listener> {
     Ok(Listener {
         sockets: vec![socket],
         address: ListenAddress::Unix(path.to_owned()),
+        quiet_until: Mutex::default(),
     })
 }
 
@@ -179,6 +199,7 @@ fn inherit(name: &str) -> io::Result<Listener> {
     Ok(Listener {
         sockets,
         address: ListenAddress::Systemd(name.to_owned()),
+        quiet_until: Mutex::default(),
     })
 }
 

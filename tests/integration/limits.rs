@@ -1,5 +1,7 @@
 //! At a limit the newcomer is refused, never a standing client.
 
+use std::time::Duration;
+
 use crate::support::{End, Gateway, Head, Item, Origin, until, within};
 
 /// Sends a request on a connection of its own, which must end if the answer says so.
@@ -220,7 +222,7 @@ fn config(origin: &Origin) -> String {
 #[tokio::test]
 async fn the_limit_on_descriptors_is_a_limit_on_connections() {
     let origin = Origin::start().await;
-    let gateway = Gateway::with_descriptors(114, &config(&origin)).await;
+    let gateway = Gateway::with_descriptors(160, &config(&origin)).await;
     let mut standing = Vec::new();
     for _ in 0..10 {
         standing.push(gateway.subscribe().await);
@@ -246,6 +248,65 @@ async fn the_limit_on_descriptors_is_a_limit_on_connections() {
         !gateway.log().contains("can't accept"),
         "descriptors were kept for refusals"
     );
+}
+
+/// Whatever the reserve is for, somebody else may have used it up.
+#[tokio::test]
+async fn without_any_descriptor_left_accepting_waits_and_does_not_spin() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::with("[server]\nthreads = 1", &origin).await;
+    let mut standing = gateway.subscribe().await;
+    let allowed = gateway.limit_descriptors(gateway.n_descriptors() as u64);
+    // In the queue of the kernel, from where nobody can take them.
+    let mut waiting = Vec::new();
+    for _ in 0..10 {
+        waiting.push(gateway.connect().await);
+    }
+    gateway.logged(1, &["ERROR", "can't accept"]).await;
+    // A spin shows only over some time.
+    let before = gateway.cpu_time();
+    let mut ticks = tokio::time::interval(Duration::from_millis(20));
+    for number in 0..50 {
+        ticks.tick().await;
+        origin.send(format!("data: {number}\n\n")).await;
+        standing.expect_event(&number.to_string()).await;
+    }
+    let used = gateway.cpu_time() - before;
+    assert!(used < Duration::from_millis(300), "{used:?} of a second");
+    let complaints = gateway.log().matches("can't accept").count();
+    assert_eq!(complaints, 1, "it is not said again and again");
+    gateway.limit_descriptors(allowed);
+    for client in &mut waiting {
+        let (head, _) = client.ask("GET /nothing HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        assert_eq!(head.status, 404, "{}", head.text);
+    }
+}
+
+#[tokio::test]
+async fn what_a_machine_does_not_allow_is_told_by_check() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("ssecast.toml");
+    let config = "[server]\nmax_connections = 20000\nmemory = \"1000000GiB\"\n\
+                  [listen.public]\naddress = \"127.0.0.1:0\"\n\
+                  [channels.events]\npath = \"/events\"\nupstream = \"http://127.0.0.1:1/\"\n";
+    std::fs::write(&file, config).expect("a file");
+    let output = std::process::Command::new("sh")
+        .args(["-c", "ulimit -n 1000 && exec \"$@\"", "sh"])
+        .args([env!("CARGO_BIN_EXE_ssecast"), "check"])
+        .arg(&file)
+        .output()
+        .expect("the command runs");
+    assert!(output.status.success(), "they are no mistakes: {output:?}");
+    let said = String::from_utf8_lossy(&output.stderr);
+    for part in [
+        "`max_connections` is 20000, but the hard limit of 1000 descriptors here allows",
+        "ssecast.toml:2:19",
+        "LimitNOFILE=",
+        "`memory` is 1000000GiB, which leaves too little",
+        "ssecast.toml:3:10",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
 }
 
 #[tokio::test]

@@ -6,7 +6,10 @@ use std::io::Read as _;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
 
+use rustix::param::clock_ticks_per_second;
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use tempfile::TempDir;
 
 use super::client::{Client, Connector, Subscriber};
@@ -291,6 +294,42 @@ impl Gateway {
     pub(crate) fn is_running(&mut self) -> bool {
         let status = self.child.try_wait();
         status.expect("the gateway is our child").is_none()
+    }
+
+    /// Allows it only so many descriptors from now on; returns how many it was allowed.
+    pub(crate) fn limit_descriptors(&self, n: u64) -> u64 {
+        let limits = fs::read_to_string(format!("/proc/{}/limits", self.child.id()));
+        let limits = limits.expect("the gateway runs");
+        let line = limits
+            .lines()
+            .find_map(|line| line.strip_prefix("Max open files"));
+        let fields = line.expect("a limit").split_whitespace();
+        let [soft, hard] = fields
+            .take(2)
+            .map(|field| field.parse().expect("a number"))
+            .collect::<Vec<u64>>()[..]
+        else {
+            panic!("a soft and a hard limit");
+        };
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        let limit = Rlimit {
+            current: Some(n),
+            maximum: Some(hard),
+        };
+        prlimit(pid, Resource::Nofile, limit).expect("the limit of the gateway");
+        soft
+    }
+
+    /// The processor time that it has used.
+    pub(crate) fn cpu_time(&self) -> Duration {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()));
+        let stat = stat.expect("the gateway runs");
+        // proc_pid_stat(5): after the name in parentheses, the times are the 12th and the 13th field.
+        let (_, fields) = stat.rsplit_once(')').expect("a name");
+        let fields: Vec<&str> = fields.split_whitespace().collect();
+        let ticks = [fields[11], fields[12]].map(|field| field.parse::<u64>().expect("ticks"));
+        let per_second = u32::try_from(clock_ticks_per_second()).expect("a small number");
+        Duration::from_secs(ticks.iter().sum()) / per_second
     }
 
     /// Its open descriptors.
