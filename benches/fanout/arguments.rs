@@ -11,6 +11,7 @@ use crate::bare::BareArguments;
 use crate::cases;
 use crate::load::LoadArguments;
 use crate::process::Place;
+use crate::tls::AloneArguments;
 
 /// Measures the gateway beside a bare loop that only writes.
 #[derive(Debug, Parser)]
@@ -51,6 +52,9 @@ pub(crate) enum Role {
     /// A load client.
     #[command(hide = true)]
     Load(LoadArguments),
+    /// A server that only shakes hands.
+    #[command(hide = true)]
+    TlsAlone(AloneArguments),
     /// Another program, on one processor.
     #[command(hide = true)]
     Pinned(PinnedArguments),

@@ -48,6 +48,7 @@ mod server;
 mod side;
 mod streams;
 mod table;
+mod tls;
 mod usage;
 
 use std::panic;
@@ -64,6 +65,7 @@ use crate::clock::SECOND;
 use crate::load::Faults;
 use crate::machine::Layout;
 use crate::server::Kind;
+use crate::server::Speaks;
 use crate::table::Bar;
 use crate::table::Row;
 
@@ -95,6 +97,7 @@ fn main() -> ExitCode {
             load::run(load);
             ExitCode::SUCCESS
         }
+        Some(Role::TlsAlone(alone)) => tls::run(alone),
         Some(Role::Pinned(pinned)) => process::become_pinned(pinned.place(), &pinned.program),
         None => run(&arguments, max_descriptors),
     }
@@ -146,6 +149,16 @@ impl Bench {
         Kind::Gateway {
             binary: self.gateway.clone(),
             coalesce: None,
+            speaks: Speaks::Clear,
+        }
+    }
+
+    /// The gateway over TLS.
+    fn gateway_with_tls(&self) -> Kind {
+        Kind::Gateway {
+            binary: self.gateway.clone(),
+            coalesce: None,
+            speaks: Speaks::Tls,
         }
     }
 
@@ -154,6 +167,7 @@ impl Bench {
         Kind::Gateway {
             binary: self.gateway.clone(),
             coalesce: Some(time),
+            speaks: Speaks::Clear,
         }
     }
 

@@ -14,6 +14,7 @@ use crate::process;
 use crate::process::Output;
 use crate::process::Place;
 use crate::process::Process;
+use crate::tls;
 
 /// What a server is started with.
 #[derive(Debug, Clone)]
@@ -44,7 +45,16 @@ pub(crate) enum Kind {
         binary: PathBuf,
         /// The `coalesce` of its channels, if not the default.
         coalesce: Option<&'static str>,
+        /// How it is spoken to.
+        speaks: Speaks,
     },
+}
+
+/// In the clear, or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Speaks {
+    Clear,
+    Tls,
 }
 
 /// A running server; killed when dropped.
@@ -52,8 +62,9 @@ pub(crate) enum Kind {
 pub(crate) struct Server {
     process: Process,
     address: SocketAddr,
-    /// The gateway's configuration and log.
+    /// The gateway's configuration, certificate and log.
     files: TempDir,
+    certificate: Option<PathBuf>,
 }
 
 impl Server {
@@ -66,6 +77,10 @@ impl Server {
         };
         let files = TempDir::with_prefix("ssecast-bench-").unwrap();
         let log = log_of(&files);
+        let pair = task
+            .kind
+            .speaks_tls()
+            .then(|| tls::Files::write_to(files.path()));
         let mut process = match &task.kind {
             Kind::Bare {
                 writes,
@@ -83,9 +98,15 @@ impl Server {
                 arguments.extend(send_buffer.map(|size| format!("--send-buffer={size}")));
                 Process::start_role(place, &arguments)
             }
-            Kind::Gateway { binary, coalesce } => {
+            Kind::Gateway {
+                binary, coalesce, ..
+            } => {
                 let path = files.path().join("bench.toml");
-                fs::write(&path, configuration(task, address, *coalesce)).unwrap();
+                fs::write(
+                    &path,
+                    configuration(task, address, *coalesce, pair.as_ref()),
+                )
+                .unwrap();
                 let program = [
                     binary.into(),
                     "serve".into(),
@@ -106,12 +127,18 @@ impl Server {
             process,
             address,
             files,
+            certificate: pair.map(|pair| pair.certificate),
         }
     }
 
     /// Where it listens.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What its clients must trust, if it speaks TLS.
+    pub(crate) fn certificate(&self) -> Option<&Path> {
+        self.certificate.as_deref()
     }
 
     /// The end of its log, for whom something went wrong with it.
@@ -139,13 +166,48 @@ impl Kind {
             Self::Gateway { .. } => "the gateway",
         }
     }
+
+    fn speaks_tls(&self) -> bool {
+        matches!(
+            self,
+            Self::Gateway {
+                speaks: Speaks::Tls,
+                ..
+            }
+        )
+    }
+
+    /// The group of the origin that it reads: two servers that are measured in turn have two.
+    pub(crate) fn group(&self) -> u32 {
+        match self {
+            Self::Gateway {
+                speaks: Speaks::Clear,
+                ..
+            } => 0,
+            Self::Bare { .. } => 1,
+            Self::Gateway {
+                speaks: Speaks::Tls,
+                ..
+            } => 2,
+        }
+    }
 }
 
 /// The gateway's configuration.
 ///
 /// One shard, as the bare loop has one thread. No heartbeats, so that every byte is an event's.
 /// A history and a lag limit that only a rate beyond what the gateway sustains can exceed.
-fn configuration(task: &Task, address: SocketAddr, coalesce: Option<&str>) -> String {
+fn configuration(
+    task: &Task,
+    address: SocketAddr,
+    coalesce: Option<&str>,
+    pair: Option<&tls::Files>,
+) -> String {
+    let tls = pair.map_or_else(String::new, |pair| {
+        let tls::Files { certificate, key } = pair;
+        let [certificate, key] = [certificate, key].map(|file| file.display());
+        format!("tls = {{ certificate = \"{certificate}\", key = \"{key}\" }}")
+    });
     let mut text = format!(
         r#"
 [server]
@@ -154,6 +216,7 @@ drain = "0s"
 
 [listen.bench]
 address = "{address}"
+{tls}
 
 [admin]
 address = "off"

@@ -52,10 +52,7 @@ pub(crate) struct Window {
 impl Side {
     /// Starts a server, waits for its upstream connections, and starts a load client without clients.
     pub(crate) fn start(layout: Layout, origin: &Origin, kind: &Kind, n_channels: u32) -> Self {
-        let group = match kind {
-            Kind::Gateway { .. } => 0,
-            Kind::Bare { .. } => 1,
-        };
+        let group = kind.group();
         let task = Task {
             kind: kind.clone(),
             origin: origin.address(),
@@ -68,7 +65,7 @@ impl Side {
             processor: layout.load,
             nicer_by: 0,
         };
-        let load = Load::start(place, server.address(), None);
+        let load = Load::start(place, &server, None);
         Self {
             server,
             load,
@@ -83,7 +80,7 @@ impl Side {
             processor: layout.load,
             nicer_by: 0,
         };
-        self.load = Load::start(place, self.server.address(), Some(slowness));
+        self.load = Load::start(place, &self.server, Some(slowness));
         self
     }
 

@@ -12,10 +12,10 @@ use crate::table::Row;
 use crate::usage;
 
 /// Memory for each client, in KiB.
-struct Memory {
-    resident: f64,
+pub(super) struct Memory {
+    pub(super) resident: f64,
     kernel: f64,
-    faults: Faults,
+    pub(super) faults: Faults,
 }
 
 /// 10,000 idle clients.
@@ -49,7 +49,8 @@ pub(super) fn run(bench: &Bench) -> Vec<Row> {
     ]
 }
 
-fn weigh(bench: &Bench, kind: &Kind) -> Memory {
+/// Connects 10,000 clients that wait.
+pub(super) fn weigh(bench: &Bench, kind: &Kind) -> Memory {
     let n_clients = bench.pick(10_000, 100);
     let origin = Origin::start();
     let mut side = Side::start(bench.layout, &origin, kind, 1);

@@ -12,6 +12,7 @@ mod slow;
 mod steady;
 mod storm;
 mod streams;
+mod tls;
 
 use crate::Bench;
 use crate::table::Row;
@@ -83,6 +84,21 @@ pub(crate) const ALL: &[Case] = &[
         name: "highest",
         about: "the highest rate that 1,000 clients can be served at, 200 B, p99 under 500 ms",
         run: highest::run,
+    },
+    Case {
+        name: "tls",
+        about: "5,000 clients x 10/s x 200 B over TLS 1.3, beside the gateway in the clear",
+        run: tls::steady,
+    },
+    Case {
+        name: "tls-idle",
+        about: "10,000 idle clients over TLS 1.3: memory",
+        run: tls::idle,
+    },
+    Case {
+        name: "tls-handshakes",
+        about: "full handshakes (TLS 1.3, ECDSA P-256), beside rustls alone",
+        run: tls::handshakes,
     },
     Case {
         name: "storm",

@@ -83,7 +83,7 @@ impl Neighbours {
             processor: bench.layout.load,
             nicer_by: 10,
         };
-        let mut large = Load::start(place, side.server.address(), None);
+        let mut large = Load::start(place, &side.server, None);
         let mut faults = side::connect(&mut side.load, 10, SMALL, 1);
         faults += side::connect(&mut large, bench.pick(10_000, 100), LARGE, 1);
         Self {

@@ -4,10 +4,12 @@ use std::io;
 use std::io::ErrorKind;
 use std::io::Read as _;
 use std::io::Write as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use mio::net::TcpStream;
 use rustix::io::Errno;
+use rustls::ClientConfig;
 use socket2::Domain;
 use socket2::Socket;
 use socket2::Type;
@@ -15,6 +17,7 @@ use socket2::Type;
 use super::LoadArguments;
 use super::faults::Faults;
 use super::latency::Latencies;
+use super::stream::Stream;
 use super::verify;
 use super::verify::Expected;
 use crate::clock;
@@ -25,7 +28,7 @@ const SPARE: usize = 4 * 1024;
 /// A subscriber.
 #[derive(Debug)]
 pub(super) struct Client {
-    stream: TcpStream,
+    stream: Stream,
     pub(super) channel: u32,
     pub(super) state: State,
     /// What it received, from the first byte of the body on, and then room that is already in
@@ -63,7 +66,11 @@ impl Client {
     /// # Errors
     ///
     /// When there is no socket to be had, or the server is known not to listen.
-    pub(super) fn connect(arguments: &LoadArguments, channel: u32) -> io::Result<Self> {
+    pub(super) fn connect(
+        arguments: &LoadArguments,
+        tls: Option<&Arc<ClientConfig>>,
+        channel: u64,
+    ) -> io::Result<Self> {
         let socket = Socket::new(Domain::for_address(arguments.server), Type::STREAM, None)?;
         socket.set_nonblocking(true)?;
         // Closing resets, so that ten thousand ports don't stay in TIME_WAIT.
@@ -78,8 +85,8 @@ impl Client {
             _ => {}
         }
         Ok(Self {
-            stream: TcpStream::from_std(socket.into()),
-            channel,
+            stream: Stream::new(TcpStream::from_std(socket.into()), tls),
+            channel: u32::try_from(channel).unwrap(),
             state: State::Connecting,
             buffer: Vec::new(),
             n_received: 0,
@@ -89,7 +96,7 @@ impl Client {
 
     /// The socket, to register it.
     pub(super) fn stream(&mut self) -> &mut TcpStream {
-        &mut self.stream
+        self.stream.socket()
     }
 
     /// Whether it may still become ready.

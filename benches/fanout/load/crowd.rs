@@ -10,6 +10,7 @@ use mio::Interest;
 use mio::Poll;
 use mio::Token;
 use mio::Waker;
+use rustls::ClientConfig;
 use slab::Slab;
 
 use super::LoadArguments;
@@ -26,6 +27,7 @@ use super::verify::Expected;
 use crate::clock;
 use crate::clock::Deadline;
 use crate::event;
+use crate::tls;
 
 const WAKER: Token = Token(usize::MAX - 1);
 
@@ -36,6 +38,7 @@ const QUIET_PERIOD: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Crowd<'a> {
     arguments: &'a LoadArguments,
+    tls: Option<Arc<ClientConfig>>,
     poll: Poll,
     waker: Arc<Waker>,
     events: Option<Events>,
@@ -60,6 +63,7 @@ impl<'a> Crowd<'a> {
         let waker = Arc::new(Waker::new(poll.registry(), WAKER).unwrap());
         Self {
             arguments,
+            tls: arguments.certificate.as_deref().map(tls::client_config),
             poll,
             waker,
             events: Some(Events::with_capacity(1024)),
@@ -92,7 +96,7 @@ impl<'a> Crowd<'a> {
             for _ in 0..n_now {
                 let channel = order.first_channel + n_begun % order.n_channels;
                 n_begun += 1;
-                match Client::connect(self.arguments, u32::try_from(channel).unwrap()) {
+                match Client::connect(self.arguments, self.tls.as_ref(), channel) {
                     Ok(client) => self.insert(client),
                     Err(_) => n_refused += 1,
                 }

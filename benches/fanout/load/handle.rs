@@ -1,6 +1,5 @@
 //! The bench's end of a load client.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::Faults;
@@ -15,6 +14,7 @@ use crate::origin::Plan;
 use crate::origin::Played;
 use crate::process::Place;
 use crate::process::Process;
+use crate::server::Server;
 
 /// Longer than anything that a load client does without an answer.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -38,8 +38,11 @@ pub(crate) struct Slowness {
 
 impl Load {
     /// Starts a load client for a server.
-    pub(crate) fn start(place: Place, server: SocketAddr, slowness: Option<Slowness>) -> Self {
-        let mut arguments = vec!["load".to_owned(), format!("--server={server}")];
+    pub(crate) fn start(place: Place, server: &Server, slowness: Option<Slowness>) -> Self {
+        let mut arguments = vec!["load".to_owned(), format!("--server={}", server.address())];
+        if let Some(certificate) = server.certificate() {
+            arguments.push(format!("--certificate={}", certificate.display()));
+        }
         if let Some(Slowness {
             receive_buffer,
             bite,

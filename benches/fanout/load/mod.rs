@@ -11,10 +11,12 @@ mod faults;
 mod handle;
 mod latency;
 mod message;
+mod stream;
 pub(crate) mod verify;
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::mpsc;
 use std::thread;
 
@@ -33,6 +35,9 @@ pub(crate) struct LoadArguments {
     /// The server.
     #[arg(long)]
     pub(crate) server: SocketAddr,
+    /// What the server's certificate must be; without it, no TLS.
+    #[arg(long)]
+    pub(crate) certificate: Option<PathBuf>,
     /// Receive buffer of each socket; the kernel's own choice by default.
     #[arg(long)]
     pub(crate) receive_buffer: Option<usize>,
