@@ -1,5 +1,6 @@
 //! The life of a connection, until it is known what it speaks.
 
+use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use tokio::time::timeout;
 use super::preface::{Prefixed, Protocol};
 use super::service::REFUSAL_TIMEOUT;
 use super::{Gateway, http1, http2};
+use crate::memory::WhatFor;
 use crate::net::permit::{Admission, Permit};
 use crate::net::socket::{Socket, Unbound};
 use crate::net::tls::{ALPN_HTTP2, HandshakeError, ServerTls, TlsStream};
@@ -56,9 +58,21 @@ pub async fn serve_connection(gateway: Arc<Gateway>, seen: Seen) {
         admission,
         shard,
     } = seen;
-    let patience = gateway.current().server.handshake_timeout;
-    let Some(socket) = open(socket, tls, patience).await else {
-        return;
+    let socket = match (socket.bind(), tls) {
+        (Ok(socket), None) => socket,
+        (Ok(socket), Some(tls)) => {
+            let held = permit.hold(WhatFor::Tls, TlsStream::IDLE_BYTES);
+            let shaking = TlsStream::accept(socket, tls.config(), held);
+            let patience = gateway.current().server.handshake_timeout;
+            match shake_hands(shaking, patience).await {
+                Some(stream) => Socket::Tls(stream),
+                None => return,
+            }
+        }
+        (Err(error), _) => {
+            tracing::warn!(%error, "a new connection could not be registered");
+            return;
+        }
     };
     let header_timeout = gateway.current().server.header_timeout;
     let begun = timeout(header_timeout, recognize(socket)).await;
@@ -100,22 +114,13 @@ async fn recognize(socket: Socket) -> io::Result<(Prefixed<Socket>, Protocol)> {
     Ok((stream, protocol))
 }
 
-/// The connection on this thread's reactor, its handshake done; `None`: there is none.
-async fn open(socket: Unbound, tls: Option<Arc<ServerTls>>, patience: Duration) -> Option<Socket> {
-    match (socket.bind(), tls) {
-        (Ok(socket), None) => Some(socket),
-        (Ok(socket), Some(tls)) => shake_hands(socket, &tls, patience).await,
-        (Err(error), _) => {
-            tracing::warn!(%error, "a new connection could not be registered");
-            None
-        }
-    }
-}
-
 /// The connection over TLS; `None`: there is none, and the client is told why, if it can be.
-async fn shake_hands(socket: Socket, tls: &ServerTls, patience: Duration) -> Option<Socket> {
-    let error = match timeout(patience, TlsStream::accept(socket, tls.config())).await {
-        Ok(Ok(stream)) => return Some(Socket::Tls(stream)),
+async fn shake_hands(
+    shaking: impl Future<Output = Result<Box<TlsStream>, HandshakeError>>,
+    patience: Duration,
+) -> Option<Box<TlsStream>> {
+    let error = match timeout(patience, shaking).await {
+        Ok(Ok(stream)) => return Some(stream),
         Ok(Err(error)) => error,
         Err(_elapsed) => {
             tracing::debug!("a client took too long for the TLS handshake");

@@ -119,6 +119,11 @@ impl Permits {
 }
 
 impl Permit {
+    /// Counts more memory, for as long as what is returned.
+    pub fn hold(&self, what_for: WhatFor, bytes: usize) -> Held {
+        self.shared.budget.hold(what_for, bytes)
+    }
+
     /// Counts for so many bytes of memory from now on.
     pub fn charge(&mut self, bytes: usize) {
         self.held.resize(bytes);

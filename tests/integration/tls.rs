@@ -259,7 +259,8 @@ async fn a_client_that_lags_is_cut_and_resumes() {
 #[tokio::test]
 async fn only_an_end_that_is_meant_is_said_to_be_one() {
     for (end, expected) in [("cut", End::Cut), ("clean", End::Clean)] {
-        let mut world = World::with(&format!("end = \"{end}\"")).await;
+        let keys = format!("end = \"{end}\"\n[server]\ndrain = \"0s\"");
+        let mut world = World::with(&keys).await;
         let mut sub = world.subscribe().await;
         let mut plain = world.connect().await;
         plain.send("GET /events HTTP/1.0\r\n\r\n").await;

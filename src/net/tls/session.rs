@@ -143,7 +143,6 @@ impl Session {
     }
 
     /// What it holds besides itself.
-    #[cfg(test)]
     pub(super) fn n_buffered_bytes(&self) -> usize {
         self.received.capacity() + self.plain.capacity() + self.unsent.capacity()
     }

@@ -15,6 +15,7 @@ use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::session::{RECORD_BYTES, Session};
+use crate::memory::Held;
 use crate::net::socket::{Socket, Unbound};
 
 /// A connection over TLS whose handshake is done.
@@ -23,6 +24,7 @@ pub struct TlsStream {
     /// Invariant: in the clear.
     socket: Socket,
     session: Session,
+    held: Held,
 }
 
 /// A connection over TLS that is registered nowhere, and may cross threads.
@@ -30,6 +32,7 @@ pub struct TlsStream {
 pub struct UnboundTls {
     socket: Unbound,
     session: Session,
+    held: Held,
 }
 
 /// Why there is no connection.
@@ -65,7 +68,11 @@ const READ_BYTES: usize = 4096;
 const MAX_SUBSCRIBER_RECORD: usize = 1024;
 
 impl TlsStream {
-    /// Shakes hands. Who calls limits the time.
+    /// What one takes of memory while it is idle, the socket and the library's part included; what
+    /// it has not sent comes on top.
+    pub const IDLE_BYTES: usize = 3 * 1024;
+
+    /// Shakes hands. Who calls limits the time. `held` is resized to what the connection takes.
     ///
     /// # Errors
     ///
@@ -73,9 +80,14 @@ impl TlsStream {
     pub async fn accept(
         socket: Socket,
         config: Arc<ServerConfig>,
+        held: Held,
     ) -> Result<Box<Self>, HandshakeError> {
         let session = Session::new(config).map_err(io::Error::other)?;
-        let mut stream = Box::new(Self { socket, session });
+        let mut stream = Box::new(Self {
+            socket,
+            session,
+            held,
+        });
         let is_tls = std::future::poll_fn(|cx| stream.poll_handshake(cx)).await?;
         if is_tls {
             Ok(stream)
@@ -111,9 +123,11 @@ impl TlsStream {
     ///
     /// If the reactor can't forget it.
     pub fn unbind(self) -> io::Result<UnboundTls> {
-        let socket = self.socket.unbind()?;
-        let session = self.session;
-        Ok(UnboundTls { socket, session })
+        Ok(UnboundTls {
+            socket: self.socket.unbind()?,
+            session: self.session,
+            held: self.held,
+        })
     }
 
     /// Encrypts pieces, as few records as they fit into, until the socket stops; returns how many of
@@ -156,6 +170,7 @@ impl TlsStream {
                 Err(error) => return Err(error),
             }
         }
+        self.count();
         Ok(true)
     }
 
@@ -215,11 +230,22 @@ impl TlsStream {
     /// Gives the session bytes of the peer. If they are wrong, the peer is told, if its socket takes
     /// that at once.
     fn receive(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.session.receive(bytes).inspect_err(|_| {
-            if let Err(error) = self.try_flush() {
-                tracing::debug!(%error, "a client left before it was told what was wrong");
-            }
-        })
+        let outcome = self.session.receive(bytes);
+        if outcome.is_err()
+            && let Err(error) = self.try_flush()
+        {
+            tracing::debug!(%error, "a client left before it was told what was wrong");
+        }
+        self.count();
+        outcome
+    }
+
+    /// Counts what the connection takes; costs nothing while that stays the same.
+    fn count(&mut self) {
+        let bytes = Self::IDLE_BYTES + self.session.n_buffered_bytes();
+        if bytes != self.held.bytes() {
+            self.held.resize(bytes);
+        }
     }
 
     /// Sends, and keeps what the socket does not take; returns whether it took all.
@@ -235,6 +261,7 @@ impl TlsStream {
         };
         let rest = cipher.get(n..).unwrap_or_default();
         self.session.keep(rest);
+        self.count();
         Ok(rest.is_empty())
     }
 
@@ -245,6 +272,7 @@ impl TlsStream {
                 n => self.session.note_sent(n),
             }
         }
+        self.count();
         Poll::Ready(Ok(()))
     }
 }
@@ -256,9 +284,11 @@ impl UnboundTls {
     ///
     /// If the reactor refuses it.
     pub fn bind(self) -> io::Result<TlsStream> {
-        let socket = self.socket.bind()?;
-        let session = self.session;
-        Ok(TlsStream { socket, session })
+        Ok(TlsStream {
+            socket: self.socket.bind()?,
+            session: self.session,
+            held: self.held,
+        })
     }
 }
 

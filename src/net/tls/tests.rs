@@ -14,6 +14,7 @@ use tokio_rustls::TlsConnector;
 use super::session::Session;
 use super::*;
 use crate::config::CertificateFiles;
+use crate::memory::{Budget, Held, WhatFor};
 use crate::net::socket::Socket;
 
 /// A pair of files in a directory of its own.
@@ -48,6 +49,10 @@ impl Files {
     }
 }
 
+fn held(budget: &Budget) -> Held {
+    budget.hold(WhatFor::Tls, 0)
+}
+
 fn current(tls: &ServerTls) -> CertificateDer<'static> {
     tls.resolver.identities.load()[0].certified.cert[0].clone()
 }
@@ -66,9 +71,11 @@ const VERSIONS: [&SupportedProtocolVersion; 2] = [&rustls::version::TLS12, &rust
 
 /// A client and a session that have shaken hands.
 fn connected(version: &'static SupportedProtocolVersion) -> (ClientConnection, Session) {
-    let files = Files::new();
-    let tls = files.load();
-    let config = client_config(current(&tls), version);
+    let tls = Files::new().load();
+    shake_hands(&tls, client_config(current(&tls), version))
+}
+
+fn shake_hands(tls: &ServerTls, config: Arc<ClientConfig>) -> (ClientConnection, Session) {
     let name = ServerName::try_from("a.test").expect("a name");
     let mut client = ClientConnection::new(config, name).expect("a client");
     let mut session = Session::new(tls.config()).expect("a session");
@@ -191,6 +198,9 @@ fn new_files_are_used_and_broken_ones_are_not() {
     assert_eq!(tls.reread(), Reread::Replaced);
     assert_eq!(current(&tls), second);
     assert_ne!(first, second);
+    // New handshakes see it.
+    let (client, _) = shake_hands(&tls, client_config(second.clone(), &rustls::version::TLS13));
+    assert_eq!(client.peer_certificates(), Some(&[second.clone()][..]));
     let key = fs::read(&files.files.key).expect("a key");
     for broken in [&b""[..], b"nonsense", b"-----BEGIN PRIVATE KEY-----\n"] {
         fs::write(&files.files.key, broken).expect("a file");
@@ -255,11 +265,12 @@ async fn a_stream_reads_writes_and_moves() {
         let files = Files::new();
         let tls = files.load();
         let (ours, theirs) = UnixStream::pair().expect("a pair");
+        let budget = Budget::unlimited();
         let connector = TlsConnector::from(client_config(current(&tls), version));
         let name = ServerName::try_from("a.test").expect("a name");
         let (client, stream) = tokio::join!(
             connector.connect(name, theirs),
-            TlsStream::accept(Socket::Unix(ours), tls.config())
+            TlsStream::accept(Socket::Unix(ours), tls.config(), held(&budget))
         );
         let (mut client, stream) = (client.expect("a client"), stream.expect("a stream"));
         let moved = stream.unbind().expect("off the reactor");
@@ -291,11 +302,12 @@ async fn pieces_go_out_in_few_records_and_stop_with_the_socket() {
     let files = Files::new();
     let tls = files.load();
     let (ours, theirs) = UnixStream::pair().expect("a pair");
+    let budget = Budget::unlimited();
     let connector = TlsConnector::from(client_config(current(&tls), &rustls::version::TLS13));
     let name = ServerName::try_from("a.test").expect("a name");
     let (client, stream) = tokio::join!(
         connector.connect(name, theirs),
-        TlsStream::accept(Socket::Unix(ours), tls.config())
+        TlsStream::accept(Socket::Unix(ours), tls.config(), held(&budget))
     );
     let (mut client, mut stream) = (client.expect("a client"), stream.expect("a stream"));
     let pieces: Vec<Vec<u8>> = (0..100_usize).map(|n| vec![b'a'; n * 37]).collect();
@@ -314,6 +326,9 @@ async fn pieces_go_out_in_few_records_and_stop_with_the_socket() {
         assert!(n_taken < 100 * whole, "the socket never stops");
     }
     assert!(stream.wants_flush());
+    let used = budget.used_for(WhatFor::Tls);
+    let most = TlsStream::IDLE_BYTES + 17 * 1024;
+    assert!((TlsStream::IDLE_BYTES + 1..most).contains(&used), "{used}");
     let flushing = async {
         while !stream.try_flush().expect("the client is there") {
             std::future::poll_fn(|cx| stream.socket().poll_write_ready(cx))
@@ -326,4 +341,7 @@ async fn pieces_go_out_in_few_records_and_stop_with_the_socket() {
     outcome.expect("what was taken");
     assert!(read.iter().all(|byte| *byte == b'a'));
     assert!(!stream.wants_flush());
+    assert_eq!(budget.used_for(WhatFor::Tls), TlsStream::IDLE_BYTES);
+    drop(stream);
+    assert_eq!(budget.used(), 0);
 }
