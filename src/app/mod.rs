@@ -78,9 +78,9 @@ impl App {
         let memory = Budget::new(config.server.memory);
         let request_bytes = config.server.max_header_bytes;
         let shards = delivery.shards();
-        let mut channels = Channels::new(Arc::clone(shards), tls, memory.clone());
+        let mut channels = Channels::new(Arc::clone(shards), &tls, memory.clone());
         for settings in &config.channels {
-            channels.begin(settings)?;
+            channels.begin(settings);
         }
         let current = Current {
             server: config.server,

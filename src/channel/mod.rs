@@ -7,6 +7,7 @@ mod counters;
 mod damper;
 mod error;
 mod exchange;
+mod intake;
 mod latency;
 mod reconnect;
 mod request;
@@ -173,6 +174,11 @@ impl Channel {
     pub fn reconfigure(&self, settings: Arc<config::Channel>, now: Instant) {
         self.shared.log.set_limits(settings.history.clone(), now);
         self.shared.settings.send_replace(settings);
+    }
+
+    /// The settings, and whether they have changed.
+    fn watch(&self) -> watch::Receiver<Arc<config::Channel>> {
+        self.shared.settings.subscribe()
     }
 
     /// The channel's events.

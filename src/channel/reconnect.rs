@@ -36,6 +36,15 @@ impl Backoff {
         }
     }
 
+    /// Waits within other bounds from the next failure on.
+    pub fn set_bounds(&mut self, bounds: RangeInclusive<Duration>) {
+        let wish = self.origin_wish.take();
+        self.bounds = bounds;
+        if let Some(wish) = wish {
+            self.set_origin_wish(wish);
+        }
+    }
+
     /// Notes the reconnection time that the origin asked for (WHATWG HTML, 9.2.6). It is honoured
     /// within the bounds: a `retry: 0` must not make a tight loop.
     pub fn set_origin_wish(&mut self, wish: Duration) {

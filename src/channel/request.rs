@@ -1,5 +1,6 @@
 //! Asking an origin for its event stream: the request, redirects, and what answers are fine.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,14 +20,37 @@ use crate::config::{self, UpstreamHttp, UpstreamTls};
 use crate::net::client_tls::ClientTls;
 use crate::net::connect::{self, Means, Protocol, Scheme, Target};
 use crate::net::gather::Gather;
+use crate::net::gathers::Gathers;
 
 /// What is needed to reach origins.
 #[derive(Debug, Clone)]
 pub struct Dialer {
     /// How https is spoken.
     pub tls: Arc<ClientTls>,
+    /// With whom sockets share their wake-ups.
+    pub gathers: Gathers,
+}
+
+/// How one channel's origin is reached.
+#[derive(Debug)]
+pub(super) struct Line {
+    tls: Arc<ClientTls>,
     /// With whom the socket shares its wake-ups; `None`: alone.
-    pub gather: Option<Gather>,
+    gather: Option<Gather>,
+}
+
+impl Dialer {
+    /// How an origin is reached whose events are gathered for this long.
+    ///
+    /// # Errors
+    ///
+    /// If the system gives no poll for it.
+    pub(super) fn line(&self, coalesce: Duration) -> io::Result<Line> {
+        Ok(Line {
+            tls: Arc::clone(&self.tls),
+            gather: self.gathers.of(coalesce)?,
+        })
+    }
 }
 
 /// An answer that an origin may give.
@@ -51,7 +75,7 @@ pub(super) struct Failure {
 /// Requests the event stream, following redirects.
 pub(super) async fn open(
     settings: &config::Upstream,
-    dialer: &Dialer,
+    line: &Line,
     last_event_id: Option<&HeaderValue>,
 ) -> Result<Answer, Failure> {
     let text = settings.url.to_string();
@@ -68,7 +92,7 @@ pub(super) async fn open(
             let request = request(settings, &url, last_event_id, keeps_credentials)?;
             let elsewhere = (!keeps_credentials).then(|| settings.tls.elsewhere());
             let tls = elsewhere.as_ref().unwrap_or(&settings.tls);
-            let response = exchange((settings, tls), dialer, &url, request).await?;
+            let response = exchange((settings, tls), line, &url, request).await?;
             judge(response, &url)
         };
         let failed = |error| Failure {
@@ -181,7 +205,7 @@ fn request(
 
 async fn exchange(
     (settings, tls): (&config::Upstream, &UpstreamTls),
-    dialer: &Dialer,
+    line: &Line,
     url: &Url,
     request: Request<Empty<Bytes>>,
 ) -> Result<Response<Body>, UpstreamError> {
@@ -194,9 +218,9 @@ async fn exchange(
         &target,
         protocol,
         Means {
-            tls: &dialer.tls,
+            tls: &line.tls,
             settings: tls,
-            gather: dialer.gather.as_ref(),
+            gather: line.gather.as_ref(),
         },
         settings.connect_timeout,
     );

@@ -1,125 +1,169 @@
 //! The upstream of a channel: the task that holds the one connection to the origin.
 //!
 //! It connects, reads, and when that fails waits and connects again, until the origin says that the
-//! channel is over. It is the log's **One Writer**, and never waits for a subscriber.
+//! channel is over; and it follows the channel's settings, whatever it is doing. It is the log's **One Writer**, and never waits for a subscriber.
 
 use std::future::{Future as _, poll_fn};
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::HeaderValue;
+use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use super::error::{UpstreamError, with_causes};
 use super::exchange::{Body, Drained, Flow};
+use super::intake::{Intake, Missed};
 use super::reconnect::Backoff;
 use super::request::{self, Answer, Dialer, Failure};
 use super::{Channel, State, UPSTREAM_NOTICE};
-use crate::config::{self, Notices};
-use crate::log::{Ending, MAX_ID_BYTES, Repeats, Verdict, Writer};
-use crate::sse::{Event, Item, Limits, Parser};
+use crate::config;
+use crate::config::diff::UpstreamChange;
+use crate::log::{Ending, MAX_ID_BYTES, Writer};
+use crate::sse::{Item, Limits, Parser};
 
 /// The task of a channel's upstream, not yet running.
 #[derive(Debug)]
 pub struct Upstream {
     channel: Channel,
+    /// What it goes by: the channel's settings, as far as it has followed them.
+    settings: Arc<config::Channel>,
+    changes: watch::Receiver<Arc<config::Channel>>,
     intake: Intake,
     backoff: Backoff,
     /// The last event ID of the origin: the only one that it is ever sent.
     last_event_id: Option<String>,
     /// Failures in a row that may be due to that ID.
     n_fruitless: u32,
-    /// Whether a connection was open before, so that events may have been missed since.
-    was_open: bool,
+    /// Why events may have been missed when the next connection opens; `None`: none was open before.
+    missed: Option<Missed>,
     /// The advice that was logged last in this outage.
     advised: Option<&'static str>,
     /// The state that subscribers were told last.
     told: Option<State>,
 }
 
-/// Where parsed events go.
-#[derive(Debug)]
-struct Intake {
-    channel: Channel,
-    writer: Writer,
-    /// While the origin may be repeating what is in the log.
-    repeats: Option<Repeats>,
-    /// Events in a batch are appended at this many bytes, so that a batch is a small part of the
-    /// history.
-    batch_bytes: usize,
-    n_events: u64,
-}
-
 /// How a connection ended that was not a failure.
 enum Finished {
+    /// Its settings have changed; those that hold now are followed already.
+    Changed,
     Over,
 }
 
 impl Upstream {
     pub(super) fn new(channel: Channel, writer: Writer) -> Self {
-        const BATCH_BYTES: usize = 64 * 1024;
-        let settings = channel.settings();
-        let backoff = Backoff::new(settings.upstream.backoff.clone());
-        let batch_bytes = BATCH_BYTES.min(settings.history.bytes / 4);
-        let intake = Intake {
-            channel: channel.clone(),
-            writer,
-            repeats: None,
-            batch_bytes,
-            n_events: 0,
-        };
+        let mut changes = channel.watch();
+        let settings = Arc::clone(&changes.borrow_and_update());
+        let intake = Intake::new(channel.clone(), writer, &settings);
         Self {
             channel,
+            backoff: Backoff::new(settings.upstream.backoff.clone()),
+            settings,
+            changes,
             intake,
-            backoff,
             last_event_id: None,
             n_fruitless: 0,
-            was_open: false,
+            missed: None,
             advised: None,
             told: None,
         }
     }
 
-    /// Holds the connection until the channel is over.
+    /// Holds the connection, for ever.
     ///
     /// # Cancel safety
     ///
     /// May be dropped at any time; the log keeps what was appended.
-    pub async fn run(mut self, dialer: Dialer) {
-        let name = self.channel.name().to_owned();
+    pub async fn run(mut self, dialer: Dialer) -> ! {
         loop {
             self.enter(State::Connecting, None);
-            let Failure { error, url } = match self.hold_connection(&dialer).await {
-                Ok(Finished::Over) => break,
-                Err(failure) => failure,
-            };
-            let wait = self.backoff.failed(Instant::now(), fastrand::f64());
-            self.channel.counters().failures.add(&error);
-            let cause = with_causes(&error);
-            let attempt = self.backoff.n_failures();
-            // Once is enough.
-            let advice = error
-                .advice()
-                .filter(|advice| self.advised.replace(advice) != Some(advice));
-            tracing::warn!(
-                channel = name,
-                url,
-                reason = error.reason(),
-                error = cause,
-                advice,
-                attempt,
-                retry_in = ?Duration::from_millis(wait.as_millis().try_into().unwrap_or(u64::MAX)),
-                "upstream failed"
-            );
-            self.doubt_last_event_id(&error);
-            self.enter(State::Waiting, Some(cause));
-            self.channel.will_try_after(wait);
-            sleep(wait).await;
+            match self.hold_connection(&dialer).await {
+                Ok(Finished::Changed) => {}
+                Ok(Finished::Over) => self.rest().await,
+                Err(failure) => self.wait_after(failure).await,
+            }
         }
+    }
+
+    /// Waits after a failure, or until a change gives hope.
+    async fn wait_after(&mut self, failure: Failure) {
+        let Failure { error, url } = failure;
+        let wait = self.backoff.failed(Instant::now(), fastrand::f64());
+        self.channel.counters().failures.add(&error);
+        let cause = with_causes(&error);
+        let attempt = self.backoff.n_failures();
+        // Once is enough.
+        let advice = error
+            .advice()
+            .filter(|advice| self.advised.replace(advice) != Some(advice));
+        tracing::warn!(
+            channel = self.channel.name(),
+            url,
+            reason = error.reason(),
+            error = cause,
+            advice,
+            attempt,
+            retry_in = ?Duration::from_millis(wait.as_millis().try_into().unwrap_or(u64::MAX)),
+            "upstream failed"
+        );
+        self.doubt_last_event_id(&error);
+        self.enter(State::Waiting, Some(cause));
+        self.channel.will_try_after(wait);
+        let mut until = Instant::now() + wait;
+        loop {
+            tokio::select! {
+                () = sleep_until(until) => return,
+                Ok(()) = self.changes.changed() => match self.follow() {
+                    UpstreamChange::Reconnect | UpstreamChange::OtherSource => return,
+                    UpstreamChange::None | UpstreamChange::Follow => {
+                        let now = Instant::now();
+                        until = until.min(now + *self.settings.upstream.backoff.end());
+                        self.channel.will_try_after(until - now);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits, when the channel is over, until it is told to ask again.
+    async fn rest(&mut self) {
+        let name = self.channel.name();
         tracing::info!(channel = name, "the origin says that the channel is over");
         self.intake.writer.end(Ending::Over, Instant::now());
         self.channel.enter(State::Over, None);
+        while self.changes.changed().await.is_ok() {
+            if self.follow() >= UpstreamChange::Reconnect {
+                break;
+            }
+        }
+        self.told = None;
+        self.intake.writer.reopen();
+    }
+
+    /// Goes by the channel's settings as they are now. Returns what their change means for the
+    /// connection.
+    fn follow(&mut self) -> UpstreamChange {
+        let settings = Arc::clone(&self.changes.borrow_and_update());
+        let before = std::mem::replace(&mut self.settings, settings);
+        let change = self.settings.touches(&before).upstream;
+        self.intake.follow(&self.settings);
+        let bounds = self.settings.upstream.backoff.clone();
+        if change < UpstreamChange::Reconnect {
+            self.backoff.set_bounds(bounds);
+            return change;
+        }
+        // What failed before says nothing of what is asked now.
+        self.backoff = Backoff::new(bounds);
+        self.advised = None;
+        self.n_fruitless = 0;
+        if change == UpstreamChange::OtherSource {
+            self.last_event_id = None;
+            self.missed = self.missed.map(|_| Missed::OtherSource);
+            self.intake.writer.begin_epoch(Instant::now());
+        }
+        change
     }
 
     /// Gives up an ID that the origin does not go on from: it refuses it, or sends the same event
@@ -151,20 +195,36 @@ impl Upstream {
             return;
         }
         self.told = Some(state);
-        if self.channel.settings().notices == Notices::All {
-            let writer = &mut self.intake.writer;
-            writer.push_notice(UPSTREAM_NOTICE, &state.notice());
-            self.intake.writer.commit(Instant::now());
-        }
+        self.intake.tell_all(UPSTREAM_NOTICE, &state.notice());
     }
 
     /// One connection, from the attempt to its end.
     async fn hold_connection(&mut self, dialer: &Dialer) -> Result<Finished, Failure> {
-        let settings = self.channel.settings();
+        let settings = Arc::clone(&self.settings);
         let url = settings.upstream.shown_url();
         tracing::debug!(channel = settings.name, %url, "connecting to the origin");
         let last_event_id = self.last_event_id.as_deref().and_then(header_value);
-        let answer = request::open(&settings.upstream, dialer, last_event_id.as_ref()).await?;
+        let failed = |error| Failure {
+            error: UpstreamError::ConnectFailed(error),
+            url: url.clone(),
+        };
+        let line = dialer.line(settings.coalesce).map_err(failed)?;
+        let mut answer = pin!(request::open(
+            &settings.upstream,
+            &line,
+            last_event_id.as_ref()
+        ));
+        let answer = loop {
+            tokio::select! {
+                biased;
+                answer = &mut answer => break answer?,
+                Ok(()) = self.changes.changed() => {
+                    if self.follow() >= UpstreamChange::Reconnect {
+                        return Ok(Finished::Changed);
+                    }
+                }
+            }
+        };
         let Answer::Events(body) = answer else {
             return Ok(Finished::Over);
         };
@@ -174,20 +234,23 @@ impl Upstream {
         self.channel.counters().upstream_opened.add(1);
         tracing::info!(channel = settings.name, %url, resumed_after = self.last_event_id, "upstream open");
         self.enter(State::Open, None);
-        if std::mem::replace(&mut self.was_open, true) {
+        if let Some(missed) = self.missed.replace(Missed::NotResumed) {
             match self.last_event_id.as_deref() {
                 Some(id) if last_event_id.is_some() => {
                     self.intake.repeats = Some(self.intake.writer.expect_repeats(id, now));
                 }
-                Some(_) | None => self.intake.tell_gap(now),
+                Some(_) | None => self.intake.tell_gap(missed, now),
             }
         }
-        let error = self.read(body, &settings.upstream).await;
-        Err(Failure { error, url })
+        match self.read(body).await {
+            Some(error) => Err(Failure { error, url }),
+            None => Ok(Finished::Changed),
+        }
     }
 
-    /// Reads events until the stream fails or ends.
-    async fn read(&mut self, body: Body, settings: &config::Upstream) -> UpstreamError {
+    /// Reads events until the stream fails or ends; `None`: until another one is wanted.
+    async fn read(&mut self, body: Body) -> Option<UpstreamError> {
+        let settings = &self.settings.upstream;
         let limits = Limits {
             max_line_bytes: settings.max_line_bytes,
             max_event_bytes: settings.max_event_bytes,
@@ -199,19 +262,40 @@ impl Upstream {
             idle_timeout: settings.idle_timeout,
         };
         let mut idle = pin!(sleep(settings.idle_timeout));
-        let (intake, backoff) = (&mut self.intake, &mut self.backoff);
-        let error =
-            poll_fn(|cx| stream.poll_until_broken(cx, idle.as_mut(), intake, backoff)).await;
-        self.intake.repeats = None;
-        // An empty ID takes the last one back (WHATWG HTML, 9.2.6).
-        if let Some(id) = stream.parser.last_event_id() {
-            let id = Some(id).filter(|id| !id.is_empty());
-            if self.last_event_id.as_deref() != id {
-                self.last_event_id = id.map(str::to_owned);
-                self.n_fruitless = 0;
+        let broken = loop {
+            let (intake, backoff) = (&mut self.intake, &mut self.backoff);
+            let broken = poll_fn(|cx| stream.poll_until_broken(cx, idle.as_mut(), intake, backoff));
+            tokio::select! {
+                // First what is there, then whether to go on.
+                biased;
+                error = broken => break Some(error),
+                Ok(()) = self.changes.changed() => {}
             }
+            // What was read is kept before the settings that it was read by.
+            self.note_last_event_id(&stream.parser);
+            if self.follow() >= UpstreamChange::Reconnect {
+                break None;
+            }
+            stream.idle_timeout = self.settings.upstream.idle_timeout;
+            idle.set(sleep_until(stream.last_byte_at + stream.idle_timeout));
+        };
+        self.intake.repeats = None;
+        if broken.is_some() {
+            self.note_last_event_id(&stream.parser);
         }
-        error
+        broken
+    }
+
+    /// An empty ID takes the last one back (WHATWG HTML, 9.2.6).
+    fn note_last_event_id(&mut self, parser: &Parser) {
+        let Some(id) = parser.last_event_id() else {
+            return;
+        };
+        let id = Some(id).filter(|id| !id.is_empty());
+        if self.last_event_id.as_deref() != id {
+            self.last_event_id = id.map(str::to_owned);
+            self.n_fruitless = 0;
+        }
     }
 }
 
@@ -282,60 +366,6 @@ impl Stream {
             idle.set(sleep_until(deadline));
         }
         Poll::Pending
-    }
-}
-
-impl Intake {
-    /// Takes an event of the origin.
-    fn receive(&mut self, event: &Event<'_>, now: Instant) {
-        if let Some(repeats) = &mut self.repeats {
-            match self.writer.judge(repeats, event, now) {
-                Verdict::Repeat => {
-                    self.channel.counters().repeats.add(1);
-                    return;
-                }
-                Verdict::Undecided => {}
-                Verdict::Resumed => self.repeats = None,
-                Verdict::Missed => {
-                    self.repeats = None;
-                    self.tell_gap(now);
-                }
-            }
-        }
-        self.writer.push(event);
-        self.n_events += 1;
-        if self.writer.pending_bytes() >= self.batch_bytes {
-            self.writer.commit(now);
-        }
-    }
-
-    /// **Every Loss Is Told**: events may have been missed, nobody knows how many.
-    fn tell_gap(&mut self, now: Instant) {
-        let settings = self.channel.settings();
-        let is_told = settings.notices != Notices::None;
-        tracing::warn!(
-            channel = settings.name,
-            is_told,
-            "the origin could not go on where it was: subscribers may miss events"
-        );
-        self.channel.counters().gaps.add(1);
-        if is_told {
-            let data = r#"{"missed":"unknown","reason":"upstream-not-resumed"}"#;
-            self.writer.push_notice("ssecast.gap", data);
-            self.writer.commit(now);
-        }
-    }
-
-    /// Appends what one drained read of `n_bytes` brought.
-    fn commit(&mut self, n_bytes: usize, now: Instant) {
-        self.writer.commit(now);
-        let counters = self.channel.counters();
-        counters.upstream_bytes.add(n_bytes as u64);
-        let n_events = std::mem::take(&mut self.n_events);
-        if n_events > 0 {
-            counters.events.add(n_events);
-            counters.last_event_at.is_now();
-        }
     }
 }
 

@@ -58,6 +58,8 @@ pub struct Channel {
 pub struct Upstream {
     /// Absolute http or https URL without fragment or user info.
     pub url: http::Uri,
+    /// What becomes of the stream when a reload changes the URL (`same_source`).
+    pub on_new_url: OnNewUrl,
     /// Header fields to send besides our own, in the file's order, each name once; the values are
     /// marked as sensitive.
     pub headers: Vec<(http::HeaderName, http::HeaderValue)>,
@@ -92,6 +94,7 @@ impl fmt::Debug for Upstream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Upstream")
             .field("url", &self.shown_url())
+            .field("on_new_url", &self.on_new_url)
             .field("headers", &self.headers)
             .field("http", &self.http)
             .field("tls", &self.tls)
@@ -104,6 +107,15 @@ impl fmt::Debug for Upstream {
             .field("max_event_bytes", &self.max_event_bytes)
             .finish()
     }
+}
+
+/// `same_source`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnNewUrl {
+    /// It is another stream: its events do not continue what was there.
+    BeginEpoch,
+    /// It is the same stream elsewhere: it is asked to go on after the last id.
+    Continue,
 }
 
 /// `upstream_http`

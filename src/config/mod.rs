@@ -32,6 +32,7 @@ mod checks;
 mod credential;
 mod defaults;
 mod diagnostics;
+pub mod diff;
 mod file_less;
 mod file_path;
 mod findings;
@@ -69,6 +70,7 @@ pub use self::channel::Ids;
 pub use self::channel::Lag;
 pub use self::channel::Notices;
 pub use self::channel::OnLag;
+pub use self::channel::OnNewUrl;
 pub use self::channel::Origins;
 pub use self::channel::Ready;
 pub use self::channel::Refuse;
@@ -245,7 +247,7 @@ pub enum UnknownPath {
 }
 
 /// `[listen.NAME]`
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listener {
     /// The table's name.
     pub name: String,
@@ -256,7 +258,7 @@ pub struct Listener {
 }
 
 /// One address to bind.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ListenAddress {
     /// `"127.0.0.1:8080"`, `"[::]:8080"`
     Tcp(SocketAddr),

@@ -20,6 +20,7 @@ use crate::config::channel::HeartbeatForm;
 use crate::config::channel::Ids;
 use crate::config::channel::Notices;
 use crate::config::channel::OnLag;
+use crate::config::channel::OnNewUrl;
 use crate::config::channel::Ready;
 use crate::config::channel::Refuse;
 use crate::config::channel::UpstreamHttp;
@@ -145,6 +146,7 @@ table! {
 table! {
     /// `[channels.NAME]` and `[defaults]`: what a channel may inherit.
     Settings {
+        same_source: OnNewUrl,
         upstream_headers: Headers,
         upstream_http: UpstreamHttp,
         connect_timeout: Duration,

@@ -24,6 +24,7 @@ use crate::config::ListenAddress;
 use crate::config::Listener;
 use crate::config::Notices;
 use crate::config::OnLag;
+use crate::config::OnNewUrl;
 use crate::config::Origins;
 use crate::config::Ready;
 use crate::config::Refuse;
@@ -166,6 +167,7 @@ fn upstream(named: &NamedChannel) -> Option<Upstream> {
     let s: &Settings = &named.settings;
     Some(Upstream {
         url: named.place.upstream.written()?.0.clone(),
+        on_new_url: s.same_source.get_or(OnNewUrl::BeginEpoch),
         headers: s.upstream_headers.written().cloned().unwrap_or_default().0,
         http: s.upstream_http.get_or(UpstreamHttp::One),
         tls: upstream_tls::meant(&s.upstream_tls),

@@ -14,6 +14,7 @@ use crate::config::channel::HeartbeatForm;
 use crate::config::channel::Ids;
 use crate::config::channel::Notices;
 use crate::config::channel::OnLag;
+use crate::config::channel::OnNewUrl;
 use crate::config::channel::Ready;
 use crate::config::channel::Refuse;
 use crate::config::channel::UpstreamHttp;
@@ -128,6 +129,16 @@ impl Read for Credentials {
             Self::Allow
         } else {
             Self::Omit
+        })
+    }
+}
+
+impl Read for OnNewUrl {
+    fn read(entry: &Entry<'_>, findings: &mut Findings) -> Option<Self> {
+        Some(if read_switch(entry, findings)? {
+            Self::Continue
+        } else {
+            Self::BeginEpoch
         })
     }
 }

@@ -200,13 +200,26 @@ impl Group {
             self.passed = self.wire.head();
             self.pass = None;
         }
-        if taken.ended.is_some() && !std::mem::replace(&mut self.is_over, true) {
-            self.want(Kind::Farewell(Departure::Over));
-        }
+        self.note_end(taken.ended.is_some());
         if is_broken {
             Continuity::Broken
         } else {
             Continuity::Kept
+        }
+    }
+
+    /// Lets subscribers leave when the channel is over; when it goes on after all, those who are still
+    /// there stay.
+    fn note_end(&mut self, is_over: bool) {
+        const FAREWELL: Kind = Kind::Farewell(Departure::Over);
+        match (std::mem::replace(&mut self.is_over, is_over), is_over) {
+            (false, true) => self.want(FAREWELL),
+            (true, false) => {
+                self.wanted.retain(|kind| *kind != FAREWELL);
+                let is_under_way = |pass: &Pass| pass.kind() == FAREWELL;
+                self.pass = self.pass.take().filter(|pass| !is_under_way(pass));
+            }
+            (false, false) | (true, true) => {}
         }
     }
 
@@ -245,7 +258,6 @@ impl Group {
         if start.replay.reset_reason().is_some() {
             counters.resets.add(1);
         }
-        self.is_over |= start.ended.is_some();
         self.wire.reach_back(&start.batches);
         let mut prologue = arrival.head;
         let told = (&start.replay, self.channel.status().state);

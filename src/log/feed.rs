@@ -44,15 +44,20 @@ pub struct Taken {
     pub head: Position,
     /// Batches were dropped: what is taken is no longer contiguous with what was.
     pub is_overrun: bool,
-    /// The log has ended, after the batches that were taken.
+    /// Whether the log has ended, after the batches that were taken.
     pub ended: Option<Ending>,
 }
 
 impl Feed {
-    pub(super) fn new(outlet: Box<dyn Outlet>, max_pending_bytes: usize, head: Position) -> Self {
+    pub(super) fn new(
+        outlet: Box<dyn Outlet>,
+        max_pending_bytes: usize,
+        (head, ended): (Position, Option<Ending>),
+    ) -> Self {
         let state = State {
             max_pending_bytes,
             head,
+            ended,
             ..State::default()
         };
         Self {
@@ -74,9 +79,10 @@ impl Feed {
         self.mark(state);
     }
 
-    pub(super) fn end(&self, ending: Ending) {
+    /// Tells whether the log has ended.
+    pub(super) fn set_ended(&self, ended: Option<Ending>) {
         let mut state = self.lock();
-        state.ended = Some(ending);
+        state.ended = ended;
         self.mark(state);
     }
 

@@ -106,7 +106,7 @@ impl Log {
     ) -> (Arc<Feed>, Position) {
         let mut state = self.lock();
         let head = state.ring.head();
-        let feed = Arc::new(Feed::new(outlet, max_pending_bytes, head));
+        let feed = Arc::new(Feed::new(outlet, max_pending_bytes, (head, state.ended)));
         state.feeds.push(Arc::clone(&feed));
         (feed, head)
     }

@@ -133,10 +133,19 @@ impl Writer {
     /// Tells that no more events will come. What was encoded is appended first.
     pub fn end(&mut self, ending: Ending, now: Instant) {
         self.commit(now);
+        self.set_ended(Some(ending));
+    }
+
+    /// Takes the end back: more events will come.
+    pub fn reopen(&mut self) {
+        self.set_ended(None);
+    }
+
+    fn set_ended(&self, ended: Option<Ending>) {
         let mut state = self.log.lock();
-        state.ended = Some(ending);
+        state.ended = ended;
         for feed in &state.feeds {
-            feed.end(ending);
+            feed.set_ended(ended);
         }
     }
 

@@ -16,7 +16,7 @@
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::AsRawFd as _;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
@@ -25,6 +25,7 @@ use slab::Slab;
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, Interest as Readiness, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use tokio::task::coop::poll_proceed;
 
 /// A set of sockets that share their wake-ups.
@@ -33,11 +34,20 @@ pub struct Gather {
     shared: Arc<Shared>,
 }
 
+/// A gather, if somebody else still uses it.
+#[derive(Debug)]
+pub(super) struct WeakGather {
+    shared: Weak<Shared>,
+}
+
 /// The half that waits and wakes; [`Driver::run`] must run for as long as the gather is in use.
 #[derive(Debug)]
 pub struct Driver {
     poll: mio::Poll,
-    shared: Arc<Shared>,
+    /// Gone with the last handle and the last socket.
+    shared: Weak<Shared>,
+    /// Told when it is.
+    unused: Arc<Notify>,
     window: Duration,
 }
 
@@ -53,6 +63,8 @@ pub struct Gathered {
 struct Shared {
     registry: Registry,
     slots: Mutex<Slab<Slot>>,
+    /// Tells the driver that nobody is left.
+    unused: Arc<Notify>,
 }
 
 /// What is known of one socket, and who waits for it.
@@ -83,21 +95,25 @@ impl Gather {
     pub fn new(window: Duration) -> io::Result<(Self, Driver)> {
         let poll = mio::Poll::new()?;
         let registry = poll.registry().try_clone()?;
+        let unused = Arc::<Notify>::default();
         let shared = Arc::new(Shared {
             registry,
             slots: Mutex::default(),
+            unused: Arc::clone(&unused),
         });
-        let gather = Self {
-            shared: Arc::clone(&shared),
+        let driver = Driver {
+            poll,
+            shared: Arc::downgrade(&shared),
+            unused,
+            window,
         };
-        Ok((
-            gather,
-            Driver {
-                poll,
-                shared,
-                window,
-            },
-        ))
+        Ok((Self { shared }, driver))
+    }
+
+    pub(super) fn downgrade(&self) -> WeakGather {
+        WeakGather {
+            shared: Arc::downgrade(&self.shared),
+        }
     }
 
     /// Moves a connected socket into the gather.
@@ -125,8 +141,18 @@ impl Gather {
     }
 }
 
+impl WeakGather {
+    pub(super) fn upgrade(&self) -> Option<Gather> {
+        self.shared.upgrade().map(|shared| Gather { shared })
+    }
+
+    pub(super) fn is_used(&self) -> bool {
+        self.shared.strong_count() > 0
+    }
+}
+
 impl Driver {
-    /// Waits and wakes, for ever.
+    /// Waits and wakes, until nobody uses the gather any more.
     ///
     /// # Errors
     ///
@@ -135,15 +161,22 @@ impl Driver {
         let Self {
             mut poll,
             shared,
+            unused,
             window,
         } = self;
         let mut events = Events::with_capacity(EVENTS);
         let mut n_empty = EMPTY_WINDOWS;
         loop {
             if n_empty == EMPTY_WINDOWS {
-                readable(&poll).await?;
+                tokio::select! {
+                    ready = readable(&poll) => ready?,
+                    () = unused.notified() => return Ok(()),
+                }
             }
             tokio::time::sleep(window).await;
+            let Some(shared) = shared.upgrade() else {
+                return Ok(());
+            };
             n_empty = if look(&mut poll, &mut events, &shared)? {
                 0
             } else {
@@ -209,6 +242,12 @@ impl Shared {
 
     fn lock(&self) -> MutexGuard<'_, Slab<Slot>> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.unused.notify_one();
     }
 }
 

@@ -5,6 +5,7 @@
 pub mod client_tls;
 pub mod connect;
 pub mod gather;
+pub mod gathers;
 pub mod inherited;
 pub mod listener;
 pub mod permit;
