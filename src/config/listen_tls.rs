@@ -3,10 +3,12 @@
 use std::ops::Range;
 use std::path::PathBuf;
 
+use crate::config::file_path::FilePath;
 use crate::config::findings::Findings;
 use crate::config::findings::Mistake;
 use crate::config::reader::Entry;
 use crate::config::reader::Read;
+use crate::config::reader::Setting;
 use crate::config::reader::TableReader;
 use crate::config::schema::CertificateTable;
 use crate::config::schema::ListenTable;
@@ -29,6 +31,9 @@ pub struct CertificateFiles {
     /// Its private key.
     pub key: PathBuf,
 }
+
+/// Where systemd puts the credentials of its services (`systemd.exec(5)`, `LoadCredential=`).
+const CREDENTIALS: &str = "/run/credentials";
 
 const EXAMPLE: &str = "`{ certificate = \"/etc/ssecast/tls/fullchain.pem\", \
                        key = \"/etc/ssecast/tls/key.pem\" }`";
@@ -78,8 +83,23 @@ fn pair(
             findings.missing(Some(span.clone()), Mistake::new(message, advice));
         }
     }
+    warn_of_credential("tls.certificate", &table.certificate, findings);
+    warn_of_credential("tls.key", &table.key, findings);
     Some(CertificateFiles {
         certificate: table.certificate.written()?.0.clone(),
         key: table.key.written()?.0.clone(),
     })
+}
+
+/// What systemd's `LoadCredential=` gave the service at its start stays as it is until the next, so
+/// the renewal of a certificate would not be seen.
+fn warn_of_credential(key: &str, file: &Setting<FilePath>, findings: &mut Findings) {
+    if let (Some(FilePath(path)), Some(span)) = (file.written(), file.span())
+        && path.starts_with(CREDENTIALS)
+    {
+        let message = "a credential of systemd does not change while the service runs";
+        let advice = "restart the service after each renewal, as a reload finds the old file; or \
+                      name a file that the service may read itself";
+        findings.warn(span, Mistake::new(message, advice).of(key));
+    }
 }

@@ -146,7 +146,7 @@ fn mistakes_are_shown_with_their_place_and_advice() {
     }
     let help = "UPDATE_EXPECT=1 rewrites the expected texts";
     assert!(wrong.is_empty(), "{}\n{help}", wrong.join("\n"));
-    assert_eq!(files.len(), 38, "files in tests/data/config/invalid");
+    assert_eq!(files.len(), 39, "files in tests/data/config/invalid");
 }
 
 #[test]
