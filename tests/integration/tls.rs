@@ -2,11 +2,15 @@
 
 use std::sync::Arc;
 
+use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, HandshakeKind, ProtocolVersion};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 
 use crate::support::{
     Answer, Client, Connector, End, Gateway, Origin, Pair, Subscriber, client_config, table,
-    trusting_config, until,
+    trusting_config, until, within,
 };
 
 /// The host of most tests.
@@ -309,6 +313,64 @@ async fn a_subscriber_that_closes_or_says_something_is_gone() {
     drop(resetting);
     world.gateway.logged(3, &parts).await;
     closing.rest().await;
+}
+
+#[tokio::test]
+async fn a_subscriber_may_change_its_keys() {
+    let world = World::start().await;
+    let stream = TcpStream::connect(world.gateway.address()).await;
+    let name = ServerName::try_from(HOST).expect("a name");
+    let connector = TlsConnector::from(Arc::clone(&world.config));
+    let stream = connector.connect(name, stream.expect("a connection")).await;
+    let mut stream = stream.expect("a handshake");
+    let request = "GET /events HTTP/1.1\r\nHost: a\r\nAccept: text/event-stream\r\n\r\n";
+    let asked = stream.write_all(request.as_bytes()).await;
+    asked.expect("a request");
+    let mut read = Vec::new();
+    for n in 0..4 {
+        // The first thing that comes says that it is subscribed.
+        let data = if n == 0 {
+            "retry:".to_owned()
+        } else {
+            let data = format!("data: event {n}");
+            world.origin.send(format!("{data}\n\n")).await;
+            data
+        };
+        let reading = async {
+            while !String::from_utf8_lossy(&read).contains(&data) {
+                let n = stream.read_buf(&mut read).await.expect("an event");
+                assert_ne!(n, 0, "the stream goes on");
+            }
+        };
+        within(&data, reading, || "nothing".to_owned()).await;
+        // With a demand that the gateway changes its own keys, too (RFC 8446, 4.6.3).
+        let (_, session) = stream.get_mut();
+        session.refresh_traffic_keys().expect("new keys");
+        stream.flush().await.expect("new keys are told");
+    }
+}
+
+#[tokio::test]
+async fn stalled_clients_cost_bounded_memory() {
+    const MIB: usize = 1024 * 1024;
+    let keys = "lag = { limit = \"256KiB\" }\nhistory = { bytes = \"1MiB\" }";
+    let world = World::with(keys).await;
+    let mut reader = world.subscribe().await;
+    let mut stalled = Vec::new();
+    for _ in 0..100 {
+        stalled.push(world.small().await);
+    }
+    let before = world.gateway.resident_bytes();
+    let mut most = before;
+    for round in 0..16 {
+        let events = round * 16..(round + 1) * 16;
+        world.send(&mut reader, events, 64 * 1024).await;
+        most = most.max(world.gateway.resident_bytes());
+    }
+    // At most a record each, and the history.
+    let grown = most.saturating_sub(before);
+    assert!(grown < 12 * MIB, "grew by {} KiB", grown / 1024);
+    world.gateway.logged(100, &["reason=\"lagged\""]).await;
 }
 
 #[tokio::test]
