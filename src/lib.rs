@@ -26,4 +26,5 @@ pub mod log;
 pub mod memory;
 pub mod net;
 pub mod sse;
+pub mod state;
 pub mod systemd;

@@ -17,7 +17,7 @@ const LAYERS: &[&[&str]] = &[
     &["config"],
     &["net", "log"],
     &["channel"],
-    &["delivery"],
+    &["delivery", "state"],
     &["http"],
     &["admin"],
     &["app"],

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::channel::{Channel, Dialer};
+use crate::channel::{Channel, Dialer, Upstream};
 use crate::config;
 use crate::delivery::ShardHandle;
 use crate::http::{Page, Routes};
 use crate::memory::Budget;
 use crate::net::client_tls::ClientTls;
 use crate::net::gathers::Gathers;
+use crate::state::Inheritance;
 
 /// The channels that run. They live on the shards' threads, and end with them.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub(super) struct Channels {
     memory: Budget,
     /// How upstreams reach their origins, by shard.
     dialers: Vec<Dialer>,
+    /// What the process before left of them.
+    inheritance: Inheritance,
 }
 
 /// A channel, and who writes it.
@@ -42,11 +45,17 @@ impl Channels {
             }
         });
         Self {
+            inheritance: Inheritance::default(),
             by_name: BTreeMap::new(),
             dialers: dialers.collect(),
             shards,
             memory,
         }
+    }
+
+    /// Sets what channels begin with that are begun from now on.
+    pub(super) fn set_inheritance(&mut self, inheritance: Inheritance) {
+        self.inheritance = inheritance;
     }
 
     /// Begins a channel and its upstream, on the shard that has the fewest.
@@ -55,11 +64,25 @@ impl Channels {
         let (Some(shard), Some(dialer)) = (self.shards.get(home), self.dialers.get(home)) else {
             return;
         };
-        let (channel, upstream) = Channel::new(Arc::clone(settings), &self.memory);
+        let (channel, upstream) = self.make(settings);
         let dialer = dialer.clone();
         shard.spawn_vital(async move { upstream.run(dialer).await });
         let running = Running { channel, home };
         self.by_name.insert(settings.name.clone(), running);
+    }
+
+    /// A channel that goes on where its predecessor was, if it had one.
+    fn make(&self, settings: &Arc<config::Channel>) -> (Channel, Upstream) {
+        if let Some(left) = self.inheritance.of(&settings.name) {
+            match Channel::succeed(Arc::clone(settings), &self.memory, (&left.0, left.1)) {
+                Ok(made) => return made,
+                Err(error) => {
+                    let name = &settings.name;
+                    tracing::warn!(channel = name, %error, "the channel's history is not used");
+                }
+            }
+        }
+        Channel::new(Arc::clone(settings), &self.memory)
     }
 
     /// The channels, ordered by name.

@@ -14,6 +14,7 @@ mod limits;
 mod listeners;
 mod service;
 mod signals;
+mod succession;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -37,6 +38,7 @@ use crate::http::{Current, Gateway, Page};
 use crate::memory::Budget;
 use crate::net::client_tls::ClientTls;
 use crate::net::permit::Permits;
+use crate::state::{Inheritance, StateDirectory};
 use crate::systemd;
 
 /// A gateway that is ready: its upstreams connect and its listeners are bound.
@@ -46,6 +48,8 @@ pub struct App {
     gateway: Arc<Gateway>,
     channels: Channels,
     listeners: Listeners,
+    /// Where the state is left to the next process.
+    state: Option<StateDirectory>,
     /// Somebody does not want to wait for goodbyes.
     is_hurried: bool,
     /// Answers as long as there is something to tell, also while the process stops.
@@ -79,9 +83,13 @@ impl App {
         let request_bytes = config.server.max_header_bytes;
         let shards = delivery.shards();
         let mut channels = Channels::new(Arc::clone(shards), &tls, memory.clone());
+        let state = succession::state_directory(&config.server.state);
+        channels.set_inheritance(state.as_ref().map(StateDirectory::take).unwrap_or_default());
         for settings in &config.channels {
             channels.begin(settings);
         }
+        // A channel that comes later is another, whatever its name.
+        channels.set_inheritance(Inheritance::default());
         let current = Current {
             server: config.server,
             routes: channels.routes(pages),
@@ -111,6 +119,7 @@ impl App {
             delivery,
             channels,
             listeners,
+            state,
             is_hurried: false,
             _admin: admin,
             facts,
@@ -159,10 +168,14 @@ impl App {
     }
 
     /// Ends every stream that is left at the end of its event, and then the threads. Blocks, for two
-    /// seconds at most; not at all after a second signal.
-    fn stop(self) {
+    /// seconds at most; not at all after a second signal. Leaves the state, last of all.
+    fn stop(self, outcome: &Result<(), RunError>) {
         if !self.is_hurried {
             self.delivery.stop();
+        }
+        // What is left by a process that is broken may break the next one.
+        if let (Some(directory), Ok(())) = (&self.state, outcome) {
+            succession::leave(directory, &self.channels);
         }
         let sum = |count: fn(&Counters) -> u64| -> u64 {
             self.channels

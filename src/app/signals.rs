@@ -35,7 +35,7 @@ pub fn run_until_signal<C, E: From<RunError>>(
         let outcome = app.run(&mut signals).await;
         Ok::<_, E>((app, companion, outcome))
     })?;
-    app.stop();
+    app.stop(&outcome);
     drop(companion);
     Ok(outcome?)
 }

@@ -74,6 +74,11 @@ impl Intake {
         }
     }
 
+    /// Notes the origin's last event id, when all before it is committed.
+    pub(super) fn note_last_event_id(&self, id: &str) {
+        self.channel.shared.place.move_to(id);
+    }
+
     /// **Every Loss Is Told**: events may have been missed, nobody knows how many.
     pub(super) fn tell_gap(&mut self, missed: Missed, now: Instant) {
         let is_told = self.notices != Notices::None;

@@ -7,6 +7,7 @@ mod counters;
 mod damper;
 mod error;
 mod exchange;
+mod handover;
 mod intake;
 mod latency;
 mod reconnect;
@@ -22,6 +23,8 @@ use tokio::time::Instant;
 
 pub use self::counters::{Counter, Counters, Departure, Failures, Moment, RefusedBy, Replayed};
 pub use self::error::{UpstreamError, with_causes};
+pub use self::handover::Legacy;
+use self::handover::Place;
 pub use self::latency::{Latency, LatencyBatch, LatencyCounts};
 pub use self::reconnect::Backoff;
 pub use self::request::Dialer;
@@ -47,6 +50,7 @@ struct Shared {
     counters: Counters,
     n_subscribers: AtomicUsize,
     status: Mutex<Status>,
+    place: Place,
     /// When its last subscriber is gone, once they are leaving.
     closing: OnceLock<Instant>,
 }
@@ -125,6 +129,7 @@ impl Channel {
             counters: Counters::default(),
             n_subscribers: AtomicUsize::new(0),
             status: Mutex::new(status),
+            place: Place::default(),
             closing: OnceLock::new(),
         };
         let channel = Self {

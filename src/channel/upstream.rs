@@ -15,12 +15,13 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use super::error::{UpstreamError, with_causes};
 use super::exchange::{Body, Drained, Flow};
+use super::handover::{Bookmark, source_of};
 use super::intake::{Intake, Missed};
 use super::reconnect::Backoff;
 use super::request::{self, Answer, Dialer, Failure};
 use super::{Channel, State, UPSTREAM_NOTICE};
-use crate::config;
 use crate::config::diff::UpstreamChange;
+use crate::config::{self, OnNewUrl};
 use crate::log::{Ending, MAX_ID_BYTES, Writer};
 use crate::sse::{Item, Limits, Parser};
 
@@ -69,6 +70,21 @@ impl Upstream {
             advised: None,
             told: None,
         }
+    }
+
+    /// Goes on where an earlier process was, as after a break of its connection; from another source
+    /// nothing can be asked by an id of that one.
+    pub(super) fn go_on_from(&mut self, bookmark: Bookmark) {
+        let upstream = &self.settings.upstream;
+        let is_same = upstream.on_new_url == OnNewUrl::Continue;
+        self.missed = Some(if is_same || bookmark.source == source_of(upstream) {
+            self.last_event_id.clone_from(&bookmark.last_event_id);
+            Missed::NotResumed
+        } else {
+            Missed::OtherSource
+        });
+        // As it was until the stream is open: this process may end before that.
+        self.channel.shared.place.set(bookmark);
     }
 
     /// Holds the connection, for ever.
@@ -178,6 +194,7 @@ impl Upstream {
         if self.n_fruitless >= FRUITLESS {
             self.n_fruitless = 0;
             self.last_event_id = None;
+            self.channel.shared.place.move_to("");
             let name = self.channel.name();
             tracing::warn!(
                 channel = name,
@@ -234,6 +251,8 @@ impl Upstream {
         self.channel.counters().upstream_opened.add(1);
         tracing::info!(channel = settings.name, %url, resumed_after = self.last_event_id, "upstream open");
         self.enter(State::Open, None);
+        let place = &self.channel.shared.place;
+        place.open(source_of(&settings.upstream), self.last_event_id.as_deref());
         if let Some(missed) = self.missed.replace(Missed::NotResumed) {
             match self.last_event_id.as_deref() {
                 Some(id) if last_event_id.is_some() => {
@@ -334,6 +353,9 @@ impl Stream {
         if n_bytes > 0 {
             self.last_byte_at = now;
             intake.commit(n_bytes, now);
+            if let Some(id) = self.parser.last_event_id() {
+                intake.note_last_event_id(id);
+            }
         }
         if let Some(limit) = broken {
             return Poll::Ready(UpstreamError::LimitExceeded(limit));

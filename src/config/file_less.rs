@@ -12,6 +12,7 @@ use crate::config::ListenAddress;
 use crate::config::Listener;
 use crate::config::Origins;
 use crate::config::Server;
+use crate::config::StateKeeping;
 use crate::config::credential;
 use crate::config::diagnostics::Diagnostics;
 use crate::config::findings::Findings;
@@ -92,6 +93,7 @@ impl FileLess<'_> {
         let server = Server {
             // Who runs it by hand and ends it does not want to wait.
             drain: Duration::ZERO,
+            state: StateKeeping::Off,
             ..validate::server(&Document::default().server, &mut findings)
         };
         let has_no_mistake = findings.list.is_empty();

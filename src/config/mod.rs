@@ -45,6 +45,7 @@ mod path;
 mod reader;
 mod schema;
 mod snippet;
+mod state;
 mod stop;
 mod suggestion;
 mod syntax;
@@ -85,6 +86,7 @@ pub use self::listen_tls::ListenTls;
 pub use self::machine::Machine;
 pub use self::machine::MemoryLimit;
 pub use self::path::normalize_path;
+pub use self::state::StateKeeping;
 pub use self::units::show_bytes;
 pub use self::units::show_duration;
 pub use self::upstream_tls::ClientIdentity;
@@ -218,6 +220,8 @@ pub struct Server {
     pub max_header_bytes: usize,
     /// How long a stop takes to say goodbye to all subscribers.
     pub drain: Duration,
+    /// Where a stop leaves what the next process goes on from.
+    pub state: StateKeeping,
     /// Whether a 404 names the channels' paths.
     pub unknown_path: UnknownPath,
     /// What HTTP/2 connections of clients may have.

@@ -10,6 +10,7 @@ use toml::Spanned;
 use toml::de::DeTable;
 
 use crate::config::ListenAddress;
+use crate::config::StateKeeping;
 use crate::config::UnknownPath;
 use crate::config::admin::AdminAddresses;
 use crate::config::channel::Access;
@@ -94,6 +95,7 @@ table! {
         header_timeout: Duration,
         max_header_bytes: Bytes,
         drain: Duration,
+        state: StateKeeping,
         unknown_path: UnknownPath,
     }
     tables {

@@ -111,10 +111,10 @@ fn the_reference_tells_the_real_defaults() {
             rest.push('\n');
         }
     }
-    // All but `max_connections`, `max_subscribers` and `access`, which have none.
+    // All but `max_connections`, `state`, `max_subscribers` and `access`, which have none.
     assert_eq!(
         n_left_out,
-        ServerTable::KEYS.len() + AdminTable::KEYS.len() + Settings::KEYS.len() - 3
+        ServerTable::KEYS.len() + AdminTable::KEYS.len() + Settings::KEYS.len() - 4
     );
     assert_eq!(parse(&rest).config, parse(REFERENCE).config);
 }
@@ -328,6 +328,7 @@ fn without_a_file_there_is_one_channel_for_any_page() {
     };
     Arc::make_mut(&mut same.channels[0]).cors = Some(cors);
     same.server.drain = Duration::ZERO;
+    same.server.state = StateKeeping::Off;
     assert_eq!(config, same);
 
     let options = FileLess {

@@ -29,6 +29,7 @@ use crate::config::Origins;
 use crate::config::Ready;
 use crate::config::Refuse;
 use crate::config::Server;
+use crate::config::StateKeeping;
 use crate::config::UnknownPath;
 use crate::config::Upstream;
 use crate::config::UpstreamHttp;
@@ -205,6 +206,11 @@ pub(super) fn server(table: &ServerTable, findings: &mut Findings) -> Server {
         header_timeout: table.header_timeout.get_or(Duration::from_secs(10)),
         max_header_bytes: table.max_header_bytes.get_or(Bytes::kib(16)).0,
         drain: table.drain.get_or(defaults::DRAIN),
+        state: table
+            .state
+            .written()
+            .cloned()
+            .unwrap_or(StateKeeping::Managed),
         unknown_path: table.unknown_path.get_or(UnknownPath::SayNothing),
         http2: http2(&table.http2),
     }

@@ -172,9 +172,16 @@ pub(super) struct BatchBuilder {
 impl BatchBuilder {
     /// Encodes one event as one chunk.
     pub(super) fn push(&mut self, event: &Event<'_>) {
-        self.block.clear();
-        sse::encode_event(&mut self.block, event);
-        let payload_start = push_chunk(&mut self.bytes, &self.block);
+        let mut block = std::mem::take(&mut self.block);
+        block.clear();
+        sse::encode_event(&mut block, event);
+        self.push_block(&block);
+        self.block = block;
+    }
+
+    /// Takes an event that is encoded already.
+    pub(super) fn push_block(&mut self, block: &[u8]) {
+        let payload_start = push_chunk(&mut self.bytes, block);
         self.marks.push(Mark {
             payload_start: narrow(payload_start),
             end: narrow(self.bytes.len()),

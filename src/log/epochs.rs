@@ -38,6 +38,27 @@ impl Epochs {
         }
     }
 
+    /// The epochs of an earlier log, and a new one for what follows.
+    pub(super) fn restored(runs: &[(&str, u64)], current: Epoch, first: Seq) -> Self {
+        let past = runs.iter().map(|(name, first)| Run {
+            epoch: Epoch::named(name),
+            first: Seq(*first),
+        });
+        Self {
+            past: past.filter(|run| run.first < first).collect(),
+            current: Run {
+                epoch: current,
+                first,
+            },
+        }
+    }
+
+    /// The epochs by name, each with the first number that it named, the oldest first.
+    pub(super) fn runs(&self) -> impl Iterator<Item = (&str, u64)> {
+        let runs = self.past.iter().chain(std::iter::once(&self.current));
+        runs.map(|run| (run.epoch.name(), run.first.0))
+    }
+
     /// Begins an epoch with the number `first`. Epochs that ended before `oldest`, the oldest event
     /// that can be resumed from, are forgotten if they are too many.
     pub(super) fn begin(&mut self, epoch: Epoch, first: Seq, oldest: Seq) {

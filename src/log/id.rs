@@ -33,10 +33,14 @@ impl Epoch {
         Self(base36((millis << 16) | u64::from(fastrand::u16(..))))
     }
 
-    /// An epoch with this name.
-    #[cfg(test)]
+    /// An epoch that an earlier process had.
     pub(super) fn named(name: &str) -> Self {
         Self(name.to_owned())
+    }
+
+    /// What its ids begin with.
+    pub(super) fn name(&self) -> &str {
+        &self.0
     }
 
     /// The event id of `seq` in this epoch: `epoch-sequence`.

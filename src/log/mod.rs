@@ -12,6 +12,7 @@ mod feed;
 mod id;
 mod repeats;
 mod replay;
+mod retained;
 mod ring;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -28,6 +29,7 @@ pub use self::feed::{Feed, Outlet, Taken};
 pub use self::id::{Epoch, Seq};
 pub use self::repeats::{Repeats, Verdict};
 pub use self::replay::{Replay, Start};
+pub use self::retained::{Implausible, Retained};
 use self::ring::Ring;
 pub use self::writer::{MAX_ID_BYTES, Writer};
 use crate::config::{History, Ids};
@@ -152,6 +154,16 @@ impl Log {
     /// Retains so much from now on.
     pub fn set_limits(&self, limits: History, now: Instant) {
         self.lock().ring.set_limits(limits, now);
+    }
+
+    /// Hands over what is retained, no more than the newest `max_bytes` of it; the rest is evicted.
+    pub fn export<T>(
+        &self,
+        max_bytes: usize,
+        now: Instant,
+        take: impl FnOnce(Retained<'_>) -> T,
+    ) -> T {
+        take(self.lock().ring.export(max_bytes, now))
     }
 
     /// How large the log is.

@@ -1,12 +1,14 @@
 //! The one who appends to a log.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::batch::{BatchBuilder, Position};
 use super::id::{Epoch, Seq};
 use super::repeats::{Repeats, Verdict};
+use super::retained::{Implausible, Retained};
 use super::ring::{Entry, WireId};
 use super::{Ending, Log};
 use crate::config::Ids;
@@ -91,6 +93,27 @@ impl Writer {
         self.commit(now);
         self.epoch = Epoch::fresh();
         self.log.lock().ring.begin_epoch(self.epoch.clone());
+    }
+
+    /// Begins a new log with what an earlier one retained `age` ago; the events that follow are of a
+    /// new epoch. So no id is given twice, even if two logs begin with the same.
+    ///
+    /// # Errors
+    ///
+    /// If no log retained that; the log is empty then.
+    pub fn restore(
+        &mut self,
+        retained: &Retained<'_>,
+        age: Duration,
+        now: Instant,
+    ) -> Result<(), Implausible> {
+        retained.check()?;
+        let mut state = self.log.lock();
+        let fresh = self.epoch.clone();
+        state.ring.restore((retained, age), fresh, now);
+        self.next_seq = state.ring.next_seq();
+        self.head = state.ring.head();
+        Ok(())
     }
 
     /// Gives the events that follow ids of this kind. Those so far keep theirs.

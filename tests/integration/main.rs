@@ -25,6 +25,7 @@ mod memory;
 mod notify;
 mod outage;
 mod reconnect;
+mod restart;
 mod resume;
 mod secure;
 mod slow;

@@ -137,6 +137,7 @@ impl Diff {
             header_timeout,
             max_header_bytes,
             drain,
+            state,
             unknown_path,
             http2,
         } = new;
@@ -162,7 +163,10 @@ impl Diff {
             ("server.unknown_path", *unknown_path != old.unknown_path),
             ("server.http2", *http2 != old.http2),
         ];
-        let restart = [("server.threads", *threads != old.threads)];
+        let restart = [
+            ("server.threads", *threads != old.threads),
+            ("server.state", *state != old.state),
+        ];
         let changed = |keys: &[(&'static str, bool)]| -> Vec<&'static str> {
             let changed = keys.iter().filter(|(_, is_changed)| *is_changed);
             changed.map(|(key, _)| *key).collect()

@@ -260,6 +260,7 @@ fn keys_of_the_process_are_followed_or_wait() {
             &["server.handshake_timeout"],
             &[],
         ),
+        ("state = \"/var/lib/x\"", &[], &["server.state"]),
         ("drain = \"3s\"", &["server.drain"], &[]),
         ("header_timeout = \"3s\"", &["server.header_timeout"], &[]),
         (

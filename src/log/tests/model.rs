@@ -17,9 +17,15 @@ use crate::sse::{Event, encode_event};
 enum Step {
     BeginEpoch,
     Commit,
-    Event { id: Id, content: usize, size: usize },
+    Event {
+        id: Id,
+        content: usize,
+        size: usize,
+    },
     Evict,
     Notice,
+    /// The process ends, and its successor begins with what it left.
+    Restart,
     SetIds(Ids),
     SetLimits(History),
     Wait(Duration),
@@ -173,6 +179,19 @@ impl Model {
         }
     }
 
+    /// Positions count anew, from the oldest event that is retained.
+    fn restart(&mut self, epoch: String) {
+        let tail = self.tail();
+        for past in &mut self.past {
+            past.end = past.end.saturating_sub(tail);
+        }
+        for (end, _) in &mut self.batches {
+            *end -= tail;
+        }
+        self.floor = 0;
+        self.epochs.push(epoch);
+    }
+
     fn epoch(&self) -> &str {
         self.epochs.last().expect("an epoch")
     }
@@ -323,7 +342,7 @@ fn check_own_ids(model: &Model) {
 }
 
 fn play(limits: History, ids: Ids, steps: &[Step]) {
-    let (log, mut writer) = Log::new(limits.clone(), ids);
+    let (mut log, mut writer) = Log::new(limits.clone(), ids);
     let mut model = Model::new(limits, ids, writer.epoch_text());
     let mut now = Instant::now();
     let mut n_events = 0_usize;
@@ -357,6 +376,14 @@ fn play(limits: History, ids: Ids, steps: &[Step]) {
                 model.push(&notice, true);
                 continue;
             }
+            Step::Restart => {
+                writer.commit(now);
+                model.commit(now);
+                // What is too old is not handed over.
+                model.evict(now);
+                (log, writer) = restarted(&log, (&model.limits, model.ids), now);
+                model.restart(writer.epoch_text());
+            }
             Step::SetIds(ids) => {
                 writer.set_ids(*ids);
                 model.ids = *ids;
@@ -387,6 +414,18 @@ fn play(limits: History, ids: Ids, steps: &[Step]) {
         check(&log, &model, now, &strangers);
     }
     check_own_ids(&model);
+}
+
+/// The log and the writer of the next process.
+fn restarted(log: &Log, (limits, ids): (&History, Ids), now: Instant) -> (Log, Writer) {
+    let bytes = log.export(usize::MAX, now, |retained| {
+        postcard::to_stdvec(&retained).expect("it can be written")
+    });
+    let retained = postcard::from_bytes(&bytes).expect("it can be read");
+    let (log, mut writer) = Log::new(limits.clone(), ids);
+    let restored = writer.restore(&retained, Duration::ZERO, now);
+    restored.expect("a log's own");
+    (log, writer)
 }
 
 fn push(
@@ -424,6 +463,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Notice),
         1 => Just(Step::Evict),
         1 => Just(Step::BeginEpoch),
+        1 => Just(Step::Restart),
         1 => any_ids().prop_map(Step::SetIds),
         1 => any_limits().prop_map(Step::SetLimits),
         1 => (1u64..20).prop_map(|seconds| Step::Wait(Duration::from_secs(seconds))),

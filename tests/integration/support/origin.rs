@@ -293,6 +293,22 @@ impl OriginConnection {
         }
     }
 
+    /// Sends bytes of a chunked event stream, which may be lost because the gateway has gone.
+    pub(crate) async fn try_send(&self, bytes: impl AsRef<[u8]>) {
+        let bytes = bytes.as_ref();
+        let mut chunk = format!("{:x}\r\n", bytes.len()).into_bytes();
+        chunk.extend_from_slice(bytes);
+        chunk.extend_from_slice(b"\r\n");
+        let stream = self.stream();
+        let writing = write_all(&stream, &chunk);
+        let written = within("the gateway to read or to go", writing, || {
+            "it did neither".to_owned()
+        });
+        if let Err(error) = written.await {
+            eprintln!("the gateway has gone: {error}");
+        }
+    }
+
     /// Sends bytes as they are.
     pub(crate) async fn send_raw(&self, bytes: impl AsRef<[u8]>) {
         let bytes = bytes.as_ref();

@@ -10,33 +10,36 @@
 //!              tail ^                           ^ head
 //! ```
 
+mod handover;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use memchr::memrchr;
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::batch::{Batch, Position};
-use super::epochs::Epochs;
-use super::id::{Epoch, Seq};
-use super::replay::Replay;
 use crate::config::History;
+use crate::log::batch::{Batch, Position};
+use crate::log::epochs::Epochs;
+use crate::log::id::{Epoch, Seq};
+use crate::log::replay::Replay;
 use crate::memory::{Budget, Held, WhatFor};
 
 /// What the log keeps of an event besides its bytes.
 #[derive(Debug, Clone)]
-pub(super) struct Entry {
+pub(in crate::log) struct Entry {
     /// Position after the event.
-    pub(super) end: Position,
+    pub(in crate::log) end: Position,
     /// The origin's id, if it gave one that is not empty.
-    pub(super) origin_id: Option<Arc<str>>,
+    pub(in crate::log) origin_id: Option<Arc<str>>,
     /// The id that subscribers see.
-    pub(super) wire_id: WireId,
+    pub(in crate::log) wire_id: WireId,
 }
 
 /// Which id an event carries on the wire.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum WireId {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::log) enum WireId {
     /// `epoch-sequence`
     Gateway,
     /// None: an event of an origin that gives none, with `ids = "upstream"`.
@@ -49,7 +52,7 @@ pub(super) enum WireId {
 
 /// The retained part of a log.
 #[derive(Debug)]
-pub(super) struct Ring {
+pub(in crate::log) struct Ring {
     budget: Budget,
     limits: History,
     epochs: Epochs,
@@ -109,7 +112,7 @@ impl Entry {
 }
 
 impl Ring {
-    pub(super) fn new(limits: History, epoch: Epoch, budget: &Budget) -> Self {
+    pub(in crate::log) fn new(limits: History, epoch: Epoch, budget: &Budget) -> Self {
         Self {
             limits,
             epochs: Epochs::new(epoch),
@@ -130,16 +133,25 @@ impl Ring {
     }
 
     /// Appends a batch with its entries, then evicts what the limits demand.
-    pub(super) fn append(
+    pub(in crate::log) fn append(
         &mut self,
         batch: Arc<Batch>,
         entries: impl Iterator<Item = Entry>,
         now: Instant,
     ) {
+        let n_bytes = batch.len();
+        self.push(batch, entries);
+        self.evict(now);
+        if self.budget.is_exceeded() {
+            // So that appending never makes it worse, until somebody evicts where it hurts least.
+            self.give_up(n_bytes, 1);
+        }
+    }
+
+    fn push(&mut self, batch: Arc<Batch>, entries: impl Iterator<Item = Entry>) {
         debug_assert_eq!(batch.start(), self.head, "the wire stream has no gaps");
         self.head = batch.end();
-        let n_bytes = batch.len();
-        self.held_bytes += n_bytes;
+        self.held_bytes += batch.len();
         self.batches.push_back(batch);
         for entry in entries {
             self.index_entry(&entry);
@@ -149,28 +161,23 @@ impl Ring {
             }
             self.entries.push_back(entry);
         }
-        self.evict(now);
-        if self.budget.is_exceeded() {
-            // So that appending never makes it worse, until somebody evicts where it hurts least.
-            self.give_up(n_bytes, 1);
-        }
     }
 
     /// Names the entries that follow after another epoch.
-    pub(super) fn begin_epoch(&mut self, epoch: Epoch) {
+    pub(in crate::log) fn begin_epoch(&mut self, epoch: Epoch) {
         // The entry before the oldest that is retained can be resumed from, too.
         let oldest = Seq(self.first_seq.0.saturating_sub(1));
         self.epochs.begin(epoch, self.next_seq(), oldest);
     }
 
     /// Retains so much from now on.
-    pub(super) fn set_limits(&mut self, limits: History, now: Instant) {
+    pub(in crate::log) fn set_limits(&mut self, limits: History, now: Instant) {
         self.limits = limits;
         self.evict(now);
     }
 
     /// Drops what is over the limits; returns whether anything left memory.
-    pub(super) fn evict(&mut self, now: Instant) -> bool {
+    pub(in crate::log) fn evict(&mut self, now: Instant) -> bool {
         while self.entries.len() > self.limits.events {
             self.evict_entry();
         }
@@ -196,7 +203,7 @@ impl Ring {
 
     /// Drops the oldest batches, as many as free `n_bytes`, but not the newest `n_kept`; returns how
     /// much was freed.
-    pub(super) fn give_up(&mut self, n_bytes: usize, n_kept: usize) -> usize {
+    pub(in crate::log) fn give_up(&mut self, n_bytes: usize, n_kept: usize) -> usize {
         let held_before = self.held_bytes + self.entry_bytes;
         let freed = |ring: &Self| held_before - (ring.held_bytes + ring.entry_bytes);
         while self.batches.len() > n_kept && freed(self) < n_bytes {
@@ -219,7 +226,7 @@ impl Ring {
     }
 
     /// When the oldest batch was appended.
-    pub(super) fn oldest(&self) -> Option<Instant> {
+    pub(in crate::log) fn oldest(&self) -> Option<Instant> {
         self.batches.front().map(|batch| batch.appended_at())
     }
 
@@ -280,7 +287,7 @@ impl Ring {
     }
 
     /// Where a subscriber starts that has seen `last_event_id`, and what that means.
-    pub(super) fn start_after(&self, last_event_id: Option<&str>) -> (Position, Replay) {
+    pub(in crate::log) fn start_after(&self, last_event_id: Option<&str>) -> (Position, Replay) {
         let Some(id) = last_event_id else {
             return (self.head, Replay::Live(self.tip_id()));
         };
@@ -319,19 +326,19 @@ impl Ring {
     }
 
     /// The batches that hold the wire stream from `at` to the head.
-    pub(super) fn batches_from(&self, at: Position) -> impl Iterator<Item = &Arc<Batch>> {
+    pub(in crate::log) fn batches_from(&self, at: Position) -> impl Iterator<Item = &Arc<Batch>> {
         let first = self.batches.partition_point(|batch| batch.end() <= at);
         self.batches.range(first..)
     }
 
     /// The retained event with this origin id, if there is exactly one.
-    pub(super) fn find_origin_id(&self, id: &str) -> Option<Seq> {
+    pub(in crate::log) fn find_origin_id(&self, id: &str) -> Option<Seq> {
         let slot = self.index.get(id)?;
         (slot.n_entries == 1 && !slot.is_ambiguous).then_some(slot.seq)
     }
 
     /// Whether an id is that of a retained event, or of the last one that was evicted.
-    pub(super) fn has_seen_origin_id(&self, id: &str) -> bool {
+    pub(in crate::log) fn has_seen_origin_id(&self, id: &str) -> bool {
         self.index.contains_key(id)
             || self
                 .evicted
@@ -340,7 +347,7 @@ impl Ring {
     }
 
     /// The newest entry that has an origin id.
-    pub(super) fn last_with_origin_id(&self) -> Option<Seq> {
+    pub(in crate::log) fn last_with_origin_id(&self) -> Option<Seq> {
         let found = self
             .entries
             .iter()
@@ -349,18 +356,18 @@ impl Ring {
     }
 
     /// The origin ids of the retained entries, the newest first.
-    pub(super) fn origin_ids_from_newest(&self) -> impl Iterator<Item = &str> {
+    pub(in crate::log) fn origin_ids_from_newest(&self) -> impl Iterator<Item = &str> {
         let entries = self.entries.iter().rev();
         entries.filter_map(|entry| entry.origin_id.as_deref())
     }
 
     /// The first retained entry at or after `seq` that has an origin id.
-    pub(super) fn next_with_origin_id(&self, seq: Seq) -> Option<Seq> {
+    pub(in crate::log) fn next_with_origin_id(&self, seq: Seq) -> Option<Seq> {
         self.find_from(seq, |entry| entry.origin_id.is_some())
     }
 
     /// The first retained entry at or after `seq` that is an event of the origin's.
-    pub(super) fn next_of_origin(&self, seq: Seq) -> Option<Seq> {
+    pub(in crate::log) fn next_of_origin(&self, seq: Seq) -> Option<Seq> {
         self.find_from(seq, |entry| entry.wire_id != WireId::Notice)
     }
 
@@ -372,44 +379,44 @@ impl Ring {
     }
 
     /// The id and the encoded block of a retained event.
-    pub(super) fn event(&self, seq: Seq) -> Option<(&Entry, &[u8])> {
+    pub(in crate::log) fn event(&self, seq: Seq) -> Option<(&Entry, &[u8])> {
         Some((self.entry(seq)?, self.payload_of(seq)?))
     }
 
     /// The number that the next entry will get.
-    pub(super) fn next_seq(&self) -> Seq {
+    pub(in crate::log) fn next_seq(&self) -> Seq {
         Seq(self.first_seq.0 + self.entries.len() as u64)
     }
 
     /// The number of the oldest retained entry, or of the next one if there is none.
-    pub(super) fn first_seq(&self) -> Seq {
+    pub(in crate::log) fn first_seq(&self) -> Seq {
         self.first_seq
     }
 
     /// The id of ours that an event has or would have.
-    pub(super) fn own_id(&self, seq: Seq) -> String {
+    pub(in crate::log) fn own_id(&self, seq: Seq) -> String {
         self.epochs.id(seq)
     }
 
-    pub(super) fn head(&self) -> Position {
+    pub(in crate::log) fn head(&self) -> Position {
         self.head
     }
 
-    pub(super) fn held_bytes(&self) -> usize {
+    pub(in crate::log) fn held_bytes(&self) -> usize {
         self.held_bytes
     }
 
-    pub(super) fn n_events(&self) -> usize {
+    pub(in crate::log) fn n_events(&self) -> usize {
         self.entries.len()
     }
 
-    pub(super) fn n_ambiguous(&self) -> u64 {
+    pub(in crate::log) fn n_ambiguous(&self) -> u64 {
         self.n_ambiguous
     }
 
     /// Distinct origin ids in the index.
     #[cfg(test)]
-    pub(super) fn n_indexed_ids(&self) -> usize {
+    pub(in crate::log) fn n_indexed_ids(&self) -> usize {
         self.index.len()
     }
 
@@ -490,7 +497,7 @@ fn is_older(id: &str, other: &str) -> bool {
 }
 
 /// The value of an id that is a plain decimal number.
-pub(super) fn decimal(id: &str) -> Option<u64> {
+pub(in crate::log) fn decimal(id: &str) -> Option<u64> {
     id.bytes()
         .all(|byte| byte.is_ascii_digit())
         .then(|| id.parse().ok())

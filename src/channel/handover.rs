@@ -1,0 +1,147 @@
+//! What a channel leaves to its successor in the next process: its history, and where it is in the
+//! origin's stream.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use super::{Channel, Upstream};
+use crate::config;
+use crate::log::{Implausible, Retained};
+use crate::memory::Budget;
+
+/// What a channel leaves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Legacy<'a> {
+    /// The channel's name.
+    pub name: &'a str,
+    /// Where it was in the origin's stream; `None`: it never was there.
+    bookmark: Option<Bookmark>,
+    #[serde(borrow)]
+    retained: Retained<'a>,
+}
+
+/// A place in an origin's stream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Bookmark {
+    /// Whose stream, as [`source_of`] tells.
+    pub(super) source: String,
+    /// The origin's last event id.
+    pub(super) last_event_id: Option<String>,
+}
+
+/// Where the upstream is. What it says is never ahead of the log: who resumes from there may get
+/// again what the log has, but misses nothing.
+#[derive(Debug, Default)]
+pub(super) struct Place {
+    bookmark: Mutex<Option<Bookmark>>,
+}
+
+/// What tells one source from another: the URL, whose query may be secret, so that only its checksum
+/// is written down.
+pub(super) fn source_of(upstream: &config::Upstream) -> String {
+    let checksum = crc32fast::hash(upstream.url.to_string().as_bytes());
+    format!("{}#{checksum:08x}", upstream.shown_url())
+}
+
+impl Legacy<'_> {
+    /// Checks all that a channel relies on.
+    ///
+    /// # Errors
+    ///
+    /// What is not as a channel would have left it.
+    pub fn check(&self) -> Result<(), Implausible> {
+        self.retained.check()
+    }
+
+    /// The history alone.
+    #[cfg(test)]
+    pub(crate) fn retained(&self) -> &Retained<'_> {
+        &self.retained
+    }
+
+    /// How many events there are.
+    pub fn n_events(&self) -> usize {
+        self.retained.n_events()
+    }
+}
+
+impl Channel {
+    /// Gives what the channel leaves, of its history no more than the newest `max_bytes`. It is at its
+    /// end: the rest is evicted.
+    pub fn leave<T>(
+        &self,
+        max_bytes: usize,
+        now: Instant,
+        take: impl FnOnce(&Legacy<'_>) -> T,
+    ) -> T {
+        // Before the log, so that it is not ahead of it.
+        let bookmark = self.shared.place.lock().clone();
+        self.log().export(max_bytes, now, |retained| {
+            take(&Legacy {
+                name: self.name(),
+                bookmark,
+                retained,
+            })
+        })
+    }
+
+    /// A channel with what its predecessor left `age` ago, and the upstream that goes on from there.
+    ///
+    /// # Errors
+    ///
+    /// If no channel left that.
+    pub fn succeed(
+        settings: std::sync::Arc<config::Channel>,
+        budget: &Budget,
+        (legacy, age): (&Legacy<'_>, Duration),
+    ) -> Result<(Self, Upstream), Implausible> {
+        let (channel, mut writer) = Self::within(settings, budget);
+        writer.restore(&legacy.retained, age, Instant::now())?;
+        let mut upstream = Upstream::new(channel.clone(), writer);
+        if let Some(bookmark) = legacy.bookmark.clone() {
+            upstream.go_on_from(bookmark);
+        }
+        Ok((channel, upstream))
+    }
+}
+
+impl Place {
+    /// Notes that the stream of `source` is open, and what it was asked to go on after.
+    pub(super) fn open(&self, source: String, last_event_id: Option<&str>) {
+        self.set(Bookmark {
+            source,
+            last_event_id: last_event_id.map(str::to_owned),
+        });
+    }
+
+    pub(super) fn set(&self, bookmark: Bookmark) {
+        *self.lock() = Some(bookmark);
+    }
+
+    /// Notes the origin's last event id, once the log has all that came before it. An empty one takes
+    /// the last one back (WHATWG HTML, 9.2.6).
+    pub(super) fn move_to(&self, last_event_id: &str) {
+        let mut bookmark = self.lock();
+        let Some(Bookmark {
+            last_event_id: last,
+            ..
+        }) = bookmark.as_mut()
+        else {
+            return;
+        };
+        match last {
+            _ if last_event_id.is_empty() => *last = None,
+            Some(last) if last == last_event_id => {}
+            // It may be a new one with every read: its memory is kept.
+            Some(last) => last_event_id.clone_into(last),
+            None => *last = Some(last_event_id.to_owned()),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Bookmark>> {
+        self.bookmark.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,127 @@
+//! What a log retains, as a value that outlives the process: for its successor.
+//!
+//! Pure data, borrowed from the log or from the bytes that it is read from. Who writes it where, and
+//! whether it can be trusted, is not known here; but what is read is checked as if a peer had sent it.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::id::Seq;
+use super::ring::WireId;
+use super::writer::MAX_ID_BYTES;
+
+/// The retained part of a log.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retained<'a> {
+    /// The epochs, each with the first number that it named, the oldest first.
+    #[serde(borrow)]
+    pub(super) epochs: Vec<(&'a str, u64)>,
+    /// The number of the first event.
+    pub(super) first_seq: u64,
+    /// The event before that, which can be resumed from, too.
+    pub(super) evicted: Option<Identity<'a>>,
+    /// In order.
+    pub(super) batches: Vec<Sheaf<'a>>,
+}
+
+/// The events of a batch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Sheaf<'a> {
+    /// How long ago it was appended.
+    pub(super) age: Duration,
+    #[serde(borrow)]
+    pub(super) events: Vec<Kept<'a>>,
+}
+
+/// An event.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Kept<'a> {
+    #[serde(borrow)]
+    pub(super) identity: Identity<'a>,
+    /// As it is on the wire, without the framing.
+    #[serde(borrow, with = "serde_bytes")]
+    pub(super) block: &'a [u8],
+}
+
+/// What an event is known by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Identity<'a> {
+    pub(super) wire_id: WireId,
+    pub(super) origin_id: Option<&'a str>,
+    /// Nobody knows which event with this origin id a subscriber saw.
+    pub(super) is_ambiguous: bool,
+    /// Some event with this origin id had it on the wire, if not this one.
+    pub(super) was_on_wire: bool,
+}
+
+/// Why what was read can't be what a log retained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Implausible {
+    /// An event is not one block of an event stream.
+    #[error("an event that is none")]
+    Block,
+    /// An id is missing, empty or too long.
+    #[error("an event id that is none")]
+    Id,
+    /// Numbers overlap, or are none that a log can have reached.
+    #[error("numbers that no log gave")]
+    Numbers,
+}
+
+/// A number that no log reaches, far from where adding overflows.
+const MAX_SEQ: u64 = 1 << 56;
+
+impl Retained<'_> {
+    /// How many events there are.
+    pub fn n_events(&self) -> usize {
+        self.batches.iter().map(|batch| batch.events.len()).sum()
+    }
+
+    /// The number of the event after the last.
+    pub(super) fn next_seq(&self) -> Seq {
+        Seq(self.first_seq + self.n_events() as u64)
+    }
+
+    /// Checks all that a log relies on.
+    ///
+    /// # Errors
+    ///
+    /// What is not as a log would have written it.
+    pub fn check(&self) -> Result<(), Implausible> {
+        if !(1..MAX_SEQ).contains(&self.first_seq) {
+            return Err(Implausible::Numbers);
+        }
+        let firsts = self.epochs.iter().map(|(_, first)| *first);
+        let is_in_order = firsts.is_sorted_by(|one, next| one < next);
+        let last = self.epochs.last().map_or(1, |(_, first)| *first);
+        if !is_in_order || last > self.next_seq().0 {
+            return Err(Implausible::Numbers);
+        }
+        if self.epochs.iter().any(|(name, _)| name.is_empty()) {
+            return Err(Implausible::Id);
+        }
+        let events = self.batches.iter().flat_map(|batch| &batch.events);
+        if let Some(evicted) = &self.evicted {
+            evicted.check()?;
+        }
+        for event in events {
+            event.identity.check()?;
+            if event.block.len() <= 2 || !event.block.ends_with(b"\n\n") {
+                return Err(Implausible::Block);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Identity<'_> {
+    fn check(&self) -> Result<(), Implausible> {
+        let is_id = |id: &str| !id.is_empty() && id.len() <= MAX_ID_BYTES;
+        match (self.origin_id, self.wire_id) {
+            (Some(id), WireId::Gateway | WireId::Origin) if is_id(id) => Ok(()),
+            (None, WireId::Gateway | WireId::None | WireId::Notice) => Ok(()),
+            (Some(_), _) | (None, WireId::Origin) => Err(Implausible::Id),
+        }
+    }
+}
