@@ -134,13 +134,13 @@ impl App {
     /// If a delivery thread broke: whoever supervises the process should start it anew.
     async fn run(&mut self, signals: &mut Signals) -> Result<(), RunError> {
         self.facts.begin_running();
-        systemd::ready(&service::status(&self.channels));
+        systemd::ready(&service::status(&self.gateway, &self.facts));
         tokio::select! {
             () = signals.stop() => {}
             broken = self.go_on() => return Err(broken),
         }
         self.facts.begin_stopping();
-        systemd::stopping(&service::status(&self.channels));
+        systemd::stopping(&service::status(&self.gateway, &self.facts));
         self.listeners.close().await;
         tokio::select! {
             () = self.drain() => {}
@@ -162,7 +162,7 @@ impl App {
         tokio::select! {
             () = self.delivery.broken() => RunError::ShardBroke,
             never = evict(&self.channels) => never,
-            never = service::inform(&self.channels, &self.delivery) => never,
+            never = service::inform(gateway, &self.facts) => never,
             never = within_memory => never,
         }
     }

@@ -1,25 +1,41 @@
 //! What the service manager and who asks it are told of this process.
 
-use super::channels::Channels;
+use crate::admin::{Facts, ReloadOutcome};
 use crate::channel::Channel;
 use crate::config::{Config, ListenAddress};
-use crate::delivery::{self, Delivery};
+use crate::delivery;
+use crate::http::Gateway;
 use crate::net::inherited;
 use crate::systemd;
 
 /// Keeps systemd informed that everything serves.
-pub(super) async fn inform(channels: &Channels, delivery: &Delivery) -> ! {
-    let status = || status(channels);
-    let beat = async |patience| delivery::beat(delivery.shards(), patience).await;
-    systemd::inform(status, beat).await
+pub(super) async fn inform(gateway: &Gateway, facts: &Facts) -> ! {
+    let beat = async |patience| delivery::beat(&gateway.shards, patience).await;
+    systemd::inform(|| status(gateway, facts), beat).await
 }
 
 /// What a person wants to know first.
-pub(super) fn status(channels: &Channels) -> String {
-    let n_clients: usize = channels.iter().map(Channel::n_subscribers).sum();
-    let n_channels = channels.iter().count();
+pub(super) fn status(gateway: &Gateway, facts: &Facts) -> String {
+    let current = gateway.current();
+    let channels = current.routes.channels();
+    let n_subscribers = channels.map(Channel::n_subscribers);
+    let (n_channels, n_clients) =
+        n_subscribers.fold((0, 0), |(channels, clients), n| (channels + 1, clients + n));
     let (channels, clients) = (plural(n_channels), plural(n_clients));
-    format!("{n_channels} channel{channels}, {n_clients} client{clients}")
+    let mut status = format!("{n_channels} channel{channels}, {n_clients} client{clients}");
+    if let Some(last) = facts.reloads().last() {
+        match last.outcome {
+            ReloadOutcome::Applied | ReloadOutcome::Unchanged => {}
+            ReloadOutcome::NeedsRestart => {
+                status.push_str("; the last reload needs a restart: ");
+                status.push_str(&last.message);
+            }
+            ReloadOutcome::Rejected => {
+                status.push_str("; the last reload was rejected, as the log says");
+            }
+        }
+    }
+    status
 }
 
 /// Warns of inherited sockets in which nobody will ever be served: their clients would wait for ever.

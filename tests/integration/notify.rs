@@ -128,7 +128,7 @@ async fn nobody_feeds_a_watchdog_that_is_for_another_process() {
 fn config(origin: &Origin, address: &str) -> String {
     let upstream = origin.url();
     format!(
-        "[listen.public]\naddress = \"{address}\"\n\n\
+        "[server]\ndrain = \"0s\"\n\n[listen.public]\naddress = \"{address}\"\n\n\
          [channels.events]\npath = \"/events\"\nupstream = \"{upstream}\"\n"
     )
 }
