@@ -549,6 +549,40 @@ async fn a_certificate_that_can_not_be_used_is_said_to_be_so_at_the_start() {
 }
 
 #[tokio::test]
+async fn check_looks_at_certificates() {
+    let origin = Origin::start().await;
+    let (pair, expired) = (Pair::new(&[HOST]), Pair::expired(&[HOST]));
+    let check = |tls: &str| {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("ssecast.toml");
+        std::fs::write(&file, secure(tls, &origin, "")).expect("a file");
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_ssecast"));
+        let output = command.arg("check").arg(&file).output();
+        let output = output.expect("the command runs");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.success(), said)
+    };
+    let (is_fine, said) = check(&pair.table());
+    assert!(is_fine && !said.contains("certificate"), "{said}");
+    let (is_fine, said) = check(&expired.table());
+    assert!(
+        is_fine && said.contains("warning") && said.contains("has expired"),
+        "{said}"
+    );
+    // All that is wrong is told at once.
+    let mismatch = table(&pair.certificate_file(), &expired.key_file());
+    let (is_fine, said) = check(&format!("[{mismatch}]"));
+    assert!(
+        !is_fine && said.contains("not that of the certificate"),
+        "{said}"
+    );
+    assert!(
+        said.contains("error: can't speak TLS (listener `secure`)"),
+        "{said}"
+    );
+}
+
+#[tokio::test]
 async fn an_expired_certificate_is_warned_of() {
     let origin = Origin::start().await;
     let expired = Pair::expired(&[HOST]);

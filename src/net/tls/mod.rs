@@ -95,7 +95,7 @@ impl ServerTls {
             Ok(identities) => identities,
             Err(error) => {
                 let listener = &self.listener;
-                tracing::error!(listener, %error, "can't use a new certificate, keeping the old");
+                tracing::warn!(listener, %error, "can't use a new certificate, keeping the old");
                 return Reread::Failed;
             }
         };

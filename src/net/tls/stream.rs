@@ -68,9 +68,9 @@ const READ_BYTES: usize = 4096;
 const MAX_SUBSCRIBER_RECORD: usize = 1024;
 
 impl TlsStream {
-    /// What one takes of memory while it is idle, the socket and the library's part included; what
-    /// it has not sent comes on top.
-    pub const IDLE_BYTES: usize = 3 * 1024;
+    /// What one takes of memory while it is idle, as the bench has measured it (an idle client over
+    /// TLS, less one in the clear); what it has not sent comes on top.
+    pub const IDLE_BYTES: usize = 3_700;
 
     /// Shakes hands. Who calls limits the time. `held` is resized to what the connection takes.
     ///
