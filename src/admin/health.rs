@@ -14,7 +14,11 @@ const BEAT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// `/live`
 pub(super) async fn live(facts: &Facts) -> Told {
-    match beat(facts.shards(), BEAT_TIMEOUT).await {
+    live_within(BEAT_TIMEOUT, facts).await
+}
+
+async fn live_within(timeout: Duration, facts: &Facts) -> Told {
+    match beat(facts.shards(), timeout).await {
         Ok(()) => Told::text("live\n"),
         Err(stuck) => Told::unavailable(format!("{stuck}\n")),
     }
@@ -53,4 +57,67 @@ fn lacks_upstream(channel: &Channel) -> Option<String> {
             .unwrap_or_default();
         format!("channel `{name}`: its upstream was not open yet ({state}{cause})")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use http::StatusCode;
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::delivery::Delivery;
+    use crate::http::{Current, Gateway, Routes};
+    use crate::memory::Budget;
+    use crate::net::permit::Permits;
+
+    const TEXT: &str = "[listen.public]\naddress = \"127.0.0.1:0\"\n[channels.events]\n\
+                        path = \"/events\"\nupstream = \"http://127.0.0.1:1/\"\n";
+
+    fn facts(delivery: &Delivery) -> Facts {
+        let config = Config::parse("test.toml", TEXT).expect("a configuration");
+        let current = Current {
+            server: config.config.server,
+            routes: Routes::default(),
+        };
+        let memory = Budget::unlimited();
+        let gateway = GATEWAY;
+        Facts::new(Arc::new(gateway), Permits::new(1), memory)
+    }
+
+    #[tokio::test]
+    async fn a_shard_that_is_blocked_is_not_live_and_is_named() {
+        let delivery = Delivery::start(2).expect("threads");
+        let facts = facts(&delivery);
+        assert_eq!(live(&facts).await.status, StatusCode::OK);
+        let (release, blocked) = std::sync::mpsc::channel::<()>();
+        let (tell, is_blocked) = oneshot::channel();
+        delivery.shards()[1].spawn(async move {
+            tell.send(()).expect("the test waits");
+            blocked.recv().expect("the test releases it");
+        });
+        is_blocked.await.expect("the shard is blocked");
+        let told = live_within(Duration::from_millis(50), &facts).await;
+        assert_eq!(told.status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(told.body, "shard 1 does not turn\n");
+        release.send(()).expect("the shard waits");
+        assert_eq!(live(&facts).await.status, StatusCode::OK);
+        delivery.stop();
+    }
+
+    #[tokio::test]
+    async fn it_is_ready_between_its_start_and_its_stop() {
+        let delivery = Delivery::start(1).expect("threads");
+        let facts = facts(&delivery);
+        assert_eq!(ready(&facts).body, "starting\n");
+        facts.begin_running();
+        assert_eq!(ready(&facts).status, StatusCode::OK);
+        facts.begin_stopping();
+        let told = ready(&facts);
+        assert_eq!(told.status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(told.body, "stopping\n");
+        delivery.stop();
+    }
 }

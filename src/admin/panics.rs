@@ -38,3 +38,19 @@ fn note(info: &PanicHookInfo<'_>) {
         "a panic; this is a bug, please report it"
     );
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_counted() {
+        let before = count();
+        let other = std::panic::take_hook();
+        install_hook();
+        let outcome = std::panic::catch_unwind(|| panic!("as the test wants it"));
+        set_hook(other);
+        assert!(outcome.is_err());
+        assert!(count() > before);
+    }
+}

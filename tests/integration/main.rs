@@ -9,6 +9,7 @@
     reason = "a failed helper is a failed test, which prints what it knows"
 )]
 
+mod admin;
 mod answers;
 mod cors;
 mod drain;

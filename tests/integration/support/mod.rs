@@ -3,6 +3,7 @@
 //!
 //! Every wait has a deadline and says what it waited for. Nothing here sleeps for a fixed time.
 
+mod admin;
 mod client;
 mod gateway;
 mod http2;
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, interval, timeout};
 
+pub(crate) use self::admin::{ANYWHERE, Admin};
 pub(crate) use self::client::{Body, Client, Connector, End, Event, Head, Item, Subscriber};
 pub(crate) use self::gateway::{Ended, Gateway, field, one_channel};
 pub(crate) use self::http2::{Http2, Windows};
@@ -50,6 +52,25 @@ pub(crate) async fn until<T>(what: &str, mut look: impl FnMut() -> Result<T, Str
                 panic!("waited {DEADLINE:?} for {what}; instead: {instead}")
             }
             Err(_) => {}
+        }
+    }
+}
+
+/// Looks at a level until it is there, where a look takes a while.
+pub(crate) async fn until_async<T>(
+    what: &str,
+    mut look: impl AsyncFnMut() -> Result<T, String>,
+) -> T {
+    let deadline = Instant::now() + DEADLINE;
+    let mut looks = interval(Duration::from_millis(5));
+    loop {
+        looks.tick().await;
+        match look().await {
+            Ok(level) => return level,
+            Err(instead) => assert!(
+                Instant::now() < deadline,
+                "waited {DEADLINE:?} for {what}; instead: {instead}"
+            ),
         }
     }
 }
