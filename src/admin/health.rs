@@ -82,8 +82,8 @@ mod tests {
             server: config.config.server,
             routes: Routes::default(),
         };
-        let memory = Budget::unlimited();
-        let gateway = GATEWAY;
+        let (memory, shards) = (Budget::unlimited(), Arc::clone(delivery.shards()));
+        let gateway = Gateway::new(current, shards, memory.clone());
         Facts::new(Arc::new(gateway), Permits::new(1), memory)
     }
 
