@@ -99,7 +99,7 @@ mod tests {
             blocked.recv().expect("the test releases it");
         });
         is_blocked.await.expect("the shard is blocked");
-        let told = live_within(Duration::from_millis(50), &facts).await;
+        let told = live_within(Duration::from_secs(1), &facts).await;
         assert_eq!(told.status, StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(told.body, "shard 1 does not turn\n");
         release.send(()).expect("the shard waits");
