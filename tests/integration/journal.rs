@@ -11,7 +11,7 @@ const STDERR_IS_REDIRECTED: &str = "export JOURNAL_STREAM=1:1";
 fn config(origin: &Origin) -> String {
     let upstream = origin.url();
     format!(
-        "[listen.public]\naddress = \"127.0.0.1:0\"\n\n\
+        "[server]\ndrain = \"0s\"\n\n[listen.public]\naddress = \"127.0.0.1:0\"\n\n\
          [channels.events]\npath = \"/events\"\nupstream = \"{upstream}\"\n"
     )
 }

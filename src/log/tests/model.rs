@@ -25,7 +25,9 @@ enum Step {
     Evict,
     Notice,
     /// The process ends, and its successor begins with what it left.
-    Restart,
+    Restart {
+        max_bytes: usize,
+    },
     SetIds(Ids),
     SetLimits(History),
     Wait(Duration),
@@ -174,6 +176,16 @@ impl Model {
             }
             self.floor = end;
             self.batches.pop_front();
+            let n_below = self.past.iter().filter(|past| past.end <= end).count();
+            self.n_gone = self.n_gone.max(n_below);
+        }
+    }
+
+    /// What is more is not left to the successor.
+    fn evict_to(&mut self, max_bytes: usize) {
+        while self.held_bytes() > max_bytes {
+            let (end, _) = self.batches.pop_front().expect("something is held");
+            self.floor = end;
             let n_below = self.past.iter().filter(|past| past.end <= end).count();
             self.n_gone = self.n_gone.max(n_below);
         }
@@ -376,12 +388,14 @@ fn play(limits: History, ids: Ids, steps: &[Step]) {
                 model.push(&notice, true);
                 continue;
             }
-            Step::Restart => {
+            Step::Restart { max_bytes } => {
                 writer.commit(now);
                 model.commit(now);
                 // What is too old is not handed over.
                 model.evict(now);
-                (log, writer) = restarted(&log, (&model.limits, model.ids), now);
+                model.evict_to(*max_bytes);
+                let bytes = exported(&log, *max_bytes, now);
+                (log, writer) = restored(&bytes, (&model.limits, model.ids), now);
                 model.restart(writer.epoch_text());
             }
             Step::SetIds(ids) => {
@@ -416,12 +430,16 @@ fn play(limits: History, ids: Ids, steps: &[Step]) {
     check_own_ids(&model);
 }
 
-/// The log and the writer of the next process.
-fn restarted(log: &Log, (limits, ids): (&History, Ids), now: Instant) -> (Log, Writer) {
-    let bytes = log.export(usize::MAX, now, |retained| {
+/// What a log leaves to the next process.
+fn exported(log: &Log, max_bytes: usize, now: Instant) -> Vec<u8> {
+    log.export(max_bytes, now, |retained| {
         postcard::to_stdvec(&retained).expect("it can be written")
-    });
-    let retained = postcard::from_bytes(&bytes).expect("it can be read");
+    })
+}
+
+/// The log and the writer of the next process.
+fn restored(bytes: &[u8], (limits, ids): (&History, Ids), now: Instant) -> (Log, Writer) {
+    let retained = postcard::from_bytes(bytes).expect("it can be read");
     let (log, mut writer) = Log::new(limits.clone(), ids);
     let restored = writer.restore(&retained, Duration::ZERO, now);
     restored.expect("a log's own");
@@ -463,7 +481,8 @@ fn any_step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Notice),
         1 => Just(Step::Evict),
         1 => Just(Step::BeginEpoch),
-        1 => Just(Step::Restart),
+        1 => prop_oneof![Just(usize::MAX), 0usize..300]
+            .prop_map(|max_bytes| Step::Restart { max_bytes }),
         1 => any_ids().prop_map(Step::SetIds),
         1 => any_limits().prop_map(Step::SetLimits),
         1 => (1u64..20).prop_map(|seconds| Step::Wait(Duration::from_secs(seconds))),
