@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
+
 use crate::support::{End, Gateway, Head, Item, Origin, until, within};
 
 /// Sends a request on a connection of its own, which must end if the answer says so.
@@ -222,7 +225,14 @@ fn config(origin: &Origin) -> String {
 #[tokio::test]
 async fn the_limit_on_descriptors_is_a_limit_on_connections() {
     let origin = Origin::start().await;
-    let gateway = Gateway::with_descriptors(160, &config(&origin)).await;
+    let directory = tempfile::tempdir().expect("a directory");
+    let admin = directory.path().join("admin.sock");
+    let config = format!(
+        "{}[admin]\naddress = \"unix:{}\"\n",
+        config(&origin),
+        admin.display()
+    );
+    let gateway = Gateway::with_descriptors(160, &config).await;
     let mut standing = Vec::new();
     for _ in 0..10 {
         standing.push(gateway.subscribe().await);
@@ -237,6 +247,21 @@ async fn the_limit_on_descriptors_is_a_limit_on_connections() {
     for sub in &mut standing {
         let events = sub.events_through("a").await;
         assert_eq!(events.len(), 2, "a gap and an event: {events:?}");
+    }
+    // And whoever operates it can still ask how it is, several at a time.
+    let mut askers = Vec::new();
+    for path in ["/live", "/ready", "/status", "/metrics"] {
+        let mut asker = UnixStream::connect(&admin).await.expect("admin is there");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
+        asker
+            .write_all(request.as_bytes())
+            .await
+            .expect("a request");
+        let mut status = [0; 12];
+        let answer = within(path, asker.read_exact(&mut status), || "nothing".to_owned());
+        answer.await.expect("an answer");
+        assert_eq!(&status, b"HTTP/1.1 200", "{path}");
+        askers.push(asker);
     }
     drop(flood);
     drop(standing);

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::support::{Connector, Gateway, Origin, Subscriber, until};
+use crate::support::{Connector, End, Gateway, Item, Origin, Subscriber, one_channel, until};
 
 const MIB: usize = 1024 * 1024;
 
@@ -150,4 +150,47 @@ async fn what_slow_clients_keep_is_given_up_when_there_is_no_history_left() {
     standing.expect_event("after").await;
     newcomer.expect_event("after").await;
     drop(stalled);
+}
+
+#[tokio::test]
+async fn when_connections_take_all_memory_newcomers_are_refused_until_there_is_room() {
+    // A connection that has not asked yet may take a whole head.
+    const N_IDLE: usize = 16 * MIB / (16 * 1024) + 8;
+    let origin = Origin::start().await;
+    let config = one_channel(
+        &origin.url(),
+        "[server]\nmemory = \"16MiB\"\nheader_timeout = \"1m\"\nthreads = 1\n\
+         max_header_bytes = \"16KiB\"",
+    );
+    let gateway = Gateway::with_config(&config).await;
+    let mut standing = gateway.subscribe().await;
+    let mut idle = Vec::new();
+    for _ in 0..N_IDLE {
+        idle.push(gateway.connect().await);
+    }
+    gateway.logged(1, &["ERROR", "no history left"]).await;
+    let mut refused = gateway.subscribe().await;
+    assert!(matches!(
+        refused.next_item().await,
+        Item::Retry(5_000..=30_000)
+    ));
+    assert_eq!(refused.next_item().await, Item::End(End::Cut));
+    let request = "GET /events HTTP/1.1\r\nHost: a\r\n\r\n";
+    let (head, _) = gateway.connect().await.ask(request).await;
+    assert_eq!(head.status, 503, "{}", head.text);
+    assert!(head.field("retry-after").is_some(), "{}", head.text);
+    // Also one that came before.
+    let mut early = idle.pop().expect("a client").subscribe("/events", "").await;
+    assert!(matches!(
+        early.next_item().await,
+        Item::Retry(5_000..=30_000)
+    ));
+    origin.send("data: a\n\n").await;
+    standing.expect_event("a").await;
+    drop(idle);
+    gateway.logged(1, &["memory for new clients again"]).await;
+    let mut welcome = gateway.subscribe().await;
+    origin.send("data: b\n\n").await;
+    standing.expect_event("b").await;
+    welcome.expect_event("b").await;
 }
