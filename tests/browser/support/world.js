@@ -1,11 +1,13 @@
 // One test's world: an origin, the gateway in front of it, clients. It ends with the test.
 
+import { execFile } from 'node:child_process';
 import fs from 'node:fs';
 import http from 'node:http';
 import os from 'node:os';
 import path from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 
 import { chromium } from 'playwright-core';
 
@@ -28,6 +30,9 @@ const ORIGIN_HOST = '127.0.0.2';
 
 /** The time between two events of an origin: many events in a short test. */
 const INTERVAL_MS = 100;
+
+/** How long a program may take that ends by itself. */
+const COMMAND_MS = 60_000;
 
 /** The example servers of which each test is run. */
 export const ORIGINS = {
@@ -90,6 +95,13 @@ cors = { origins = "*" }
     return this.#serve(['--config', file]);
   }
 
+  /** Starts the gateway without a file, over TLS, with a certificate that nobody trusts. */
+  async secureGateway(origin) {
+    const args = ['--upstream', origin.url, '--path', '/events', '--listen', '127.0.0.1:0'];
+    const gateway = await this.#serve([...args, '--tls-self-signed']);
+    return { ...gateway, url: gateway.url.replace('http:', 'https:') };
+  }
+
   /** Connects a plain client, which reads without interruption until the test ends. */
   reader(url, headers) {
     const reader = new Reader(url, headers);
@@ -107,12 +119,18 @@ cors = { origins = "*" }
   }
 
   /** Starts `curl -N`, resuming after an event if its id is given. */
-  curl(url, { lastEventId } = {}) {
+  curl(url, { lastEventId, args = [] } = {}) {
     const log = new EventLog();
     const resume = lastEventId === undefined ? [] : ['-H', `Last-Event-ID: ${lastEventId}`];
     const onOutput = (bytes) => log.push(bytes);
-    log.child = this.child('curl', 'curl', ['-sS', '-N', ...resume, url], { onOutput });
+    log.child = this.child('curl', 'curl', ['-sS', '-N', ...args, ...resume, url], { onOutput });
     return log;
+  }
+
+  /** Runs a program that ends by itself, soon; gives what it prints. */
+  async command(program, args) {
+    const { stdout } = await promisify(execFile)(program, args, { timeout: COMMAND_MS });
+    return stdout;
   }
 
   /** Lays a cable to the gateway. */
@@ -122,8 +140,11 @@ cors = { origins = "*" }
     return cable;
   }
 
-  /** Opens a page of another origin in a browser of its own, subscribed to this URL. */
-  async page(streamUrl) {
+  /**
+   * Opens a page of another origin in a browser of its own, subscribed to this URL `nSources` times.
+   * The browser takes any certificate.
+   */
+  async page(streamUrl, { nSources = 1 } = {}) {
     const server = http.createServer((request, response) => {
       response.writeHead(200, { 'Content-Type': 'text/html; charset=utf-8' });
       response.end(PAGE);
@@ -144,6 +165,7 @@ cors = { origins = "*" }
         '--no-sandbox',
         '--disable-gpu',
         '--disable-quic',
+        '--ignore-certificate-errors',
         '--no-first-run',
         '--disable-background-networking',
         '--disable-component-update',
@@ -153,8 +175,9 @@ cors = { origins = "*" }
     this.#endings.push(() => browser.close());
     const page = await browser.newPage();
     const origin = `http://127.0.0.1:${server.address().port}`;
-    await page.goto(`${origin}/?stream=${encodeURIComponent(streamUrl)}`);
-    return { look: () => page.evaluate(() => window.look()) };
+    await page.goto(`${origin}/?n=${nSources}&stream=${encodeURIComponent(streamUrl)}`);
+    const lookAtAll = () => page.evaluate(() => window.lookAtAll());
+    return { lookAtAll, look: async () => (await lookAtAll())[0] };
   }
 
   /** Starts a process that ends with the test. */
