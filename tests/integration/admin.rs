@@ -6,8 +6,8 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::support::{
-    ANYWHERE, Admin, Connector, Gateway, Origin, Subscriber, one_channel, until, until_async,
-    within,
+    ANYWHERE, Admin, Connector, Gateway, Http2, Origin, Pair, Subscriber, client_config,
+    one_channel, until, until_async, within,
 };
 
 const DOCUMENTATION: &str = include_str!("../../docs/admin.md");
@@ -247,7 +247,7 @@ async fn every_metric_is_documented_and_every_documented_metric_is_there() {
     assert_eq!(head.field("content-type"), Some(media_type));
 }
 
-/// The fields of a JSON text as the documentation names them, with whether they are `null`.
+/// The fields of a JSON text as the documentation names them, with whether there is nothing in them.
 fn fields(value: &Value, name: &str, into: &mut BTreeSet<(String, bool)>) {
     match value {
         Value::Object(object) => {
@@ -262,7 +262,8 @@ fn fields(value: &Value, name: &str, into: &mut BTreeSet<(String, bool)>) {
             }
         }
         _ => {
-            into.insert((name.to_owned(), value.is_null()));
+            let is_empty = value.is_null() || value.as_array().is_some_and(Vec::is_empty);
+            into.insert((name.to_owned(), is_empty));
         }
     }
 }
@@ -314,17 +315,16 @@ async fn the_status_tells_every_channel_as_it_is_documented() {
         !name.starts_with('/') && !name.starts_with("ssecast_") && !name.starts_with("process_")
     };
     let documented = documented(is_field);
-    for (name, is_null) in &found {
+    for (name, is_empty) in &found {
         let is_known = documented.contains(name.as_str())
-            || (*is_null && documented.iter().any(|one| one.starts_with(name.as_str())));
+            || (*is_empty && documented.iter().any(|one| one.starts_with(name.as_str())));
         assert!(is_known, "docs/admin.md does not tell of {name}");
     }
     for name in documented {
         let is_there = found
             .iter()
-            .any(|(found, is_null)| found == name || (*is_null && name.starts_with(found)));
-        let is_empty = name.starts_with("certificates[]");
-        assert!(is_there || is_empty, "{name} is not in {status:#}");
+            .any(|(found, is_empty)| found == name || (*is_empty && name.starts_with(found)));
+        assert!(is_there, "{name} is not in {status:#}");
     }
 }
 
@@ -499,4 +499,54 @@ async fn without_a_file_it_is_there_if_it_is_asked_for() {
         }
     })
     .await;
+}
+
+#[tokio::test]
+async fn certificates_and_streams_over_tls_and_http2_are_told_like_others() {
+    let origin = Origin::start().await;
+    let pair = Pair::new(&["gateway.test"]);
+    let config = format!(
+        "[listen.secure]\naddress = \"127.0.0.1:0\"\ntls = {}\n{ANYWHERE}\n\
+         [channels.events]\npath = \"/events\"\nupstream = \"{}\"\nheartbeat = \"off\"\n",
+        pair.table(),
+        origin.url()
+    );
+    let gateway = Gateway::with_config(&config).await;
+    let admin = Admin::of(&gateway).await;
+    let http2 = Http2::connect_over_tls(&gateway).await;
+    let mut streams = [http2.subscribe().await, http2.subscribe().await];
+    let trusting = client_config(&[&pair], &[]);
+    let connecting =
+        Connector::default().connect_over_tls(gateway.address(), "gateway.test", &trusting);
+    let mut plain = connecting.await.0.subscribe("/events", "").await;
+    for n in 0..10 {
+        origin.send(format!("data: {n}\n\n")).await;
+        for subscriber in streams.iter_mut().chain([&mut plain]) {
+            subscriber.expect_event(&n.to_string()).await;
+        }
+    }
+    let metrics = admin
+        .until(&[
+            (&of_channel("ssecast_subscribers"), 3.0),
+            // The two streams share theirs.
+            ("ssecast_connections", 2.0),
+            (&of_channel("ssecast_delivered_events_total"), 30.0),
+            (&of_channel("ssecast_delivery_latency_seconds_count"), 30.0),
+            (&of_channel("ssecast_subscribers_behind"), 0.0),
+        ])
+        .await;
+    let file = pair.certificate_file();
+    let expiry = format!(
+        "ssecast_certificate_expiry_timestamp_seconds{{listener=\"secure\",certificate=\"{}\"}}",
+        file.display()
+    );
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let now = now.expect("a clock that is right").as_secs_f64();
+    assert!(metrics.value(&expiry) > now, "{}", metrics.text);
+    let status = admin.status().await;
+    assert_eq!(status["listeners"][0]["tls"], Value::Bool(true));
+    let mut found = BTreeSet::new();
+    fields(&status["certificates"], "certificates", &mut found);
+    let found: BTreeSet<&str> = found.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(found, documented(|name| name.starts_with("certificates[]")));
 }
