@@ -11,6 +11,7 @@
 
 mod admin;
 mod answers;
+mod certificates;
 mod cors;
 mod drain;
 mod handover;

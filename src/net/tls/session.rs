@@ -62,6 +62,10 @@ impl Session {
 
     /// Takes bytes of the peer. Even if it fails there may be something to send: why.
     pub(super) fn receive(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if self.has_closed {
+            // We have said our last word: what is wrong with this could not be told any more.
+            return Ok(());
+        }
         self.received.extend_from_slice(bytes);
         self.drive(|_| ())?;
         if self.received.len() > MAX_RECEIVED {
@@ -84,6 +88,9 @@ impl Session {
     /// Encrypts what one record carries at most. What is in `cipher` up to the length that is
     /// returned must be sent next, or given to [`Session::keep`].
     pub(super) fn encrypt(&mut self, plain: &[u8], cipher: &mut Vec<u8>) -> io::Result<usize> {
+        if self.has_closed {
+            return Err(io::ErrorKind::NotConnected.into());
+        }
         match self.drive(|traffic| encrypt_into(traffic, plain, cipher))? {
             Some(encrypted) => encrypted.map_err(io::Error::other),
             None => Err(io::ErrorKind::NotConnected.into()),
@@ -112,7 +119,7 @@ impl Session {
 
     /// Says that nothing follows (`close_notify`).
     pub(super) fn close(&mut self) -> io::Result<()> {
-        if self.is_handshaking() || std::mem::replace(&mut self.has_closed, true) {
+        if self.is_handshaking() || self.has_closed {
             return Ok(());
         }
         let mut alert = [0; ALERT_BYTES];
@@ -121,6 +128,7 @@ impl Session {
             let n = queued.map_err(io::Error::other)?;
             self.keep(alert.get(..n).unwrap_or_default());
         }
+        self.has_closed = true;
         Ok(())
     }
 
@@ -135,6 +143,18 @@ impl Session {
     /// Whether the peer said that nothing follows.
     pub(super) fn has_peer_closed(&self) -> bool {
         self.has_peer_closed
+    }
+
+    /// Whether it can do nothing any more.
+    #[cfg(test)]
+    pub(super) fn has_failed(&self) -> bool {
+        self.is_broken
+    }
+
+    /// Whether we said that nothing follows.
+    #[cfg(test)]
+    pub(super) fn has_closed(&self) -> bool {
+        self.has_closed
     }
 
     /// Bytes of the peer that wait for the rest of their record.

@@ -3,6 +3,8 @@ use std::io::{IoSlice, Read as _, Write as _};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use proptest::prelude::{ProptestConfig, any, prop};
+use proptest::proptest;
 use rcgen::{CertificateParams, KeyPair};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, SupportedProtocolVersion};
@@ -159,7 +161,7 @@ fn a_key_update_is_answered_with_the_next_record() {
 }
 
 #[test]
-fn both_ends_say_when_nothing_follows() {
+fn we_say_when_nothing_follows() {
     for version in VERSIONS {
         let (mut client, mut session) = connected(version);
         session.close().expect("an alert");
@@ -168,9 +170,18 @@ fn both_ends_say_when_nothing_follows() {
         let state = client.process_new_packets().expect("records");
         assert!(state.peer_has_closed());
         assert!(!session.has_peer_closed());
+        session.receive(b"anything").expect("what nobody reads");
+    }
+}
+
+#[test]
+fn the_peer_says_when_nothing_follows() {
+    for version in VERSIONS {
+        let (mut client, mut session) = connected(version);
         client.send_close_notify();
         send_to(&mut session, &mut client, usize::MAX);
         assert!(session.has_peer_closed());
+        session.close().expect("an alert");
     }
 }
 
@@ -344,4 +355,70 @@ async fn pieces_go_out_in_few_records_and_stop_with_the_socket() {
     assert_eq!(budget.used_for(WhatFor::Tls), TlsStream::IDLE_BYTES);
     drop(stream);
     assert_eq!(budget.used(), 0);
+}
+
+/// What a client says first.
+fn client_hello() -> Vec<u8> {
+    let files = Files::new();
+    let config = client_config(current(&files.load()), &rustls::version::TLS13);
+    let name = ServerName::try_from("a.test").expect("a name");
+    let mut client = ClientConnection::new(config, name).expect("a client");
+    let mut bytes = Vec::new();
+    client.write_tls(&mut bytes).expect("to memory");
+    bytes
+}
+
+/// Gives a session all of it, whatever it says to that, and lets it speak.
+fn give(session: &mut Session, parts: &[Vec<u8>]) {
+    let mut cipher = Vec::new();
+    for (n, part) in parts.iter().enumerate() {
+        let outcome = session.receive(part);
+        let plain = session.read(&mut [0; 64]);
+        assert!(plain == 0 || outcome.is_ok());
+        session.note_sent(session.unsent().len());
+        // What can't be said is an error, and nothing else.
+        if session.encrypt(b"said", &mut cipher).is_err() {
+            assert!(session.is_handshaking() || session.has_failed() || session.has_closed());
+        }
+        if n == 5 && session.close().is_err() {
+            assert!(session.has_failed());
+        }
+        assert!(session.n_buffered_bytes() < 256 * 1024);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn any_bytes_are_received_without_a_panic(
+        parts in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..100), 0..8),
+    ) {
+        let tls = ServerTls::load("test", &ListenTls::SelfSigned).expect("a certificate");
+        give(&mut Session::new(tls.config()).expect("a session"), &parts);
+    }
+
+    #[test]
+    fn a_hello_with_one_part_replaced_is_received_without_a_panic(
+        at in 0..300_usize,
+        part in prop::collection::vec(any::<u8>(), 0..6),
+        step in 1..400_usize,
+    ) {
+        let tls = ServerTls::load("test", &ListenTls::SelfSigned).expect("a certificate");
+        let mut hello = client_hello();
+        let at = at.min(hello.len());
+        let end = (at + part.len()).min(hello.len());
+        hello.splice(at..end, part);
+        let parts: Vec<Vec<u8>> = hello.chunks(step).map(<[u8]>::to_vec).collect();
+        give(&mut Session::new(tls.config()).expect("a session"), &parts);
+    }
+
+    #[test]
+    fn any_bytes_after_the_handshake_are_received_without_a_panic(
+        version in 0..2_usize,
+        parts in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..100), 0..8),
+    ) {
+        let (_, mut session) = connected(VERSIONS[version]);
+        give(&mut session, &parts);
+    }
 }
