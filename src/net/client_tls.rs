@@ -10,7 +10,7 @@ use std::fs;
 use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::client::WantsClientCert;
@@ -26,8 +26,10 @@ use crate::config::{ClientIdentity, UpstreamTls, Verification};
 /// All client configurations.
 #[derive(Debug, Default)]
 pub struct ClientTls {
-    /// A std mutex, held while files are read: whoever else wants them waits for the same files.
-    clients: Mutex<HashMap<UpstreamTls, Entry>>,
+    /// Held while files are looked at, so that after an outage thousands of channels wait for one
+    /// who does it. That is done on a thread for it: a disk may be slow, and whoever connects shares
+    /// its thread with delivery.
+    clients: tokio::sync::Mutex<HashMap<UpstreamTls, Entry>>,
 }
 
 /// A client configuration, by the protocol that it offers.
@@ -50,6 +52,9 @@ pub enum ClientTlsError {
         /// What is wrong with them.
         cause: rustls::Error,
     },
+    /// The process ends.
+    #[error("reading files was interrupted: {0}")]
+    Interrupted(tokio::task::JoinError),
     /// The name is none that a certificate can have.
     #[error("`upstream_tls.server_name`: {0:?} is no name that a certificate can have")]
     Name(String),
@@ -81,13 +86,14 @@ pub enum ClientTlsError {
     },
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Entry {
     client: Client,
     /// What it was made of.
     sources: Vec<Option<Stamp>>,
     made_at: Instant,
-    used_at: Instant,
+    /// When its files were looked at last.
+    looked_at: Instant,
 }
 
 /// Tells one state of a file from another: a file that is written, or replaced by rename or by
@@ -104,6 +110,9 @@ struct Stamp {
 /// How long the platform's authorities are believed before they are read again: they have no file
 /// of their own to look at, and a process runs for years.
 const ROOTS_AGE: Duration = Duration::from_secs(60 * 60);
+
+/// How long files are taken for unchanged after a look.
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// A configuration that nobody asked for in this time is forgotten when another is made; so that
 /// reloads that change settings leave nothing behind.
@@ -126,45 +135,39 @@ impl ClientTls {
         if settings.ca.is_none() && settings.identity.is_none() {
             return Ok(());
         }
-        self.client(settings).map(drop)
+        Entry::make(settings, Instant::now()).map(drop)
     }
 
     /// The client configuration for these settings.
-    pub(super) fn client(&self, settings: &UpstreamTls) -> Result<Client, ClientTlsError> {
-        let now = Instant::now();
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: who comes next looks at the files again.
+    pub(super) async fn client(&self, settings: &UpstreamTls) -> Result<Client, ClientTlsError> {
         // The name is said per connection.
         let settings = UpstreamTls {
             server_name: None,
             ..settings.clone()
         };
-        let mut clients = self.lock();
-        let Some(entry) = clients.get_mut(&settings) else {
-            let entry = Entry::make(&settings, now)?;
-            let client = entry.client.clone();
-            clients.retain(|_, entry| now - entry.used_at <= KEPT_UNUSED);
-            clients.insert(settings, entry);
-            return Ok(client);
-        };
-        entry.used_at = now;
-        if entry.is_stale(&settings, now) {
-            match Entry::make(&settings, now) {
-                Ok(anew) => {
-                    tracing::info!(ca = ?settings.ca, identity = ?settings.identity, "read the files of upstream_tls again");
-                    *entry = anew;
-                }
-                // The next connection tries again.
-                Err(error) => tracing::error!(
-                    %error,
-                    "a changed file of upstream_tls can't be used; what was read before is used on"
-                ),
-            }
+        let mut clients = self.clients.lock().await;
+        let now = Instant::now();
+        let known = clients.get(&settings).cloned();
+        if let Some(known) = &known
+            && now - known.looked_at < LOOK_INTERVAL
+        {
+            return Ok(known.client.clone());
         }
-        Ok(entry.client.clone())
-    }
-
-    /// Recovers from poison: an entry is replaced as a whole.
-    fn lock(&self) -> MutexGuard<'_, HashMap<UpstreamTls, Entry>> {
-        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
+        let (settings, looked) = tokio::task::spawn_blocking(move || {
+            let looked = Entry::look(known, &settings, now);
+            (settings, looked)
+        })
+        .await
+        .map_err(ClientTlsError::Interrupted)?;
+        let entry = looked?;
+        let client = entry.client.clone();
+        clients.retain(|_, entry| now - entry.looked_at <= KEPT_UNUSED);
+        clients.insert(settings, entry);
+        Ok(client)
     }
 }
 
@@ -175,6 +178,37 @@ pub(super) fn server_name(host: &str) -> io::Result<ServerName<'static>> {
 }
 
 impl Entry {
+    /// What is known, or what its files say if they have changed. Blocks.
+    fn look(
+        known: Option<Self>,
+        settings: &UpstreamTls,
+        now: Instant,
+    ) -> Result<Self, ClientTlsError> {
+        let Some(mut known) = known else {
+            return Self::make(settings, now);
+        };
+        known.looked_at = now;
+        if !known.is_stale(settings, now) {
+            return Ok(known);
+        }
+        match Self::make(settings, now) {
+            Ok(anew) => {
+                let UpstreamTls { ca, identity, .. } = settings;
+                tracing::info!(?ca, ?identity, "read the files of upstream_tls again");
+                Ok(anew)
+            }
+            // The next look tries again.
+            Err(error) => {
+                tracing::error!(
+                    %error,
+                    "a changed file of upstream_tls can't be used; what was read before is used on"
+                );
+                Ok(known)
+            }
+        }
+    }
+
+    /// Reads the files. Blocks.
     fn make(settings: &UpstreamTls, now: Instant) -> Result<Self, ClientTlsError> {
         // Before the files are read: if one changes meanwhile, it is read again.
         let sources = stamps(settings);
@@ -196,7 +230,7 @@ impl Entry {
             client,
             sources,
             made_at: now,
-            used_at: now,
+            looked_at: now,
         })
     }
 
@@ -351,23 +385,23 @@ mod tests {
         }
     }
 
-    #[test]
-    fn channels_with_the_same_settings_share_one_configuration() {
+    #[tokio::test]
+    async fn channels_with_the_same_settings_share_one_configuration() {
         let directory = tempfile::tempdir().expect("a directory");
         let ca = write(directory.path(), "ca.pem", &pair().0);
         let tls = ClientTls::default();
-        let first = tls.client(&with_ca(&ca)).expect("a client");
+        let first = tls.client(&with_ca(&ca)).await.expect("a client");
         let named = UpstreamTls {
             server_name: Some("other.example".to_owned()),
             ..with_ca(&ca)
         };
-        let second = tls.client(&named).expect("a client");
+        let second = tls.client(&named).await.expect("a client");
         assert!(Arc::ptr_eq(&first.http1, &second.http1));
         let skipping = UpstreamTls {
             verification: Verification::Skipped,
             ..with_ca(&ca)
         };
-        let other = tls.client(&skipping).expect("a client");
+        let other = tls.client(&skipping).await.expect("a client");
         assert!(!Arc::ptr_eq(&first.http1, &other.http1));
     }
 
@@ -375,23 +409,27 @@ mod tests {
     fn a_changed_file_is_read_again_and_a_broken_one_changes_nothing() {
         let directory = tempfile::tempdir().expect("a directory");
         let ca = write(directory.path(), "ca.pem", &pair().0);
-        let tls = ClientTls::default();
-        let client = || tls.client(&with_ca(&ca)).expect("a client").http1;
-        let first = client();
-        assert!(Arc::ptr_eq(&first, &client()), "nothing has changed");
+        let now = Instant::now();
+        let look = |known: Option<&Entry>| {
+            let entry = Entry::look(known.cloned(), &with_ca(&ca), now);
+            entry.expect("a client")
+        };
+        let is_same = |a: &Entry, b: &Entry| Arc::ptr_eq(&a.client.http1, &b.client.http1);
+        let first = look(None);
+        assert!(is_same(&first, &look(Some(&first))), "nothing has changed");
         let new = write(directory.path(), "new.pem", &pair().0);
         fs::rename(&new, &ca).expect("a renewed file");
-        let second = client();
-        assert!(!Arc::ptr_eq(&first, &second), "the file has changed");
+        let second = look(Some(&first));
+        assert!(!is_same(&first, &second), "the file has changed");
         for broken in [
             "",
             "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
         ] {
             write(directory.path(), "ca.pem", broken);
-            assert!(Arc::ptr_eq(&second, &client()), "{broken:?} is of no use");
+            assert!(is_same(&second, &look(Some(&second))), "{broken:?}");
         }
         fs::remove_file(&ca).expect("the file is there");
-        assert!(Arc::ptr_eq(&second, &client()), "the file is gone");
+        assert!(is_same(&second, &look(Some(&second))), "the file is gone");
     }
 
     #[test]

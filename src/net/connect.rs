@@ -82,7 +82,7 @@ pub async fn open(
     }
     let Means { tls, settings, .. } = means;
     let name = server_name(settings.server_name.as_deref().unwrap_or(&target.host))?;
-    let client = tls.client(settings).map_err(io::Error::other)?;
+    let client = tls.client(settings).await.map_err(io::Error::other)?;
     let config = match protocol {
         Protocol::Http1 => client.http1,
         Protocol::Http2 => client.http2,
