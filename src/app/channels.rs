@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
 use crate::channel::{Channel, Dialer, Upstream};
 use crate::config;
 use crate::delivery::ShardHandle;
@@ -31,6 +34,15 @@ struct Running {
     channel: Channel,
     /// The shard of its upstream.
     home: usize,
+    upstream: AbortHandle,
+}
+
+/// A channel that is gone from the configuration, and has yet to end.
+#[derive(Debug)]
+pub(super) struct Retired {
+    pub(super) channel: Channel,
+    /// Goes on until the last subscriber has said goodbye.
+    pub(super) upstream: AbortHandle,
 }
 
 impl Channels {
@@ -66,8 +78,12 @@ impl Channels {
         };
         let (channel, upstream) = self.make(settings);
         let dialer = dialer.clone();
-        shard.spawn_vital(async move { upstream.run(dialer).await });
-        let running = Running { channel, home };
+        let upstream = shard.spawn_vital(async move { upstream.run(dialer).await });
+        let running = Running {
+            channel,
+            home,
+            upstream,
+        };
         self.by_name.insert(settings.name.clone(), running);
     }
 
@@ -83,6 +99,25 @@ impl Channels {
             }
         }
         Channel::new(Arc::clone(settings), &self.memory)
+    }
+
+    /// Lets the channel of this name do something else; returns it, so that the shards can be told.
+    pub(super) fn reconfigure(
+        &self,
+        settings: &Arc<config::Channel>,
+        now: Instant,
+    ) -> Option<Channel> {
+        let running = self.by_name.get(&settings.name)?;
+        running.channel.reconfigure(Arc::clone(settings), now);
+        Some(running.channel.clone())
+    }
+
+    /// Takes a channel out. It goes on until whoever has it now ends it.
+    pub(super) fn remove(&mut self, name: &str) -> Option<Retired> {
+        let Running {
+            channel, upstream, ..
+        } = self.by_name.remove(name)?;
+        Some(Retired { channel, upstream })
     }
 
     /// The channels, ordered by name.

@@ -41,6 +41,19 @@ pub enum RunError {
         /// What the kernel says.
         cause: io::Error,
     },
+    /// An address overlaps with one that this process listens on.
+    #[error(
+        "can't listen on {address} (listener `{name}`) while this process listens on {old}; \
+         remove that by one reload and add this by another, or restart"
+    )]
+    Overlap {
+        /// The listener's name.
+        name: String,
+        /// The address, as it was written.
+        address: ListenAddress,
+        /// What is in the way.
+        old: ListenAddress,
+    },
     /// No runtime for the thread that accepts.
     #[error("can't start: {0}")]
     Runtime(io::Error),

@@ -12,15 +12,20 @@ mod drain;
 mod error;
 mod limits;
 mod listeners;
+mod reload;
 mod service;
 mod signals;
 mod succession;
+mod triggers;
 
 use std::collections::HashSet;
+use std::future::pending;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
+use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use self::admin::AdminListeners;
@@ -28,8 +33,10 @@ use self::channels::Channels;
 pub use self::error::RunError;
 pub use self::limits::affordable_connections;
 use self::listeners::{Bound, Listeners, Reception};
+pub use self::reload::tell;
 use self::signals::Signals;
 pub use self::signals::run_until_signal;
+use self::triggers::Triggers;
 use crate::admin::Facts;
 use crate::channel::{Channel, Counters, Departure};
 use crate::config::{Config, ListenAddress};
@@ -46,15 +53,31 @@ use crate::systemd;
 pub struct App {
     delivery: Delivery,
     gateway: Arc<Gateway>,
+    /// What the process does at present: what was applied last.
+    config: Config,
+    /// The file that says it, and what makes us look at it again; `None`: there is none.
+    source: Option<Source>,
+    pages: Vec<(&'static str, Page)>,
     channels: Channels,
+    /// Owns the goodbyes of removed channels.
+    retiring: JoinSet<()>,
+    tls: Arc<ClientTls>,
+    reception: Reception,
     listeners: Listeners,
     /// Where the state is left to the next process.
     state: Option<StateDirectory>,
     /// Somebody does not want to wait for goodbyes.
     is_hurried: bool,
     /// Answers as long as there is something to tell, also while the process stops.
-    _admin: AdminListeners,
+    admin: AdminListeners,
     facts: Arc<Facts>,
+}
+
+/// Where the configuration comes from.
+#[derive(Debug)]
+struct Source {
+    file: PathBuf,
+    triggers: Triggers,
 }
 
 /// How often logs to which nothing is appended forget what is too old.
@@ -91,7 +114,7 @@ impl App {
         // A channel that comes later is another, whatever its name.
         channels.set_inheritance(Inheritance::default());
         let current = Current {
-            server: config.server,
+            server: config.server.clone(),
             routes: channels.routes(pages),
         };
         let gateway = Arc::new(Gateway::new(current, Arc::clone(shards), memory.clone()));
@@ -110,20 +133,78 @@ impl App {
         for bound in bound {
             listeners.serve(bound, reception.clone());
         }
-        let facts = Facts::new(Arc::clone(&reception.gateway), reception.permits, memory);
+        let facts = Facts::new(Arc::clone(&gateway), reception.permits.clone(), memory);
         let facts = Arc::new(facts);
         facts.set_places(listeners.places());
         admin.apply(&config.admin.addresses, bound_admin, &facts);
         Ok(Self {
             gateway,
             delivery,
+            config,
+            source: None,
+            pages: pages.to_vec(),
             channels,
+            retiring: JoinSet::new(),
+            tls,
+            reception,
             listeners,
             state,
             is_hurried: false,
-            _admin: admin,
+            admin,
             facts,
         })
+    }
+
+    /// Starts with a configuration that was loaded from this file, and follows the file: looks at it
+    /// again on SIGHUP, and when it or one of those that it depends on has changed.
+    ///
+    /// # Errors
+    ///
+    /// As [`App::start`], and if signals can't be watched.
+    pub fn start_from_file(file: &Path, config: Config) -> Result<Self, RunError> {
+        // First, so that nobody who sees us listen can end us by SIGHUP.
+        let source = Source {
+            file: file.to_owned(),
+            triggers: Triggers::new().map_err(RunError::Signals)?,
+        };
+        let mut app = Self::start(config, &[])?;
+        app.source = Some(source);
+        app.watch_files();
+        Ok(app)
+    }
+
+    /// Watches the files that matter at present.
+    fn watch_files(&mut self) {
+        let Some(Source { file, triggers }) = &mut self.source else {
+            return;
+        };
+        let mut files = vec![file.clone()];
+        files.extend(self.listeners.files());
+        triggers.watch(&files, &[]);
+    }
+
+    /// Does what the file says, each time that somebody should look, until the first signal.
+    async fn serve(&mut self, signals: &mut Signals) -> Result<(), RunError> {
+        let mut source = self.source.take();
+        loop {
+            let reason = async {
+                match &mut source {
+                    Some(source) => source.triggers.next().await,
+                    None => pending().await,
+                }
+            };
+            let trigger = tokio::select! {
+                () = signals.stop() => return Ok(()),
+                broken = self.go_on() => return Err(broken),
+                trigger = reason => trigger,
+            };
+            if let Some(known) = source.take() {
+                self.reload(&known.file, trigger).await;
+                self.source = Some(known);
+                self.watch_files();
+                source = self.source.take();
+            }
+        }
     }
 
     /// Serves until the first signal, and then says goodbye to the subscribers, one after another.
@@ -135,10 +216,7 @@ impl App {
     async fn run(&mut self, signals: &mut Signals) -> Result<(), RunError> {
         self.facts.begin_running();
         systemd::ready(&service::status(&self.gateway, &self.facts));
-        tokio::select! {
-            () = signals.stop() => {}
-            broken = self.go_on() => return Err(broken),
-        }
+        self.serve(signals).await?;
         self.facts.begin_stopping();
         systemd::stopping(&service::status(&self.gateway, &self.facts));
         self.listeners.close().await;

@@ -1,7 +1,7 @@
 //! `ssecast serve`
 
 use super::{Finished, Serve};
-use crate::app::{App, RunError, run_until_signal};
+use crate::app::{App, RunError, run_until_signal, tell};
 use crate::config::{Config, Diagnostics, FileLess, ListenAddress, ListenTls};
 
 /// Runs the gateway until it is told to stop.
@@ -11,7 +11,10 @@ pub(super) fn run(serve: &Serve) -> Finished {
         Err(diagnostics) => return Finished::failed(diagnostics.to_string()),
     };
     Finished::from_result(run_until_signal(|| {
-        let app = App::start(config, &[])?;
+        let app = match &serve.config {
+            Some(file) => App::start_from_file(file, config)?,
+            None => App::start(config, &[])?,
+        };
         if serve.tls_self_signed {
             for address in app.addresses() {
                 tracing::warn!(
@@ -39,15 +42,7 @@ fn self_signed_url(address: &ListenAddress, path: Option<&str>) -> String {
 fn load(serve: &Serve) -> Result<Config, Diagnostics> {
     if let Some(file) = &serve.config {
         let loaded = Config::load(file)?;
-        for warning in loaded.warnings.iter() {
-            tracing::warn!(
-                file = warning.file(),
-                line = warning.line(),
-                advice = warning.advice(),
-                "{}",
-                warning.message()
-            );
-        }
+        tell(&loaded.warnings);
         return Ok(loaded.config);
     }
     let default_listen = serve.tls_self_signed.then_some("127.0.0.1:8443");

@@ -72,7 +72,8 @@ impl Diagnostics {
         }
     }
 
-    pub(super) fn unreadable(path: &Path, message: &str, advice: &str) -> Self {
+    /// One about a file that can't be read.
+    pub(crate) fn unreadable(path: &Path, message: &str, advice: &str) -> Self {
         let diagnostic = Diagnostic {
             severity: Severity::Error,
             message: printable(message),

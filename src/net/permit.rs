@@ -37,7 +37,7 @@ struct Shared {
     max: AtomicUsize,
     budget: Budget,
     /// What a connection takes while requests are read from it.
-    request_bytes: usize,
+    request_bytes: AtomicUsize,
 }
 
 /// Connections beyond the limit that are being refused at the same time.
@@ -60,7 +60,7 @@ impl Permits {
                 n_refused_so_far: AtomicU64::new(0),
                 max: AtomicUsize::new(max),
                 budget: budget.clone(),
-                request_bytes,
+                request_bytes: AtomicUsize::new(request_bytes),
             }),
         }
     }
@@ -81,6 +81,11 @@ impl Permits {
     /// Changes how many there may be; those who are there stay.
     pub fn set_max(&self, max: usize) {
         self.shared.max.store(max, Ordering::Relaxed);
+    }
+
+    /// Changes what a new connection takes while requests are read from it.
+    pub fn set_request_bytes(&self, bytes: usize) {
+        self.shared.request_bytes.store(bytes, Ordering::Relaxed);
     }
 
     /// How many there may be.
@@ -109,7 +114,7 @@ impl Permits {
             count.fetch_sub(1, Ordering::Relaxed);
             return None;
         }
-        let bytes = shared.request_bytes;
+        let bytes = shared.request_bytes.load(Ordering::Relaxed);
         Some(Permit {
             shared: Arc::clone(shared),
             admission,

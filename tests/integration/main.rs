@@ -27,6 +27,7 @@ mod memory;
 mod notify;
 mod outage;
 mod reconnect;
+mod reload;
 mod restart;
 mod resume;
 mod secure;

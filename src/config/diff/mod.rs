@@ -105,9 +105,13 @@ impl Diff {
                 .map(|one| (one.name.clone(), Arc::clone(one)));
             named.collect()
         };
+        let by_key = |listeners: &[Listener]| -> BTreeMap<PlaceKey, Place> {
+            let places = places(listeners).into_iter();
+            places.map(|place| (place.key.clone(), place)).collect()
+        };
         let mut diff = Self {
             channels: changes(by_name(&old.channels), by_name(channels)),
-            places: changes(places(&old.listeners), places(listeners)),
+            places: changes(by_key(&old.listeners), by_key(listeners)),
             ..Self::default()
         };
         diff.compare_servers(&old.server, server);
@@ -290,9 +294,9 @@ impl PlaceKey {
     }
 }
 
-/// Every address of every listener.
-pub fn places(listeners: &[Listener]) -> BTreeMap<PlaceKey, Place> {
-    let mut places = BTreeMap::new();
+/// Every address of every listener, in their order.
+pub fn places(listeners: &[Listener]) -> Vec<Place> {
+    let mut places = Vec::new();
     for listener in listeners {
         for (number, address) in listener.addresses.iter().enumerate() {
             let any_port = PlaceKey::is_any_port(address).then(|| (listener.name.clone(), number));
@@ -300,14 +304,13 @@ pub fn places(listeners: &[Listener]) -> BTreeMap<PlaceKey, Place> {
                 address: address.clone(),
                 any_port,
             };
-            let place = Place {
-                key: key.clone(),
+            places.push(Place {
+                key,
                 listener: Listener {
                     addresses: vec![address.clone()],
                     ..listener.clone()
                 },
-            };
-            places.insert(key, place);
+            });
         }
     }
     places

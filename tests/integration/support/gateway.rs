@@ -264,6 +264,42 @@ impl Gateway {
         .await
     }
 
+    /// Puts another configuration in the place of the present one, as an editor does, and does not
+    /// ask for it.
+    pub(crate) fn write_config(&self, config: &str) {
+        let file = config_file(self.directory.path());
+        let new = file.with_extension("new");
+        fs::write(&new, with_admin(config)).expect("the new configuration can be written");
+        fs::rename(&new, &file).expect("the new configuration can take the place of the old one");
+    }
+
+    /// Puts another configuration in the place of the present one and waits until this has come of
+    /// it: `applied`, `rejected`, `wait for a restart`. Returns what the gateway has logged since.
+    pub(crate) async fn reload(&self, config: &str, outcome: &str) -> String {
+        let before = self.log();
+        self.write_config(config);
+        self.signal("HUP");
+        until(&format!("a reload: {outcome}"), || {
+            let log = self.log();
+            let new = log.get(before.len()..).unwrap_or_default();
+            // The field comes last: the line is complete.
+            let is_it = |line: &&str| {
+                let is_reload = line.contains(" reload") && line.contains(outcome);
+                is_reload && line.contains("reload_seconds=")
+            };
+            match new.lines().find(is_it) {
+                Some(_) if new.ends_with('\n') => Ok(new.to_owned()),
+                _ => Err(new.to_owned()),
+            }
+        })
+        .await
+    }
+
+    /// Where its files are.
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
     /// Sends a signal: `TERM`, `INT`.
     pub(crate) fn signal(&self, name: &str) {
         let kill = format!("kill -s {name} {}", self.child.id());

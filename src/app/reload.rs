@@ -1,0 +1,306 @@
+//! A reload: from a file that may have changed to a gateway that does what it says.
+//!
+//! **Build, Swap, Stop.** What can fail comes first and changes nothing: the file is read and
+//! validated, new addresses are bound, certificates loaded. Then one pointer is swapped, and requests
+//! are answered by the new routes. Only then is stopped what is gone. What a change touches is told in
+//! `docs/reload.md`.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::admin::BoundAdmin;
+use super::channels::Retired;
+use super::listeners::Prepared;
+use super::triggers::Trigger;
+use super::{App, RunError, limits, service, upstream_tls_errors};
+use crate::admin::ReloadOutcome;
+use crate::channel::{Channel, Departure};
+use crate::config::diff::{Change, Diff, Place, UpstreamChange};
+use crate::config::{Config, Diagnostics, Loaded, Severity};
+use crate::delivery::{ShardHandle, spread_goodbyes};
+use crate::http::Current;
+use crate::net::tls::Reread;
+use crate::systemd;
+
+/// What became of a reload.
+#[derive(Debug)]
+enum Outcome {
+    /// Everything is as the file says.
+    Applied,
+    /// These keys wait for a restart; the rest is as the file says.
+    NeedsRestart(Vec<&'static str>),
+    /// Nothing has changed but the log, which says why.
+    Rejected(String),
+    /// There was nothing to do.
+    Unchanged,
+}
+
+/// All that a new configuration needs and that may not be had.
+struct Built {
+    max_connections: usize,
+    listeners: Prepared,
+    admin: Vec<BoundAdmin>,
+}
+
+/// An editor takes a file away for a moment before the new one is there.
+const ABSENCE: Duration = Duration::from_millis(100);
+const MOST_ABSENCES: u32 = 10;
+
+/// How long after the last goodbye of a removed channel its upstream is given up in any case.
+const GRACE: Duration = Duration::from_secs(2);
+
+impl App {
+    /// Does what the file says now, if it can be done.
+    pub(super) async fn reload(&mut self, file: &Path, trigger: Trigger) {
+        let begin = Instant::now();
+        if trigger == Trigger::Signal {
+            systemd::reloading();
+        }
+        let outcome = match load(file, trigger).await {
+            Ok(loaded) => self.follow(loaded, trigger).await,
+            Err(diagnostics) => {
+                // A renewed certificate need not wait for a file that is put right.
+                if self.listeners.reread(|_| true) == Reread::Replaced {
+                    tracing::info!("renewed certificates are used all the same");
+                }
+                tell(&diagnostics);
+                Outcome::Rejected(summary(&diagnostics))
+            }
+        };
+        self.conclude(&outcome, (trigger, begin.elapsed()));
+        if trigger == Trigger::Signal || !matches!(outcome, Outcome::Unchanged) {
+            systemd::ready(&service::status(&self.gateway, &self.facts));
+        }
+    }
+
+    /// Builds what is new, swaps, and stops what is gone.
+    async fn follow(&mut self, loaded: Loaded, trigger: Trigger) -> Outcome {
+        let mut config = loaded.config;
+        let diff = Diff::between(&self.config, &config);
+        let is_kept = |name: &str| {
+            let is_of = |place: &Place| place.listener.name == name;
+            let mut changed = diff.places.iter().filter_map(Change::before);
+            !changed.any(is_of)
+        };
+        let certificates = self.listeners.reread(is_kept);
+        if diff.is_empty() {
+            return match certificates {
+                Reread::Failed => Outcome::Rejected("a certificate can't be used".to_owned()),
+                Reread::Replaced => Outcome::Applied,
+                Reread::Unchanged => Outcome::Unchanged,
+            };
+        }
+        tell(&loaded.warnings);
+        if trigger == Trigger::Files {
+            systemd::reloading();
+        }
+        let built = match self.build(&config, &diff) {
+            Ok(built) => built,
+            Err(errors) => {
+                for error in &errors {
+                    tracing::error!("{error}");
+                }
+                let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+                return Outcome::Rejected(errors.join("; "));
+            }
+        };
+        log_diff(&diff);
+        // What waits for a restart stays as it is, and differs from the file at the next reload too.
+        config.server.threads = self.config.server.threads;
+        config.server.state = self.config.server.state.clone();
+        self.apply(config, &diff, built).await;
+        if diff.restart.is_empty() {
+            Outcome::Applied
+        } else {
+            Outcome::NeedsRestart(diff.restart)
+        }
+    }
+
+    /// Gets all that may not be had. What is bound is given up again if there are errors.
+    fn build(&self, config: &Config, diff: &Diff) -> Result<Built, Vec<RunError>> {
+        let errors = upstream_tls_errors(config, &self.tls);
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        let alone = |error| vec![error];
+        Ok(Built {
+            max_connections: limits::max_connections(config).map_err(alone)?,
+            listeners: self.listeners.prepare(&diff.places).map_err(alone)?,
+            admin: self.admin.prepare(&config.admin.addresses).map_err(alone)?,
+        })
+    }
+
+    /// Swaps and stops. Nothing in here can fail.
+    async fn apply(&mut self, config: Config, diff: &Diff, built: Built) {
+        let now = Instant::now();
+        let (mut reconfigured, mut retired) = (Vec::new(), Vec::new());
+        for change in &diff.channels {
+            match change {
+                Change::Added(settings) => self.channels.begin(settings),
+                Change::Changed { new, .. } => {
+                    reconfigured.extend(self.channels.reconfigure(new, now));
+                }
+                Change::Removed(old) => retired.extend(self.channels.remove(&old.name)),
+            }
+        }
+        let server = &config.server;
+        self.gateway.memory.set_limit(server.memory);
+        self.reception.permits.set_max(built.max_connections);
+        self.reception
+            .permits
+            .set_request_bytes(server.max_header_bytes);
+        self.gateway.replace(Current {
+            server: server.clone(),
+            routes: self.channels.routes(&self.pages),
+        });
+        self.delivery.reconfigure(&reconfigured);
+        self.retire(retired, now + server.drain);
+        self.listeners.apply(built.listeners, &self.reception).await;
+        self.facts.set_places(self.listeners.places());
+        self.admin
+            .apply(&config.admin.addresses, built.admin, &self.facts);
+        self.config = config;
+    }
+
+    /// Lets the subscribers of removed channels leave one after another, and then their upstreams end.
+    fn retire(&mut self, retired: Vec<Retired>, deadline: Instant) {
+        // Those that have ended need no owner any more.
+        while self.retiring.try_join_next().is_some() {}
+        if retired.is_empty() {
+            return;
+        }
+        let shards = Arc::clone(self.delivery.shards());
+        self.retiring.spawn(say_goodbye(shards, retired, deadline));
+    }
+
+    fn conclude(&self, outcome: &Outcome, (trigger, took): (Trigger, Duration)) {
+        let reload_seconds = took.as_secs_f64();
+        let (noted, message) = match outcome {
+            Outcome::Applied => {
+                tracing::info!(reload_seconds, "reload applied");
+                (ReloadOutcome::Applied, String::new())
+            }
+            Outcome::NeedsRestart(keys) => {
+                let keys = keys.join(", ");
+                tracing::warn!(
+                    keys,
+                    reload_seconds,
+                    "reload applied, but these keys wait for a restart"
+                );
+                (ReloadOutcome::NeedsRestart, keys)
+            }
+            Outcome::Rejected(message) => {
+                tracing::error!(
+                    reload_seconds,
+                    "reload rejected: everything goes on as it was"
+                );
+                (ReloadOutcome::Rejected, message.clone())
+            }
+            Outcome::Unchanged if trigger == Trigger::Files => {
+                tracing::debug!(reload_seconds, "reload: nothing has changed");
+                return;
+            }
+            Outcome::Unchanged => {
+                tracing::info!(reload_seconds, "reload: nothing has changed");
+                (ReloadOutcome::Unchanged, String::new())
+            }
+        };
+        self.facts.reloads().note(noted, message);
+    }
+}
+
+/// Reads the file, on a thread that may wait for a disk.
+async fn load(file: &Path, trigger: Trigger) -> Result<Loaded, Diagnostics> {
+    for _ in 0..MOST_ABSENCES {
+        if trigger == Trigger::Signal || file.exists() {
+            break;
+        }
+        sleep(ABSENCE).await;
+    }
+    let path = file.to_owned();
+    let loaded = tokio::task::spawn_blocking(move || Config::load(&path)).await;
+    // It was not cancelled, so it has panicked: the log says where.
+    loaded.unwrap_or_else(|_panic| {
+        let message = "reading the file broke; this is a bug, please report it";
+        Err(Diagnostics::unreadable(
+            file,
+            message,
+            "the log says where; the file may be fine",
+        ))
+    })
+}
+
+async fn say_goodbye(shards: Arc<[ShardHandle]>, retired: Vec<Retired>, deadline: Instant) {
+    let channels: Vec<Channel> = retired.iter().map(|one| one.channel.clone()).collect();
+    let goodbyes = spread_goodbyes(&shards, &channels, Departure::Removed, deadline);
+    if timeout_at(deadline + GRACE, goodbyes).await.is_err() {
+        tracing::warn!(
+            "some subscribers of removed channels were still there when all should have left"
+        );
+    }
+    for one in &retired {
+        one.upstream.abort();
+        tracing::info!(channel = one.channel.name(), "a removed channel has ended");
+    }
+}
+
+/// Says in the log what is wrong with a configuration, or may be.
+pub fn tell(diagnostics: &Diagnostics) {
+    for one in diagnostics {
+        let (file, line, column, advice) = (one.file(), one.line(), one.column(), one.advice());
+        let message = one.message();
+        match one.severity() {
+            Severity::Error => {
+                tracing::error!(file, line, column, advice, "{message}");
+            }
+            Severity::Warning => {
+                tracing::warn!(file, line, column, advice, "{message}");
+            }
+        }
+    }
+}
+
+/// What is wrong, in one line.
+fn summary(diagnostics: &Diagnostics) -> String {
+    let errors = diagnostics
+        .iter()
+        .filter(|one| one.severity() == Severity::Error);
+    let errors = errors.map(|one| match (one.file(), one.line()) {
+        (Some(file), Some(line)) => format!("{file}:{line}: {}", one.message()),
+        (Some(file), None) => format!("{file}: {}", one.message()),
+        (None, _) => one.message().to_owned(),
+    });
+    errors.collect::<Vec<_>>().join("; ")
+}
+
+/// What changes, channel by channel.
+fn log_diff(diff: &Diff) {
+    for change in &diff.channels {
+        match change {
+            Change::Added(new) => tracing::info!(channel = new.name, "channel added"),
+            Change::Removed(old) => tracing::info!(channel = old.name, "channel removed"),
+            Change::Changed { old, new } => {
+                let touched = new.touches(old);
+                let upstream = match touched.upstream {
+                    UpstreamChange::None => "untouched",
+                    UpstreamChange::Follow => "follows",
+                    UpstreamChange::Reconnect => "reconnects",
+                    UpstreamChange::OtherSource => "another source",
+                };
+                tracing::info!(
+                    channel = new.name,
+                    routing = touched.routing,
+                    delivery = touched.delivery,
+                    upstream,
+                    "channel changed"
+                );
+            }
+        }
+    }
+    if !diff.live.is_empty() {
+        tracing::info!(keys = diff.live.join(", "), "keys of the process changed");
+    }
+}

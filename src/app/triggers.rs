@@ -1,0 +1,236 @@
+//! What makes a gateway look at its file again: SIGHUP, and changes of the files.
+//!
+//! Directories are watched, not files: an editor puts another file in the place of the old one, and
+//! Kubernetes another link. What happens to one of the files, or to any name in their directories,
+//! is a reason to look; looking is cheap, and what has not changed is not touched.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind};
+use notify::{Event, RecommendedWatcher, RecursiveMode, Watcher as _};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
+
+/// Why a gateway looks at its file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Trigger {
+    /// A file may have changed.
+    Files,
+    /// Somebody has asked for it.
+    Signal,
+}
+
+/// What makes a gateway look at its file again.
+#[derive(Debug)]
+pub(super) struct Triggers {
+    hangup: Signal,
+    files: Files,
+}
+
+/// The files that are watched.
+#[derive(Debug)]
+struct Files {
+    /// `None`: the system lets nothing be watched, which the log says.
+    watcher: Option<RecommendedWatcher>,
+    changed: Arc<Notify>,
+    names: Arc<Mutex<Names>>,
+    /// The directories that are watched, without links in their paths.
+    directories: BTreeSet<PathBuf>,
+}
+
+/// Whose contents matter.
+#[derive(Debug, Default)]
+struct Names {
+    files: BTreeSet<PathBuf>,
+}
+
+/// How long nothing must happen before a change is looked at: an editor, or a program that writes
+/// many files, is through by then.
+const SETTLED: Duration = Duration::from_millis(150);
+
+/// A change is looked at after this even if more happens all the time.
+const LONGEST_SETTLING: Duration = Duration::from_secs(2);
+
+/// Links in a row that are followed.
+const MOST_LINKS: usize = 16;
+
+impl Triggers {
+    /// Watches for SIGHUP, and nothing else yet.
+    ///
+    /// # Errors
+    ///
+    /// If signals can't be watched.
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            files: Files::new(),
+        })
+    }
+
+    /// Watches these files, and any file in these directories, and nothing else.
+    pub(super) fn watch(&mut self, files: &[PathBuf], directories: &[PathBuf]) {
+        self.files.watch(files, directories);
+    }
+
+    /// The next reason to look. A burst of changes is one reason.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe, but for a change that has not settled: it is forgotten.
+    pub(super) async fn next(&mut self) -> Trigger {
+        tokio::select! {
+            _ = self.hangup.recv() => return Trigger::Signal,
+            () = self.files.changed.notified() => {}
+        }
+        let latest = Instant::now() + LONGEST_SETTLING;
+        loop {
+            let until = latest.min(Instant::now() + SETTLED);
+            tokio::select! {
+                _ = self.hangup.recv() => return Trigger::Signal,
+                more = timeout_at(until, self.files.changed.notified()) => {
+                    if more.is_err() {
+                        return Trigger::Files;
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Files {
+    fn new() -> Self {
+        let changed = Arc::<Notify>::default();
+        let names = Arc::<Mutex<Names>>::default();
+        let (tell, known) = (Arc::clone(&changed), Arc::clone(&names));
+        let watcher =
+            notify::recommended_watcher(move |event: notify::Result<Event>| match event {
+                Ok(event)
+                    if matters(
+                        &event,
+                        &known.lock().unwrap_or_else(PoisonError::into_inner),
+                    ) =>
+                {
+                    tell.notify_one();
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "watching files failed");
+                    // Something may have been missed.
+                    tell.notify_one();
+                }
+            });
+        let watcher = watcher.inspect_err(complain).ok();
+        Self {
+            watcher,
+            changed,
+            names,
+            directories: BTreeSet::new(),
+        }
+    }
+
+    fn watch(&mut self, files: &[PathBuf], directories: &[PathBuf]) {
+        let Some(watcher) = &mut self.watcher else {
+            return;
+        };
+        let mut wanted: BTreeSet<PathBuf> =
+            directories.iter().filter_map(|one| real(one)).collect();
+        let mut names = BTreeSet::new();
+        for file in files {
+            for step in steps(file) {
+                let Some((directory, name)) = step.parent().zip(step.file_name()) else {
+                    continue;
+                };
+                if let Some(directory) = real(directory) {
+                    names.insert(directory.join(name));
+                    wanted.insert(directory);
+                }
+            }
+        }
+        self.names
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .files = names;
+        for gone in self.directories.difference(&wanted) {
+            // The directory itself may be gone.
+            if let Err(error) = watcher.unwatch(gone) {
+                tracing::debug!(directory = %gone.display(), %error, "was not watched any more");
+            }
+        }
+        let mut watched: BTreeSet<PathBuf> =
+            self.directories.intersection(&wanted).cloned().collect();
+        for new in wanted.difference(&self.directories) {
+            match watcher.watch(new, RecursiveMode::NonRecursive) {
+                Ok(()) => {
+                    watched.insert(new.clone());
+                    // What has changed since the file was read, nobody has told.
+                    self.changed.notify_one();
+                }
+                Err(error) => complain(&error),
+            }
+        }
+        self.directories = watched;
+    }
+}
+
+/// Whether something may have changed that is watched.
+fn matters(event: &Event, names: &Names) -> bool {
+    let is_known = || event.paths.iter().any(|path| names.files.contains(path));
+    match event.kind {
+        // Names come and go: it may be a link on the way to a file.
+        EventKind::Create(_) | EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_)) => {
+            true
+        }
+        EventKind::Access(AccessKind::Close(AccessMode::Write)) | EventKind::Modify(_) => {
+            is_known() || event.paths.iter().any(|path| is_included(path))
+        }
+        EventKind::Access(_) => false,
+        // Among them: events were lost.
+        EventKind::Any | EventKind::Other => true,
+    }
+}
+
+/// Whether a file may be one that another includes.
+fn is_included(path: &Path) -> bool {
+    path.extension()
+        .is_some_and(|extension| extension == "toml")
+}
+
+/// The path, and the paths that it leads to by links.
+fn steps(path: &Path) -> Vec<PathBuf> {
+    let mut steps = vec![path.to_owned()];
+    let mut at = path.to_owned();
+    for _ in 0..MOST_LINKS {
+        let Ok(target) = std::fs::read_link(&at) else {
+            break;
+        };
+        at = at
+            .parent()
+            .map(|parent| parent.join(&target))
+            .unwrap_or(target);
+        steps.push(at.clone());
+    }
+    steps
+}
+
+/// The path without links; `None`: it is not there.
+fn real(directory: &Path) -> Option<PathBuf> {
+    let directory = if directory.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        directory
+    };
+    directory.canonicalize().ok()
+}
+
+fn complain(error: &notify::Error) {
+    tracing::warn!(
+        %error,
+        advice = "send SIGHUP after a change; if there are too many watches, raise fs.inotify.max_user_watches",
+        "files can't be watched"
+    );
+}
