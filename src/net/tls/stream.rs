@@ -67,6 +67,10 @@ const READ_BYTES: usize = 4096;
 /// `KeyUpdate` have some dozen bytes.
 const MAX_SUBSCRIBER_RECORD: usize = 1024;
 
+/// Bytes of a peer that may come to nothing in one go: more than a record. New keys and records
+/// without content cost us more than whoever sends them, and would never let others have their turn.
+const MAX_SILENT_BYTES: usize = 32 * 1024;
+
 impl TlsStream {
     /// What one takes of memory while it is idle, as the bench has measured it (an idle client over
     /// TLS, less one in the clear); what it has not sent comes on top.
@@ -196,6 +200,7 @@ impl TlsStream {
     ///
     /// `WouldBlock` if it says nothing; if it says what is no TLS, or too much.
     pub fn try_read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let mut n_silent = 0;
         loop {
             let n = self.session.read(into);
             if n > 0 || self.session.has_peer_closed() {
@@ -204,9 +209,12 @@ impl TlsStream {
             let mut bytes = [0; MAX_SUBSCRIBER_RECORD];
             match self.socket.try_read(&mut bytes)? {
                 0 => return Ok(0),
-                n => self.receive(bytes.get(..n).unwrap_or_default())?,
+                n => {
+                    n_silent += n;
+                    self.receive(bytes.get(..n).unwrap_or_default())?;
+                }
             }
-            if self.session.n_received() > MAX_SUBSCRIBER_RECORD {
+            if self.session.n_received() > MAX_SUBSCRIBER_RECORD || n_silent > MAX_SILENT_BYTES {
                 return Err(io::ErrorKind::InvalidData.into());
             }
         }
@@ -299,13 +307,20 @@ impl AsyncRead for TlsStream {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        let mut n_silent = 0;
         while !this.has_read() {
+            if n_silent > MAX_SILENT_BYTES {
+                return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+            }
             let mut space = [MaybeUninit::uninit(); READ_BYTES];
             let mut bytes = ReadBuf::uninit(&mut space);
             ready!(Pin::new(&mut this.socket).poll_read(cx, &mut bytes))?;
             match bytes.filled() {
                 [] => return Poll::Ready(Ok(())),
-                filled => this.receive(filled)?,
+                filled => {
+                    n_silent += filled.len();
+                    this.receive(filled)?;
+                }
             }
         }
         let n = this.session.read(buf.initialize_unfilled());

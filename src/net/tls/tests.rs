@@ -1,13 +1,18 @@
 use std::fs;
 use std::io::{IoSlice, Read as _, Write as _};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use proptest::prelude::{ProptestConfig, any, prop};
 use proptest::proptest;
 use rcgen::{CertificateParams, KeyPair};
+use rustls::crypto::cipher::{AeadKey, Iv, OutboundPlainMessage};
+use rustls::crypto::tls13::OkmBlock;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, SupportedProtocolVersion};
+use rustls::{
+    ClientConfig, ClientConnection, ContentType, KeyLog, ProtocolVersion, RootCertStore,
+    SupportedProtocolVersion, Tls13CipherSuite,
+};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
@@ -157,6 +162,106 @@ fn a_key_update_is_answered_with_the_next_record() {
         send_to(&mut session, &mut client, usize::MAX);
         let mut read = [0; 8];
         assert_eq!(session.read(&mut read), 4);
+    }
+}
+
+/// Remembers under which secret a client sends.
+#[derive(Debug, Default)]
+struct Secret(Mutex<Vec<u8>>);
+
+impl KeyLog for Secret {
+    fn log(&self, label: &str, _: &[u8], secret: &[u8]) {
+        if label == "CLIENT_TRAFFIC_SECRET_0" {
+            *self.0.lock().expect("no panic") = secret.to_vec();
+        }
+    }
+}
+
+/// What RFC 8446, 7.1 calls HKDF-Expand-Label, without a context.
+fn expand<const N: usize>(suite: &Tls13CipherSuite, secret: &[u8], label: &str) -> [u8; N] {
+    let label = format!("tls13 {label}");
+    let length = u16::try_from(N).expect("short").to_be_bytes();
+    let n_label = [u8::try_from(label.len()).expect("short")];
+    let info = [&length[..], &n_label, label.as_bytes(), &[0]];
+    let mut out = [0; N];
+    let expander = suite.hkdf_provider.expander_for_okm(&OkmBlock::new(secret));
+    expander.expand_slice(&info, &mut out).expect("short");
+    out
+}
+
+/// So many times new keys and a record of nothing, as no client sends them.
+fn silent_records(n: usize, client: &ClientConnection, secret: &Secret) -> Vec<u8> {
+    let suite = client.negotiated_cipher_suite().expect("a suite");
+    let suite = suite.tls13().expect("of TLS 1.3");
+    let mut secret = secret.0.lock().expect("no panic").clone();
+    let mut bytes = Vec::new();
+    let mut number = 0;
+    for _ in 0..n {
+        let key = AeadKey::from(expand::<32>(suite, &secret, "key"));
+        let iv = Iv::new(expand(suite, &secret, "iv"));
+        let mut encrypter = suite.aead_alg.encrypter(key, iv);
+        let mut push = |typ, payload: &[u8]| {
+            let message = OutboundPlainMessage {
+                typ,
+                version: ProtocolVersion::TLSv1_2,
+                payload: payload.into(),
+            };
+            let record = encrypter.encrypt(message, number).expect("a record");
+            bytes.extend(record.encode());
+            number += 1;
+        };
+        push(ContentType::ApplicationData, b"");
+        // KeyUpdate, with none wanted in return (RFC 8446, 4.6.3).
+        push(ContentType::Handshake, &[24, 0, 0, 1, 0]);
+        secret = expand::<48>(suite, &secret, "traffic upd").to_vec();
+        number = 0;
+    }
+    bytes
+}
+
+async fn readable(stream: &TlsStream) {
+    let socket = stream.socket();
+    let ready = std::future::poll_fn(|cx| socket.poll_read_ready(cx)).await;
+    ready.expect("something to read");
+}
+
+#[tokio::test]
+async fn a_client_that_never_stops_to_say_nothing_is_given_up() {
+    for is_subscriber in [false, true] {
+        let files = Files::new();
+        let tls = files.load();
+        let version = &rustls::version::TLS13;
+        let mut config = Arc::unwrap_or_clone(client_config(current(&tls), version));
+        let secret = Arc::new(Secret::default());
+        config.key_log = Arc::clone(&secret) as Arc<dyn KeyLog>;
+        let (ours, theirs) = UnixStream::pair().expect("a pair");
+        let connector = TlsConnector::from(Arc::new(config));
+        let name = ServerName::try_from("a.test").expect("a name");
+        let (client, stream) = tokio::join!(
+            connector.connect(name, theirs),
+            TlsStream::accept(Socket::Unix(ours), tls.config(), held(&Budget::unlimited()))
+        );
+        let (client, mut stream) = (client.expect("a client"), stream.expect("a stream"));
+        let (mut theirs, client) = client.into_inner();
+        let records = silent_records(1000, &client, &secret);
+        // A few now and then do no harm.
+        let (few, many) = records.split_at(records.len() / 100);
+        theirs.write_all(few).await.expect("room");
+        readable(&stream).await;
+        let error = stream.try_read(&mut [0; 16]).expect_err("nothing");
+        assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+        theirs.write_all(many).await.expect("room");
+        readable(&stream).await;
+        let said = if is_subscriber {
+            stream.try_read(&mut [0; 16])
+        } else {
+            let mut space = [0; 16];
+            let patience = Duration::from_secs(10);
+            let said = tokio::time::timeout(patience, stream.read(&mut space)).await;
+            said.expect("it is not read for ever")
+        };
+        let error = said.expect_err("nothing is said");
+        assert_eq!(error.kind(), std::io::ErrorKind::InvalidData, "{error}");
     }
 }
 
