@@ -4,6 +4,7 @@
 // gateway's own parser is tested elsewhere; here browsers and curl are the judges.
 
 import http from 'node:http';
+import https from 'node:https';
 import { StringDecoder } from 'node:string_decoder';
 
 /** Collects events, comments and the reconnection time from the bytes of an event stream. */
@@ -59,9 +60,11 @@ export class Reader extends EventLog {
   /** `null` while connected, else why not any more. */
   ended = null;
 
-  constructor(url, headers = {}) {
+  /** `tls` says what to trust, for a URL of https. */
+  constructor(url, headers = {}, tls = {}) {
     super();
-    this.request = http.get(url, { agent: false, headers }, (response) => {
+    const { get } = url.startsWith('https:') ? https : http;
+    this.request = get(url, { agent: false, headers, ...tls }, (response) => {
       this.status = response.statusCode;
       this.headers = response.headers;
       response.on('data', (bytes) => this.push(bytes));
