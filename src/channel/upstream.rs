@@ -23,6 +23,7 @@ use super::{Channel, State, UPSTREAM_NOTICE};
 use crate::config::diff::UpstreamChange;
 use crate::config::{self, OnNewUrl};
 use crate::log::{Ending, MAX_ID_BYTES, Writer};
+use crate::memory::{Held, WhatFor};
 use crate::sse::{Item, Limits, Parser};
 
 /// The task of a channel's upstream, not yet running.
@@ -277,6 +278,7 @@ impl Upstream {
         let mut stream = Stream {
             body,
             parser: Parser::new(limits),
+            held: self.channel.log().budget().hold(WhatFor::Events, 0),
             last_byte_at: Instant::now(),
             idle_timeout: settings.idle_timeout,
         };
@@ -322,6 +324,8 @@ impl Upstream {
 struct Stream {
     body: Body,
     parser: Parser,
+    /// Counts the parser's buffers: an event may be large, and its end may never come.
+    held: Held,
     last_byte_at: Instant,
     idle_timeout: Duration,
 }
@@ -351,6 +355,7 @@ impl Stream {
             }
         });
         if n_bytes > 0 {
+            self.held.resize(self.parser.reserved_bytes());
             self.last_byte_at = now;
             intake.commit(n_bytes, now);
             if let Some(id) = self.parser.last_event_id() {

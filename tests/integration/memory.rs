@@ -194,3 +194,23 @@ async fn when_connections_take_all_memory_newcomers_are_refused_until_there_is_r
     standing.expect_event("b").await;
     welcome.expect_event("b").await;
 }
+
+#[tokio::test]
+async fn events_that_never_end_count_too() {
+    const N: usize = 6;
+    let origin = Origin::start().await;
+    let gateway = gateway(&origin, N).await;
+    for number in 1..=N {
+        let connection = origin.connection(number).await;
+        for _ in 0..6 {
+            let line = "x".repeat(MIB / 2 - 100);
+            connection.send(format!("data: {line}\n")).await;
+        }
+    }
+    // Each has 3 MiB of an event, and there is no history to give up for them.
+    gateway.logged(1, &["ERROR", "no history left"]).await;
+    for number in 1..=N {
+        origin.connection(number).await.send("\n").await;
+    }
+    gateway.logged(1, &["memory for new clients again"]).await;
+}

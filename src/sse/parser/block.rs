@@ -46,6 +46,10 @@ impl Block {
         }
     }
 
+    pub(super) fn reserved_bytes(&self) -> usize {
+        self.data.capacity() + self.event_type.capacity() + self.id.capacity()
+    }
+
     /// Takes a line without its end.
     #[inline]
     pub(super) fn process_line(

@@ -38,6 +38,10 @@ impl Lines {
         }
     }
 
+    pub(super) fn reserved_bytes(&self) -> usize {
+        self.partial.capacity()
+    }
+
     /// Takes a line off the front of `chunk`, without its end.
     ///
     /// `None`: `chunk` is used up, and the line at its end is remembered. It has to be called until

@@ -126,6 +126,11 @@ impl Parser {
     pub fn last_event_id(&self) -> Option<&str> {
         self.block.last_event_id()
     }
+
+    /// Bytes that its buffers take: most of them for what has come of an event.
+    pub fn reserved_bytes(&self) -> usize {
+        self.lines.reserved_bytes() + self.block.reserved_bytes()
+    }
 }
 
 /// Without the buffers: they hold what subscribers get to see, not what logs should.
