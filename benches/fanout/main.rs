@@ -179,7 +179,7 @@ impl Bench {
              Medians of windows in turn (least–greatest).\n\
              What else the machine does is in the numbers, too: stop it first.",
             self.pick(
-                "about eight minutes for all",
+                "about ten minutes for all",
                 "small ones: they show no speed"
             ),
             machine::describe(),
