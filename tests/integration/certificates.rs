@@ -1,7 +1,13 @@
 //! Certificates: which one a client sees, what is said of those that can't be used, and how they are
 //! replaced.
 
-use crate::support::{Connector, Gateway, Origin, Pair, client_config, table, trusting_config};
+use rustls::pki_types::CertificateDer;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::support::{
+    Connector, Gateway, Origin, Pair, client_config, table, trusting_config, within,
+};
 
 /// The host of most tests.
 const HOST: &str = "gateway.test";
@@ -152,4 +158,81 @@ async fn a_development_certificate_needs_no_file() {
         origin.send("data: a\n\n").await;
         sub.expect_event("a").await;
     }
+}
+
+/// The clients of a test that shake hands again and again.
+const N_WORKERS: usize = 4;
+
+/// What each of them has seen so far, in order.
+type Seen = watch::Sender<[Vec<CertificateDer<'static>>; N_WORKERS]>;
+
+/// Shakes hands again and again, until it is told to stop.
+async fn shake_hands_for_ever(worker: usize, address: String, seen: Seen) {
+    let config = trusting_config();
+    loop {
+        let connector = Connector::default();
+        let (mut client, facts) = connector.connect_over_tls(&address, HOST, &config).await;
+        let request = format!("GET /nothing HTTP/1.1\r\nHost: {HOST}\r\n\r\n");
+        assert_eq!(client.ask(&request).await.0.status, 404);
+        seen.send_modify(|seen| seen[worker].push(facts.certificate));
+    }
+}
+
+/// What is seen by handshakes that begin from now on: some of each client.
+async fn seen_from_now_on(seen: &Seen) -> Vec<CertificateDer<'static>> {
+    let mut watching = seen.subscribe();
+    // The one that is under way began before.
+    let from = watching
+        .borrow_and_update()
+        .each_ref()
+        .map(|seen| seen.len() + 1);
+    let waiting = watching.wait_for(|seen| {
+        let mut ends = seen.iter().zip(from);
+        ends.all(|(seen, from)| seen.len() >= from + 3)
+    });
+    let waited = within("handshakes", waiting, || "too few".to_owned()).await;
+    let seen = waited.expect("clients that go on");
+    let seen = seen.iter().zip(from);
+    seen.flat_map(|(seen, from)| seen[from..].to_vec())
+        .collect()
+}
+
+#[tokio::test]
+async fn a_new_pair_is_shown_to_new_clients_under_load_and_a_broken_one_is_not() {
+    let origin = Origin::start().await;
+    let mut pair = Pair::new(&[HOST]);
+    let first = pair.certificate.clone();
+    let gateway = Gateway::with_config(&secure(&pair.table(), &origin)).await;
+    let seen = Seen::default();
+    let mut workers = JoinSet::new();
+    for worker in 0..N_WORKERS {
+        let address = gateway.address().to_owned();
+        workers.spawn(shake_hands_for_ever(worker, address, seen.clone()));
+    }
+    let connector = Connector::default();
+    let config = client_config(&[&pair], &[]);
+    let connecting = connector.connect_over_tls(gateway.address(), HOST, &config);
+    let mut sub = connecting.await.0.subscribe("/events", "").await;
+    let before = seen_from_now_on(&seen).await;
+    assert!(before.iter().all(|one| *one == first));
+
+    // By the watcher alone.
+    pair.renew(&[HOST]);
+    let second = pair.certificate.clone();
+    gateway.logged(2, &["loaded a certificate"]).await;
+    let after = seen_from_now_on(&seen).await;
+    assert!(after.iter().all(|one| *one == second));
+
+    // A pair that can't be used, and somebody who insists.
+    std::fs::write(pair.key_file(), "nonsense").expect("a file");
+    gateway.signal("HUP");
+    gateway.logged(1, &["WARN", "keeping the old"]).await;
+    let later = seen_from_now_on(&seen).await;
+    assert!(later.iter().all(|one| *one == second));
+
+    // Those who are there never noticed, and no handshake failed.
+    origin.send("data: a\n\n").await;
+    sub.expect_event("a").await;
+    assert!(workers.try_join_next().is_none(), "all go on");
+    workers.shutdown().await;
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -41,6 +42,11 @@ impl Pair {
             params.not_before = date_time_ymd(2001, 1, 1);
             params.not_after = date_time_ymd(2002, 1, 1);
         })
+    }
+
+    /// Writes another pair into the same files.
+    pub(crate) fn renew(&mut self, hosts: &[&str]) {
+        self.certificate = write(self.directory.path(), hosts, |_| {});
     }
 
     pub(crate) fn certificate_file(&self) -> PathBuf {
@@ -83,12 +89,15 @@ pub(crate) fn client_config(
     Arc::new(config)
 }
 
-/// A client that believes whoever answers.
+/// A client that believes whoever answers, and looks at the certificate each time: a resumed session
+/// shows none.
 pub(crate) fn trusting_config() -> Arc<ClientConfig> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let config = ClientConfig::builder().dangerous();
     let config = config.with_custom_certificate_verifier(Arc::new(Trusting(provider)));
-    Arc::new(config.with_no_client_auth())
+    let mut config = config.with_no_client_auth();
+    config.resumption = Resumption::disabled();
+    Arc::new(config)
 }
 
 #[derive(Debug)]
