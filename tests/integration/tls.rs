@@ -465,6 +465,8 @@ async fn a_client_without_a_protocol_in_common_is_refused() {
 #[tokio::test]
 async fn clients_that_come_and_go_leave_no_descriptors_behind() {
     let world = World::start().await;
+    let mut reader = world.subscribe().await;
+    world.send(&mut reader, 0..1, 10).await;
     let before = world.gateway.n_descriptors();
     for _ in 0..10 {
         let mut subs = Vec::new();
