@@ -69,6 +69,14 @@ impl Told {
         }
     }
 
+    /// What does not happen.
+    pub(super) fn broken(body: &str) -> Self {
+        Self {
+            status: StatusCode::INTERNAL_SERVER_ERROR,
+            ..Self::text(body)
+        }
+    }
+
     pub(super) fn unavailable(body: impl Into<String>) -> Self {
         Self {
             status: StatusCode::SERVICE_UNAVAILABLE,

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use http::StatusCode;
 use humantime::format_rfc3339_millis;
 use serde::Serialize;
+use tokio::task::spawn_blocking;
 
 use super::answer::Told;
 use super::facts::{Facts, Place};
@@ -120,17 +121,16 @@ struct ErrorStatus {
 /// `/status`
 pub(super) async fn tell(facts: &Arc<Facts>) -> Told {
     let survey = facts.survey().await;
-    let status = Status::of(facts, &survey);
-    match serde_json::to_string_pretty(&status) {
-        Ok(json) => Told {
+    let facts = Arc::clone(facts);
+    let json = move || serde_json::to_string_pretty(&Status::of(&facts, &survey));
+    // As with metrics: not on the thread that accepts.
+    match spawn_blocking(json).await {
+        Ok(Ok(json)) => Told {
             status: StatusCode::OK,
             media_type: "application/json",
             body: json + "\n",
         },
-        Err(error) => Told {
-            status: StatusCode::INTERNAL_SERVER_ERROR,
-            ..Told::text(format!("the status could not be written: {error}\n"))
-        },
+        Ok(Err(_)) | Err(_) => Told::broken("the status could not be written\n"),
     }
 }
 

@@ -43,10 +43,7 @@ pub(super) async fn tell(facts: &Arc<Facts>) -> Told {
             media_type: CONTENT_TYPE,
             body,
         },
-        Ok(Err(_)) | Err(_) => Told {
-            status: StatusCode::INTERNAL_SERVER_ERROR,
-            ..Told::text("the metrics could not be written\n")
-        },
+        Ok(Err(_)) | Err(_) => Told::broken("the metrics could not be written\n"),
     }
 }
 
