@@ -550,3 +550,57 @@ async fn certificates_and_streams_over_tls_and_http2_are_told_like_others() {
     let found: BTreeSet<&str> = found.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(found, documented(|name| name.starts_with("certificates[]")));
 }
+
+#[tokio::test]
+async fn reloads_are_told_and_a_removed_channel_takes_its_series_along() {
+    let origin = Origin::start().await;
+    let config = |channels: &[&str], admin: &str| {
+        let tables = channels.iter().map(|name| {
+            let url = origin.url();
+            format!("[channels.{name}]\npath = \"/{name}\"\nupstream = \"{url}\"\n")
+        });
+        let tables: String = tables.collect();
+        format!(
+            "[listen.public]\naddress = \"127.0.0.1:0\"\n{tables}[server]\ndrain = \"0s\"\n{admin}\n"
+        )
+    };
+    let gateway = Gateway::with_config(&config(&["events", "other"], ANYWHERE)).await;
+    let admin = Admin::of(&gateway).await;
+    let other = "ssecast_subscribers{channel=\"other\"}";
+    let metrics = admin.metrics().await;
+    assert!(metrics.has(other) && metrics.has(&of_channel("ssecast_subscribers")));
+    let started = metrics.value("ssecast_last_reload_success_timestamp_seconds");
+    assert!((started - metrics.value("process_start_time_seconds")).abs() < 1.0);
+    assert_eq!(admin.status().await["last_reload"], Value::Null);
+
+    gateway
+        .reload(&config(&["events"], ANYWHERE), "applied")
+        .await;
+    let applied = "ssecast_reloads_total{outcome=\"applied\"}";
+    let rejected = "ssecast_reloads_total{outcome=\"rejected\"}";
+    let wanted = [(applied, 1.0), (rejected, 0.0), ("ssecast_channels", 1.0)];
+    let metrics = admin.until(&wanted).await;
+    assert!(!metrics.text.contains("\"other\""), "{}", metrics.text);
+    let success = metrics.value("ssecast_last_reload_success_timestamp_seconds");
+    assert!(success > started, "{success} after {started}");
+    let status = admin.status().await;
+    assert_eq!(status["last_reload"]["outcome"], "applied");
+    assert_eq!(status["channels"].as_array().map(Vec::len), Some(1));
+
+    gateway.reload("[listen.public]\n", "rejected").await;
+    let metrics = admin.until(&[(applied, 1.0), (rejected, 1.0)]).await;
+    let still = metrics.value("ssecast_last_reload_success_timestamp_seconds");
+    assert!((still - success).abs() < 0.001, "{still}");
+    let status = admin.status().await;
+    assert_eq!(status["last_reload"]["outcome"], "rejected");
+    let message = status["last_reload"]["message"].as_str();
+    assert!(message.is_some_and(|text| !text.is_empty()), "{status:#}");
+    // The admin listener moves, too.
+    let elsewhere = "[admin]\naddress = \"127.0.0.2:0\"";
+    gateway
+        .reload(&config(&["events"], elsewhere), "applied")
+        .await;
+    let line = &gateway.logged(2, &["tells metrics and health"]).await[1];
+    let moved = Admin::at(crate::support::field(line, "address").expect("an address"));
+    moved.until(&[(applied, 2.0)]).await;
+}

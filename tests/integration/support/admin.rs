@@ -27,7 +27,11 @@ impl Admin {
     /// The admin listener of a gateway that has one.
     pub(crate) async fn of(gateway: &Gateway) -> Self {
         let line = &gateway.logged(1, &["tells metrics and health"]).await[0];
-        let address = field(line, "address").expect("an address");
+        Self::at(field(line, "address").expect("an address"))
+    }
+
+    /// The admin listener at this address.
+    pub(crate) fn at(address: &str) -> Self {
         Self {
             address: address.to_owned(),
         }
