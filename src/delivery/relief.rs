@@ -22,14 +22,23 @@ use crate::memory::Budget;
 /// Evicts across channels whenever the budget is exceeded; never ends.
 ///
 /// `channels` gives those that there are.
+///
+/// # Cancel safety
+///
+/// May be dropped at any time, if it is begun again.
 pub async fn keep_within(
     budget: &Budget,
     shards: &[ShardHandle],
     channels: impl Fn() -> Vec<Channel>,
 ) -> ! {
     let mut quiet_until = Instant::now();
+    // Who did this before may have been dropped in the middle of it: what it was told nobody tells
+    // again, and what it found may not be so any more.
+    budget.set_exhausted(false);
     loop {
-        budget.crossed().await;
+        if !budget.is_exceeded() {
+            budget.crossed().await;
+        }
         let evicted = evict(budget, &channels()).await;
         if quiet_until <= Instant::now() {
             quiet_until = Instant::now() + QUIET;
@@ -125,6 +134,8 @@ mod tests {
     use crate::config::Config;
     use crate::log::Writer;
     use crate::log::testing::event;
+    use crate::memory::WhatFor;
+    use tokio::time::timeout;
 
     fn channel(budget: &Budget) -> (Channel, Writer) {
         let text = "[listen.public]\naddress = \"127.0.0.1:0\"\n[channels.events]\n\
@@ -176,6 +187,41 @@ mod tests {
         evict(&budget, &channels).await;
         assert_eq!(sizes(), [0; 4]);
         assert_eq!(budget.used(), 0, "nothing else is held");
+    }
+
+    /// Lets it work until something holds, and drops it then.
+    async fn work_until(budget: &Budget, channel: &Channel, holds: impl Fn() -> bool) {
+        let looking = async {
+            while !holds() {
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::select! {
+            never = keep_within(budget, &[], || vec![channel.clone()]) => never,
+            outcome = timeout(Duration::from_secs(10), looking) => {
+                outcome.unwrap_or_else(|_| panic!("{} bytes are used", budget.used()));
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn who_is_dropped_in_the_middle_leaves_the_rest_to_the_next() {
+        let budget = Budget::new(1_000_000);
+        let (channel, mut writer) = channel(&budget);
+        append(&mut writer, 500, Instant::now());
+        let held = budget.hold(WhatFor::Connections, 200_000);
+        budget.set_limit(100_000);
+        work_until(&budget, &channel, || !budget.has_room()).await;
+        assert_eq!(n_events(&channel), 0, "there is nothing to give up");
+        drop(held);
+        append(&mut writer, 50, Instant::now());
+        // It is told, and dropped; nobody is told again.
+        budget.set_limit(40_000);
+        budget.crossed().await;
+        assert!(budget.is_exceeded());
+        work_until(&budget, &channel, || !budget.is_exceeded()).await;
+        let _held = budget.hold(WhatFor::Connections, 200_000);
+        assert!(budget.has_room(), "whatever its predecessor found");
     }
 
     #[tokio::test]
