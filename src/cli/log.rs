@@ -38,10 +38,17 @@ pub fn install(filter: &str) -> Result<(), String> {
              filter such as `info,ssecast::http=debug`"
         ));
     }
-    // At `debug`, h2 writes a line per frame. Bytes are what `trace` is for.
-    let is_debug = is_word && level.is_ok_and(|level| level == LevelFilter::DEBUG);
-    let filter = if is_debug { QUIET_DEBUG } else { filter };
-    let filter = EnvFilter::try_new(filter)
+    let meant = match level {
+        // At `debug`, h2 writes a line per frame. Bytes are what `trace` is for.
+        Ok(LevelFilter::DEBUG) if is_word => Cow::Borrowed(QUIET_DEBUG),
+        // rustls warns of whatever a peer does wrong, so that anybody could fill the log. What of it
+        // matters is told by whoever was to be connected.
+        Ok(LevelFilter::ERROR | LevelFilter::WARN | LevelFilter::INFO) if is_word => {
+            Cow::Owned(format!("{filter},rustls=off"))
+        }
+        _ => Cow::Borrowed(filter),
+    };
+    let filter = EnvFilter::try_new(meant)
         .map_err(|error| format!("--log {filter:?} is neither a level nor a filter: {error}"))?;
     let is_detailed = filter
         .max_level_hint()

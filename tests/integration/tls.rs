@@ -485,3 +485,37 @@ async fn clients_that_come_and_go_leave_no_descriptors_behind() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn what_clients_do_wrong_is_no_warning() {
+    let origin = Origin::start().await;
+    let upstream = origin.url();
+    let gateway = Gateway::without_file(&[
+        "--upstream",
+        &upstream,
+        "--listen",
+        "127.0.0.1:0",
+        "--tls-self-signed",
+        "--log",
+        "info",
+    ])
+    .await;
+    gateway.logged(1, &["a development certificate"]).await;
+    let warnings = || {
+        let log = gateway.log();
+        let warnings = log.lines().filter(|line| !line.contains(" INFO "));
+        warnings.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let before = warnings();
+    for nonsense in [
+        // ChangeCipherSpec, before anything to change.
+        &b"\x14\x03\x03\x00\x01\x01"[..],
+        // A handshake of an unknown type.
+        b"\x16\x03\x01\x00\x04\x77\x00\x00\x00",
+    ] {
+        let mut client = gateway.connect().await;
+        client.send(nonsense).await;
+        client.rest().await;
+    }
+    assert_eq!(warnings(), before);
+}
