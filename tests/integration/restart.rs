@@ -164,12 +164,14 @@ async fn after_a_crash_nothing_of_an_earlier_process_is_taken_for_the_truth() {
     origin.send("id: 1\ndata: a\n\n").await;
     sub.expect_event("a").await;
     stop(gateway).await;
-    drop(home.start(&origin, "").await);
+    let killed = home.start(&origin, "").await;
+    origin.connection(2).await;
+    drop(killed);
 
     let gateway = home.start(&origin, "").await;
     let mut sub = gateway.resume_after("1").await;
     expect_reset(&mut sub, "unknown").await;
-    origin.newest().await.send("id: 9\ndata: b\n\n").await;
+    origin.connection(3).await.send("id: 9\ndata: b\n\n").await;
     sub.expect_event("b").await;
 }
 
