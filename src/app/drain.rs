@@ -24,11 +24,12 @@ impl App {
         let drain = self.gateway.current().server.drain;
         tracing::info!(subscribers = n_subscribers, ?drain, "stopping");
         let deadline = Instant::now() + drain;
+        // Before anybody is told: who asks because of that finds them closed.
+        for channel in &channels {
+            channel.close(deadline);
+        }
         self.gateway.stop.begin(deadline);
         if drain.is_zero() {
-            for channel in &channels {
-                channel.close(deadline);
-            }
             return;
         }
         let shards = self.delivery.shards();
