@@ -5,11 +5,17 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::ValueEnum as _;
+use rustix::process::Pid;
+use rustix::process::Signal;
+use rustix::process::kill_process;
 use tempfile::TempDir;
 
 use crate::bare::Writes;
+use crate::clock;
+use crate::clock::Deadline;
 use crate::process;
 use crate::process::Output;
 use crate::process::Place;
@@ -101,7 +107,7 @@ impl Server {
             Kind::Gateway {
                 binary, coalesce, ..
             } => {
-                let path = files.path().join("bench.toml");
+                let path = files.path().join(CONFIGURATION);
                 fs::write(
                     &path,
                     configuration(task, address, *coalesce, pair.as_ref()),
@@ -129,6 +135,38 @@ impl Server {
             files,
             certificate: pair.map(|pair| pair.certificate),
         }
+    }
+
+    /// Changes one channel of the gateway (other bounds of its reconnection time), and asks for it;
+    /// returns how long the gateway took, in milliseconds, by its own clock.
+    pub(crate) fn reload(&self, change: u32) -> f64 {
+        let path = self.files.path().join(CONFIGURATION);
+        let text = fs::read_to_string(&path).unwrap();
+        let base = text.split(CHANGE).next().unwrap();
+        // The last channel is the one that changes: its table is the end of the file.
+        let text = format!("{base}{CHANGE}{}s\" }}\n", 10 + change % 50);
+        let new = self.files.path().join("new");
+        fs::write(&new, text).unwrap();
+        let n_before = self.reload_times().len();
+        fs::rename(&new, &path).unwrap();
+        let pid = Pid::from_raw(self.id().cast_signed()).unwrap();
+        kill_process(pid, Signal::HUP).unwrap();
+        let deadline = Deadline::after(Duration::from_secs(10));
+        loop {
+            if let Some(time) = self.reload_times().get(n_before) {
+                return time * 1e3;
+            }
+            assert!(!deadline.is_over(), "no reload{}", self.last_lines());
+            clock::pause(Duration::from_millis(1));
+        }
+    }
+
+    /// How long each reload took that has changed something, in seconds, as the log says.
+    fn reload_times(&self) -> Vec<f64> {
+        let log = fs::read_to_string(log_of(&self.files)).unwrap();
+        let lines = log.lines().filter(|line| line.contains("reload applied"));
+        let times = lines.filter_map(|line| line.split_once("reload_seconds=")?.1.parse().ok());
+        times.collect()
     }
 
     /// Where it listens.
@@ -192,6 +230,12 @@ impl Kind {
         }
     }
 }
+
+/// The file of the gateway's configuration.
+const CONFIGURATION: &str = "bench.toml";
+
+/// What begins the line that a reload changes.
+const CHANGE: &str = "retry = { min = \"1s\", max = \"";
 
 /// The gateway's configuration.
 ///

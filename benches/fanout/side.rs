@@ -41,6 +41,8 @@ pub(crate) struct Window {
     pub(crate) p50_ms: f64,
     /// 99 of 100 took at most this.
     pub(crate) p99_ms: f64,
+    /// No event took longer.
+    pub(crate) longest_ms: f64,
     /// From the first write of the origin to the last byte of the last client.
     pub(crate) span_ms: f64,
     /// How busy the processor of the load was.
@@ -106,13 +108,25 @@ impl Side {
 
     /// Plays a plan and measures what it costs the server and when it arrives.
     pub(crate) fn measure(&mut self, origin: &Origin, plan: &Plan) -> Window {
+        self.measure_while(origin, plan, |_| {})
+    }
+
+    /// The same, while something is done to the server.
+    pub(crate) fn measure_while(
+        &mut self,
+        origin: &Origin,
+        plan: &Plan,
+        act: impl FnOnce(&Server),
+    ) -> Window {
         /// Until the server's last pass has returned and its threads sleep.
         const AFTERMATH: Duration = Duration::from_millis(20);
         self.load.begin(plan);
         let server_before = CpuTime::of(self.server.id());
         let load_before = [CpuTime::of(self.load.id()), CpuTime::of(std::process::id())];
         let started_at = clock::now();
-        let played = origin.play(*plan).wait();
+        let playing = origin.play(*plan);
+        act(&self.server);
+        let played = playing.wait();
         let received = self.load.finish(plan, &played);
         let load_time = CpuTime::of(self.load.id()).since(&load_before[0])
             + CpuTime::of(std::process::id()).since(&load_before[1]);
@@ -129,6 +143,7 @@ impl Side {
             cpu_micros: server_time as f64 / verified.n_delivered as f64 / 1e3,
             p50_ms: verified.p50 as f64 / 1e6,
             p99_ms: verified.p99 as f64 / 1e6,
+            longest_ms: verified.longest as f64 / 1e6,
             span_ms: received.last_at.saturating_sub(played.first_sent_at) as f64 / 1e6,
             load_share: load_time as f64 / wall_time as f64,
             faults,

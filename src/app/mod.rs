@@ -39,7 +39,7 @@ pub use self::signals::run_until_signal;
 use self::triggers::Triggers;
 use crate::admin::Facts;
 use crate::channel::{Channel, Counters, Departure};
-use crate::config::{Config, ListenAddress};
+use crate::config::{Config, ListenAddress, Loaded, Sources};
 use crate::delivery::{Delivery, keep_within};
 use crate::http::{Current, Gateway, Page};
 use crate::memory::Budget;
@@ -57,6 +57,8 @@ pub struct App {
     config: Config,
     /// The file that says it, and what makes us look at it again; `None`: there is none.
     source: Option<Source>,
+    /// All that it was read from when it was right last.
+    sources: Sources,
     pages: Vec<(&'static str, Page)>,
     channels: Channels,
     /// Owns the goodbyes of removed channels.
@@ -142,6 +144,7 @@ impl App {
             delivery,
             config,
             source: None,
+            sources: Sources::default(),
             pages: pages.to_vec(),
             channels,
             retiring: JoinSet::new(),
@@ -161,13 +164,14 @@ impl App {
     /// # Errors
     ///
     /// As [`App::start`], and if signals can't be watched.
-    pub fn start_from_file(file: &Path, config: Config) -> Result<Self, RunError> {
+    pub fn start_from_file(file: &Path, loaded: Loaded) -> Result<Self, RunError> {
         // First, so that nobody who sees us listen can end us by SIGHUP.
         let source = Source {
             file: file.to_owned(),
             triggers: Triggers::new().map_err(RunError::Signals)?,
         };
-        let mut app = Self::start(config, &[])?;
+        let mut app = Self::start(loaded.config, &[])?;
+        app.sources = loaded.sources;
         app.source = Some(source);
         app.watch_files();
         Ok(app)
@@ -175,12 +179,12 @@ impl App {
 
     /// Watches the files that matter at present.
     fn watch_files(&mut self) {
-        let Some(Source { file, triggers }) = &mut self.source else {
+        let Some(source) = &mut self.source else {
             return;
         };
-        let mut files = vec![file.clone()];
+        let mut files = self.sources.files.clone();
         files.extend(self.listeners.files());
-        triggers.watch(&files, &[]);
+        source.triggers.watch(&files, &self.sources.directories);
     }
 
     /// Does what the file says, each time that somebody should look, until the first signal.

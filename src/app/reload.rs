@@ -78,6 +78,7 @@ impl App {
 
     /// Builds what is new, swaps, and stops what is gone.
     async fn follow(&mut self, loaded: Loaded, trigger: Trigger) -> Outcome {
+        self.sources = loaded.sources;
         let mut config = loaded.config;
         let diff = Diff::between(&self.config, &config);
         let is_kept = |name: &str| {

@@ -6,15 +6,23 @@ use crate::config::{Config, Diagnostics, FileLess, ListenAddress, ListenTls};
 
 /// Runs the gateway until it is told to stop.
 pub(super) fn run(serve: &Serve) -> Finished {
-    let config = match load(serve) {
+    if let Some(file) = &serve.config {
+        let loaded = match Config::load(file) {
+            Ok(loaded) => loaded,
+            Err(diagnostics) => return Finished::failed(diagnostics.to_string()),
+        };
+        tell(&loaded.warnings);
+        return Finished::from_result(run_until_signal(|| {
+            let app = App::start_from_file(file, loaded)?;
+            Ok::<_, RunError>((app, ()))
+        }));
+    }
+    let config = match without_file(serve) {
         Ok(config) => config,
         Err(diagnostics) => return Finished::failed(diagnostics.to_string()),
     };
     Finished::from_result(run_until_signal(|| {
-        let app = match &serve.config {
-            Some(file) => App::start_from_file(file, config)?,
-            None => App::start(config, &[])?,
-        };
+        let app = App::start(config, &[])?;
         if serve.tls_self_signed {
             for address in app.addresses() {
                 tracing::warn!(
@@ -39,12 +47,7 @@ fn self_signed_url(address: &ListenAddress, path: Option<&str>) -> String {
     }
 }
 
-fn load(serve: &Serve) -> Result<Config, Diagnostics> {
-    if let Some(file) = &serve.config {
-        let loaded = Config::load(file)?;
-        tell(&loaded.warnings);
-        return Ok(loaded.config);
-    }
+fn without_file(serve: &Serve) -> Result<Config, Diagnostics> {
     let default_listen = serve.tls_self_signed.then_some("127.0.0.1:8443");
     let file_less = FileLess {
         upstream: serve.upstream.as_deref().unwrap_or_default(),

@@ -152,7 +152,8 @@ impl Diagnostic {
 
     /// The file's name as it was given.
     pub fn file(&self) -> Option<&str> {
-        self.file.as_deref()
+        let own = self.snippet.as_ref().and_then(|one| one.file.as_deref());
+        own.or(self.file.as_deref())
     }
 
     /// The line, from 1; `None`: about the file as a whole.
@@ -163,6 +164,15 @@ impl Diagnostic {
     /// The column in characters, from 1.
     pub fn column(&self) -> Option<usize> {
         self.snippet.as_ref().map(|snippet| snippet.column)
+    }
+}
+
+impl IntoIterator for Diagnostics {
+    type Item = Diagnostic;
+    type IntoIter = std::vec::IntoIter<Diagnostic>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.list.into_iter()
     }
 }
 

@@ -22,6 +22,7 @@ use toml::de::DeTable;
 
 use crate::config::findings::Findings;
 use crate::config::schema::Document;
+use crate::config::snippet::Part;
 use crate::config::snippet::Source;
 
 mod address;
@@ -38,6 +39,7 @@ mod file_path;
 mod findings;
 mod header;
 mod host;
+mod include;
 mod listen_tls;
 mod machine;
 mod origin;
@@ -81,6 +83,7 @@ pub use self::diagnostics::Diagnostic;
 pub use self::diagnostics::Diagnostics;
 pub use self::file_less::FileLess;
 pub use self::findings::Severity;
+pub use self::include::Sources;
 pub use self::listen_tls::CertificateFiles;
 pub use self::listen_tls::ListenTls;
 pub use self::machine::Machine;
@@ -113,6 +116,8 @@ pub struct Loaded {
     pub config: Config,
     /// No errors.
     pub warnings: Diagnostics,
+    /// Where it was read from; nothing, if it was not from a file.
+    pub sources: Sources,
     /// Where it asks for what not every machine has.
     places: machine::Places,
 }
@@ -124,38 +129,13 @@ impl Config {
     ///
     /// Everything that is wrong with it, which may be that it cannot be read.
     pub fn load(path: &Path) -> Result<Loaded, Diagnostics> {
+        let gathered = include::gather(path, read_text(path)?)?;
         let name = path.display().to_string();
-        match read(path).map(String::from_utf8) {
-            Ok(Ok(text)) => Self::parse(&name, &text),
-            Ok(Err(error)) => {
-                let good = error.utf8_error().valid_up_to();
-                let line = error
-                    .as_bytes()
-                    .iter()
-                    .take(good)
-                    .filter(|b| **b == b'\n')
-                    .count()
-                    + 1;
-                let message = format!("the file is not UTF-8 (line {line})");
-                let advice = "save it as UTF-8; TOML has no other encoding";
-                Err(Diagnostics::unreadable(path, &message, advice))
-            }
-            Err(error) => {
-                let advice = match error.kind() {
-                    io::ErrorKind::NotFound => {
-                        "check the path, or start without a file: \
-                                                `ssecast serve --upstream URL`"
-                    }
-                    io::ErrorKind::PermissionDenied => {
-                        "let the user that runs the gateway read it, and its directories"
-                    }
-                    io::ErrorKind::IsADirectory => "name the file in it",
-                    _ => "check the file and its disk",
-                };
-                let message = format!("the file cannot be read: {error}");
-                Err(Diagnostics::unreadable(path, &message, advice))
-            }
-        }
+        let loaded = Self::parse_whole(&name, &gathered.text, gathered.parts)?;
+        Ok(Loaded {
+            sources: gathered.sources,
+            ..loaded
+        })
     }
 
     /// Reads a text that is called `name` in messages.
@@ -164,6 +144,11 @@ impl Config {
     ///
     /// Everything that is wrong with it.
     pub fn parse(name: &str, text: &str) -> Result<Loaded, Diagnostics> {
+        Self::parse_whole(name, text, Vec::new())
+    }
+
+    /// Reads a text that is called `name`, and of which parts are other files.
+    fn parse_whole(name: &str, text: &str, parts: Vec<Part>) -> Result<Loaded, Diagnostics> {
         let (whole_lines, mut errors) = syntax::without_broken_lines(text);
         let (table, more_errors) = DeTable::parse_recoverable(&whole_lines);
         errors.extend(more_errors);
@@ -176,6 +161,7 @@ impl Config {
             name,
             text,
             secrets: credential::secrets(text, table),
+            parts,
         };
         syntax::report(errors, table, &mut source, &mut findings);
 
@@ -188,6 +174,7 @@ impl Config {
             Ok(Loaded {
                 config,
                 warnings: diagnostics,
+                sources: Sources::default(),
                 places,
             })
         }
@@ -270,6 +257,41 @@ pub enum ListenAddress {
     Unix(PathBuf),
     /// `"systemd:NAME"`: the sockets of that name which the process was started with.
     Systemd(String),
+}
+
+/// Reads a file as text.
+fn read_text(path: &Path) -> Result<String, Diagnostics> {
+    match read(path).map(String::from_utf8) {
+        Ok(Ok(text)) => Ok(text),
+        Ok(Err(error)) => {
+            let good = error.utf8_error().valid_up_to();
+            let line = error
+                .as_bytes()
+                .iter()
+                .take(good)
+                .filter(|b| **b == b'\n')
+                .count()
+                + 1;
+            let message = format!("the file is not UTF-8 (line {line})");
+            let advice = "save it as UTF-8; TOML has no other encoding";
+            Err(Diagnostics::unreadable(path, &message, advice))
+        }
+        Err(error) => {
+            let advice = match error.kind() {
+                io::ErrorKind::NotFound => {
+                    "check the path, or start without a file: \
+                                            `ssecast serve --upstream URL`"
+                }
+                io::ErrorKind::PermissionDenied => {
+                    "let the user that runs the gateway read it, and its directories"
+                }
+                io::ErrorKind::IsADirectory => "name the file in it",
+                _ => "check the file and its disk",
+            };
+            let message = format!("the file cannot be read: {error}");
+            Err(Diagnostics::unreadable(path, &message, advice))
+        }
+    }
 }
 
 /// Reads a file, which may be none (`/dev/zero`), as far as a configuration can reach.

@@ -29,6 +29,7 @@ use crate::config::file_path::FilePath;
 use crate::config::findings::Findings;
 use crate::config::header::Headers;
 use crate::config::host::HostName;
+use crate::config::include::IncludePattern;
 use crate::config::origin::AllowedOrigins;
 use crate::config::path::ChannelPath;
 use crate::config::reader::Setting;
@@ -250,7 +251,11 @@ pub(super) const PLACES: &[(&str, &[&str])] = &[
         "at the top of the file, in a table of its own",
         &["server", "listen", "admin", "defaults", "channels"],
     ),
+    ("at the top of the file, before all tables", TOP_KEYS),
 ];
+
+/// Keys that stand in no table.
+pub(super) const TOP_KEYS: &[&str] = &["include"];
 
 /// A whole file.
 #[derive(Debug, Default)]
@@ -282,6 +287,8 @@ pub(super) struct NamedChannel {
 impl Document {
     pub(super) fn read(table: &DeTable<'_>, findings: &mut Findings) -> Self {
         let mut reader = TableReader::document(table, findings);
+        // Its files are here already.
+        drop(reader.take::<OneOrMany<IncludePattern>>("include"));
         let server = reader.take_section("server");
         let admin = reader.take_section("admin");
         let defaults = reader.take_section("defaults");

@@ -14,11 +14,24 @@ pub(super) struct Source<'a> {
     pub(super) text: &'a str,
     /// Byte ranges that must not be shown.
     pub(super) secrets: Vec<Range<usize>>,
+    /// Where other files begin in the text, in order.
+    pub(super) parts: Vec<Part>,
+}
+
+/// A file that was put into the text of another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Part {
+    /// The byte at which it begins.
+    pub(super) start: usize,
+    /// What it is called in messages.
+    pub(super) name: String,
 }
 
 /// One line of a source, with a place in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Snippet {
+    /// The file, if it is not the one that the whole is called by.
+    pub(super) file: Option<String>,
     /// From 1.
     pub(super) line: usize,
     /// In characters, from 1.
@@ -35,8 +48,10 @@ impl Source<'_> {
     /// The first line that `span` touches.
     pub(super) fn snippet(&self, span: Range<usize>) -> Snippet {
         let start = floor_char_boundary(self.text, span.start);
-        let before = self.text.get(..start).unwrap_or_default();
-        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        let part = self.parts.iter().rfind(|part| part.start <= start);
+        let base = part.map_or(0, |part| part.start);
+        let before = self.text.get(base..start).unwrap_or_default();
+        let line_start = base + before.rfind('\n').map_or(0, |newline| newline + 1);
         let rest = self.text.get(line_start..).unwrap_or_default();
         let line = rest
             .split('\n')
@@ -45,6 +60,7 @@ impl Source<'_> {
             .trim_end_matches('\r');
 
         let mut snippet = Snippet {
+            file: part.map(|part| part.name.clone()),
             line: before.matches('\n').count() + 1,
             column: 1,
             shown: String::new(),
@@ -91,12 +107,14 @@ impl Snippet {
         gutter: usize,
     ) -> fmt::Result {
         let Self {
+            file: own,
             line,
             column,
             shown,
             indent,
             width,
         } = self;
+        let file = own.as_deref().unwrap_or(file);
         writeln!(f, "{:gutter$}--> {file}:{line}:{column}", "")?;
         writeln!(f, "{:gutter$} |", "")?;
         writeln!(f, "{}", format!("{line:>gutter$} | {shown}").trim_end())?;
@@ -190,6 +208,7 @@ mod tests {
                 name: "f",
                 text: &text,
                 secrets: Vec::new(),
+                parts: Vec::new(),
             };
             let snippet = source.snippet(start..start + place.len());
             assert_eq!((snippet.indent, snippet.width), (indent, width), "{line}");
@@ -203,6 +222,7 @@ mod tests {
             name: "f",
             text,
             secrets: Vec::new(),
+            parts: Vec::new(),
         };
         for start in 0..text.len() + 3 {
             for end in 0..text.len() + 3 {
@@ -218,6 +238,7 @@ mod tests {
             name: "f",
             text: "k = \"s3cr\x1b\" # \x1b[2J",
             secrets: std::iter::once(5..10).collect(),
+            parts: Vec::new(),
         };
         let shown = source.snippet(0..1).shown;
         assert_eq!(shown, "k = \"*****\" # \u{FFFD}[2J");

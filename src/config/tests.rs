@@ -424,3 +424,30 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_page_on_reloads_says_for_every_key_what_a_change_of_it_touches() {
+    const PAGE: &str = include_str!("../../docs/reload.md");
+    let rows: Vec<&str> = PAGE
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .collect();
+    let says = |key: &str| rows.iter().any(|row| row.contains(&format!("`{key}`")));
+    let with = |table: &str, keys: &[&str]| -> Vec<String> {
+        keys.iter().map(|key| format!("{table}{key}")).collect()
+    };
+    for key in [
+        with("", schema::TOP_KEYS),
+        with("server.", ServerTable::KEYS),
+        with("", Http2Table::KEYS),
+        with("admin.", AdminTable::KEYS),
+        with("listen.", ListenTable::KEYS),
+        with("", CertificateTable::KEYS),
+        with("", Place::KEYS),
+        with("", Settings::KEYS),
+    ]
+    .concat()
+    {
+        assert!(says(&key), "docs/reload.md has no row for `{key}`");
+    }
+}

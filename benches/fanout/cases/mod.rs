@@ -8,6 +8,7 @@ mod full;
 mod highest;
 mod idle;
 mod neighbour;
+mod reload;
 mod slow;
 mod steady;
 mod storm;
@@ -104,6 +105,11 @@ pub(crate) const ALL: &[Case] = &[
         name: "storm",
         about: "10,000 clients connect as fast as they can",
         run: storm::run,
+    },
+    Case {
+        name: "reload",
+        about: "reloads that change one of 1,000 channels under 10,000 clients",
+        run: reload::run,
     },
     Case {
         name: "full",

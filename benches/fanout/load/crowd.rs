@@ -190,6 +190,7 @@ impl<'a> Crowd<'a> {
             faults,
             p50: latencies.quantile(0.50),
             p99: latencies.quantile(0.99),
+            longest: latencies.quantile(1.0),
         }
     }
 

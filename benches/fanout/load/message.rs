@@ -71,6 +71,8 @@ pub(crate) struct Verified {
     pub(crate) p50: u64,
     /// 99 of 100 are at most this.
     pub(crate) p99: u64,
+    /// None is more than this.
+    pub(crate) longest: u64,
 }
 
 impl Order {
@@ -175,6 +177,7 @@ impl Verified {
             n_delivered,
             p50,
             p99,
+            longest,
             n_missing,
             n_duplicated,
             n_reordered,
@@ -196,6 +199,7 @@ impl Verified {
             faults,
             p50,
             p99,
+            longest,
         }
     }
 }
@@ -207,6 +211,7 @@ impl Display for Verified {
             faults,
             p50,
             p99,
+            longest,
         } = self;
         let Faults {
             n_missing,
@@ -219,7 +224,7 @@ impl Display for Verified {
         } = faults;
         write!(
             f,
-            "verified {n_delivered} {p50} {p99} \
+            "verified {n_delivered} {p50} {p99} {longest} \
              {n_missing} {n_duplicated} {n_reordered} {n_corrupt} {n_stray} {n_cut}"
         )
     }

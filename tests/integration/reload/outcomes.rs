@@ -115,3 +115,47 @@ async fn a_swapped_link_is_a_change() {
         assert_eq!(status(&gateway, "/a").await, 404);
     }
 }
+
+#[tokio::test]
+async fn files_that_appear_change_and_go_in_an_included_directory_are_noticed() {
+    let origin = Origin::start().await;
+    let main = |more: &str| {
+        format!(
+            "include = [\"conf.d/*.toml\"]\n{}{more}",
+            config(&[("a", &origin, "")])
+        )
+    };
+    let gateway = Gateway::with_config(&main("")).await;
+    let mut sub = subscribe(&gateway, "a").await;
+    let folder = gateway.directory().join("conf.d");
+    let channel = |name: &str| {
+        format!(
+            "[channels.{name}]\npath = \"/{name}\"\nupstream = \"{}\"\n",
+            origin.url()
+        )
+    };
+    let is = async |path: &str, expected: u16| {
+        let what = format!("{path} to be {expected}");
+        until_true(&what, async || status(&gateway, path).await == expected).await;
+    };
+    // Not even the directory was there.
+    fs::create_dir(&folder).expect("a directory");
+    fs::write(folder.join("b.toml"), channel("b")).expect("a file");
+    is("/b", 200).await;
+    fs::write(folder.join("c.toml"), channel("c")).expect("a file");
+    is("/c", 200).await;
+    fs::write(folder.join("c.toml"), channel("d")).expect("a file");
+    is("/d", 200).await;
+    is("/c", 404).await;
+    fs::write(folder.join("e.toml"), channel("b")).expect("a file");
+    gateway
+        .logged(1, &["`[channels.b]` is given twice", "e.toml"])
+        .await;
+    fs::remove_file(folder.join("b.toml")).expect("it is there");
+    gateway.logged(1, &["reload", "nothing has changed"]).await;
+    is("/b", 200).await;
+    fs::remove_file(folder.join("e.toml")).expect("it is there");
+    is("/b", 404).await;
+    origin.connection(1).await.send("data: a\n\n").await;
+    sub.expect_event("a").await;
+}
