@@ -53,6 +53,8 @@ impl AdminListeners {
         bound: Vec<BoundAdmin>,
         facts: &Arc<Facts>,
     ) {
+        // Those that were closed by an earlier reload need no owner any more.
+        while self.tasks.try_join_next().is_some() {}
         self.running.retain(|(address, task)| {
             let is_kept = addresses.contains(address);
             if !is_kept {
