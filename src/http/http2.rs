@@ -113,9 +113,9 @@ struct Driver<'a, S> {
 }
 
 /// ```text
-/// Idle ⇄ Busy ──▶ Stopping
-///   ╰──┬──╯          │
-///   Closing ◀────────╯
+/// Idle ⇄ Busy ──▶ Ending
+///   ╰───╮           ⇅
+///       ╰───────▶ Closing
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
@@ -123,9 +123,9 @@ enum Stage {
     Idle,
     /// With streams.
     Busy,
-    /// No new streams: shards end those that there are.
-    Stopping,
-    /// No streams, no new ones: the client may agree for as long as the timer runs.
+    /// The client was told to open no more streams; those that there are end in their own time.
+    Ending,
+    /// The same without streams, or with those of a client that is refused: the timer runs.
     Closing,
 }
 
@@ -153,8 +153,10 @@ impl<S: Future<Output = ()>> Driver<'_, S> {
                 let deadline = Instant::now() + self.idle_timeout;
                 self.timer.as_mut().reset(deadline);
             }
-            (Stage::Stopping, true) => self.close(CLOSE_TIMEOUT, cx),
-            (Stage::Idle, true) | (Stage::Busy | Stage::Stopping, false) | (Stage::Closing, _) => {}
+            (Stage::Ending, true) => self.close(CLOSE_TIMEOUT, cx),
+            // It did not know yet.
+            (Stage::Closing, false) if !self.is_refused => self.stage = Stage::Ending,
+            (Stage::Idle, true) | (Stage::Busy | Stage::Ending, false) | (Stage::Closing, _) => {}
         }
     }
 }
@@ -173,7 +175,7 @@ impl<S: Future<Output = ()>> Future for Driver<'_, S> {
         }
         let is_open = matches!(self.stage, Stage::Idle | Stage::Busy);
         if is_open && self.stop.as_mut().poll(cx).is_ready() {
-            self.stage = Stage::Stopping;
+            self.stage = Stage::Ending;
             self.connection.as_mut().graceful_shutdown();
             cx.waker().wake_by_ref();
         }

@@ -8,12 +8,17 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
 
 // Types of frames (RFC 9113, 6) and of errors (7).
+const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const GOAWAY: u8 = 7;
 const NO_ERROR: u32 = 0;
 const REFUSED_STREAM: u32 = 7;
 const ENHANCE_YOUR_CALM: u32 = 11;
+
+// Header fields of the static table (RFC 7541, appendix A).
+const STATUS_200: u8 = 0x80 | 8;
+const STATUS_400: u8 = 0x80 | 12;
 
 /// A frame as it came.
 #[derive(Debug)]
@@ -60,11 +65,16 @@ fn encode(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 
 /// A request for `/events`, without a body.
 fn request(stream: u32) -> Vec<u8> {
+    request_with(0x5, stream)
+}
+
+/// A request for `/events`, with these flags.
+fn request_with(flags: u8, stream: u32) -> Vec<u8> {
     // GET, http, and literals that are indexed nowhere (RFC 7541, appendix A and 6.2.2).
     let mut fields = vec![0x82, 0x86, 0x04, 7];
     fields.extend_from_slice(b"/events");
     fields.extend([0x01, 1, b'a']);
-    encode(HEADERS, 0x5, stream, &fields)
+    encode(HEADERS, flags, stream, &fields)
 }
 
 fn reset(stream: u32) -> Vec<u8> {
@@ -185,6 +195,27 @@ async fn a_client_that_does_not_answer_a_ping_is_given_up() {
     let (_, end) = client.rest().await;
     assert!(matches!(end, End::Cut | End::Reset), "{end:?}");
     gateway.logged(1, &["a subscriber left"]).await;
+}
+
+#[tokio::test]
+async fn a_request_with_a_body_is_refused_and_siblings_stay() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::start(&origin).await;
+    let mut client = speak(&gateway, &request(1)).await;
+    assert_eq!(frame(&mut client, HEADERS).await.payload[0], STATUS_200);
+    let body = encode(DATA, 0, 3, &[b'x'; 1000]);
+    client.send([request_with(0x4, 3), body].concat()).await;
+    let refused = frame(&mut client, HEADERS).await;
+    assert_eq!((refused.stream, refused.payload[0]), (3, STATUS_400));
+    while frame(&mut client, DATA).await.stream != 3 {}
+    origin.send("data: a\n\n").await;
+    loop {
+        // Its prologue may come first.
+        let piece = frame(&mut client, DATA).await;
+        if piece.stream == 1 && piece.payload.starts_with(b"data: a\n") {
+            break;
+        }
+    }
 }
 
 // --- first bytes ---
