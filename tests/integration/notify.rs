@@ -93,6 +93,29 @@ async fn a_gateway_that_cannot_listen_never_tells_that_it_is_ready() {
 }
 
 #[tokio::test]
+async fn a_reload_is_told_with_its_time_until_it_is_over_whatever_comes_of_it() {
+    let origin = Origin::start().await;
+    let mut manager = Manager::new();
+    let file = config(&origin, "127.0.0.1:0");
+    let gateway = Gateway::after(&manager.environment(), &file).await;
+    manager.told("READY=1").await;
+    for (change, outcome, status) in [
+        ("heartbeat = \"7s\"\n", "applied", "0 clients"),
+        (
+            "heartbeat = 7\n",
+            "rejected",
+            "the last reload was rejected",
+        ),
+    ] {
+        gateway.reload(&format!("{file}{change}"), outcome).await;
+        let begun = manager.told("RELOADING=1").await;
+        assert!(begun.contains("MONOTONIC_USEC="), "{begun}");
+        let over = manager.told("READY=1").await;
+        assert!(over.contains(status), "{over}");
+    }
+}
+
+#[tokio::test]
 async fn the_watchdog_is_fed_in_time() {
     let origin = Origin::start().await;
     let mut manager = Manager::new();
