@@ -2,6 +2,7 @@
 
 mod channels;
 mod listeners;
+mod many;
 mod outcomes;
 mod upstreams;
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::Read as _;
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -276,20 +276,21 @@ impl Gateway {
     /// Puts another configuration in the place of the present one and waits until this has come of
     /// it: `applied`, `rejected`, `wait for a restart`. Returns what the gateway has logged since.
     pub(crate) async fn reload(&self, config: &str, outcome: &str) -> String {
-        let before = self.log();
+        let before = fs::metadata(log_file(self.directory.path()))
+            .expect("a log")
+            .len();
         self.write_config(config);
         self.signal("HUP");
         until(&format!("a reload: {outcome}"), || {
-            let log = self.log();
-            let new = log.get(before.len()..).unwrap_or_default();
+            let new = read_log_from(self.directory.path(), before);
             // The field comes last: the line is complete.
             let is_it = |line: &&str| {
                 let is_reload = line.contains(" reload") && line.contains(outcome);
                 is_reload && line.contains("reload_seconds=")
             };
             match new.lines().find(is_it) {
-                Some(_) if new.ends_with('\n') => Ok(new.to_owned()),
-                _ => Err(new.to_owned()),
+                Some(_) if new.ends_with('\n') => Ok(new),
+                _ => Err(new),
             }
         })
         .await
@@ -438,8 +439,15 @@ fn log_file(directory: &Path) -> PathBuf {
 }
 
 fn read_log(directory: &Path) -> String {
+    read_log_from(directory, 0)
+}
+
+/// The log without so many bytes of its begin.
+fn read_log_from(directory: &Path, begin: u64) -> String {
     let mut bytes = Vec::new();
     let mut file = File::open(log_file(directory)).expect("the log is there");
+    file.seek(SeekFrom::Start(begin))
+        .expect("the log is a file");
     file.read_to_end(&mut bytes).expect("the log can be read");
     String::from_utf8_lossy(&bytes).into_owned()
 }
