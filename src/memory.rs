@@ -106,11 +106,12 @@ impl Budget {
         }
     }
 
-    /// Notes whether anything was left to evict when the limit was exceeded.
-    pub fn set_exhausted(&self, is_exhausted: bool) {
+    /// Notes whether anything was left to evict when the limit was exceeded; returns what was noted
+    /// before.
+    pub fn set_exhausted(&self, is_exhausted: bool) -> bool {
         self.shared
             .is_exhausted
-            .store(is_exhausted, Ordering::Relaxed);
+            .swap(is_exhausted, Ordering::Relaxed)
     }
 
     /// Ready when the limit was crossed, since this was ready last.

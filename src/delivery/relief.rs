@@ -32,11 +32,14 @@ pub async fn keep_within(
     channels: impl Fn() -> Vec<Channel>,
 ) -> ! {
     let mut quiet_until = Instant::now();
-    // Who did this before may have been dropped in the middle of it: what it was told nobody tells
-    // again, and what it found may not be so any more.
-    budget.set_exhausted(false);
+    // Who did this before may have been dropped in the middle of it, and what it was told nobody tells
+    // again. So the level counts, and what was noted of it.
     loop {
         if !budget.is_exceeded() {
+            if budget.set_exhausted(false) {
+                let used = budget.used();
+                tracing::info!(used, "there is memory for new clients again");
+            }
             budget.crossed().await;
         }
         let evicted = evict(budget, &channels()).await;
@@ -79,13 +82,14 @@ const STEPS_AT_ONCE: usize = 32;
 /// There is no history left: newcomers are refused, and who is far behind has to come back, until
 /// the rest is within the limit.
 async fn run_out(budget: &Budget, shards: &[ShardHandle], channels: &impl Fn() -> Vec<Channel>) {
-    tracing::error!(
-        used = budget.used(),
-        limit = budget.limit(),
-        "[server] memory is reached and there is no history left to give up: \
-         new clients are refused and slow ones disconnected"
-    );
-    budget.set_exhausted(true);
+    if !budget.set_exhausted(true) {
+        tracing::error!(
+            used = budget.used(),
+            limit = budget.limit(),
+            "[server] memory is reached and there is no history left to give up: \
+             new clients are refused and slow ones disconnected"
+        );
+    }
     while budget.is_exceeded() {
         for shard in shards {
             shard.relieve();
@@ -93,11 +97,6 @@ async fn run_out(budget: &Budget, shards: &[ShardHandle], channels: &impl Fn() -
         sleep(RECHECK).await;
         evict(budget, &channels()).await;
     }
-    budget.set_exhausted(false);
-    tracing::info!(
-        used = budget.used(),
-        "there is memory for new clients again"
-    );
 }
 
 /// Gives up history, the oldest first and that of channels without subscribers before all other,
