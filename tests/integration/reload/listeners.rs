@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 
 use crate::reload::{config, status, subscribe};
-use crate::support::{Connector, Gateway, Origin, Pair, client_config, field};
+use crate::support::{Connector, Gateway, Origin, Pair, client_config, field, until};
 
 fn with_listener(name: &str, lines: &str, config: &str) -> String {
     format!("[listen.{name}]\n{lines}\n\n{config}")
@@ -63,14 +63,20 @@ async fn an_address_that_can_not_be_had_changes_nothing() {
         &plain,
     );
     let wrong = wrong + "[channels.new]\npath = \"/new\"\nupstream = \"http://127.0.0.1:1/\"\n";
+    origin.stream().await;
     let before = gateway.n_descriptors();
     let log = gateway.reload(&wrong, "rejected").await;
     assert!(log.contains("another process listens there"), "{log}");
     assert_eq!(status(&gateway, "/new").await, 404);
-    assert!(
-        gateway.n_descriptors() <= before,
-        "what was bound is given up"
-    );
+    until("what was bound to be given up", || {
+        let now = gateway.n_descriptors();
+        if now <= before {
+            Ok(())
+        } else {
+            Err(format!("{now} descriptors, not {before}"))
+        }
+    })
+    .await;
     origin.send("data: a\n\n").await;
     sub.expect_event("a").await;
 }
