@@ -221,13 +221,14 @@ impl App {
         self.facts.begin_running();
         systemd::ready(&service::status(&self.gateway, &self.facts));
         self.serve(signals).await?;
+        let asked_at = Instant::now();
         self.facts.begin_stopping();
         systemd::stopping(&service::status(&self.gateway, &self.facts));
         self.listeners.close().await;
         tokio::select! {
             () = self.drain() => {}
             broken = self.go_on() => return Err(broken),
-            () = signals.stop() => {
+            () = signals.stop_again(asked_at) => {
                 tracing::warn!("asked to stop a second time: not waiting for goodbyes");
                 self.is_hurried = true;
             }

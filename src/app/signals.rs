@@ -1,9 +1,11 @@
 //! Runs a gateway until the process is asked to stop.
 
 use std::io;
+use std::time::Duration;
 
 use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::Instant;
 
 use super::{App, RunError};
 
@@ -13,6 +15,10 @@ pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
 }
+
+/// Within this time a second signal is an echo of the first: wrappers such as timeout(1) signal both
+/// the process and its group.
+const ECHO: Duration = Duration::from_millis(100);
 
 /// Runs a gateway until SIGTERM or SIGINT, and to the end of its goodbyes, or to a second signal.
 ///
@@ -57,6 +63,18 @@ impl Signals {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
+        }
+    }
+
+    /// Ready when the process is asked once more to stop, after it was asked at `first`.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped at any time; no signal is lost.
+    pub(super) async fn stop_again(&mut self, first: Instant) {
+        self.stop().await;
+        while first.elapsed() < ECHO {
+            self.stop().await;
         }
     }
 }

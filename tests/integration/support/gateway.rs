@@ -303,7 +303,15 @@ impl Gateway {
 
     /// Sends a signal: `TERM`, `INT`.
     pub(crate) fn signal(&self, name: &str) {
-        let kill = format!("kill -s {name} {}", self.child.id());
+        self.signals(&[name]);
+    }
+
+    /// Sends signals, one right after the other.
+    pub(crate) fn signals(&self, names: &[&str]) {
+        let kills = names
+            .iter()
+            .map(|name| format!("kill -s {name} {}", self.child.id()));
+        let kill = kills.collect::<Vec<_>>().join(" && ");
         let status = Command::new("sh")
             .args(["-c", &kill])
             .status()
