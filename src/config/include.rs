@@ -10,8 +10,10 @@ use std::ops::Range;
 use std::path::Path;
 use std::path::PathBuf;
 
+use glob::GlobError;
+use glob::MatchOptions;
 use glob::Pattern;
-use glob::glob;
+use glob::glob_with;
 use toml::de::DeTable;
 use toml::de::DeValue;
 
@@ -52,8 +54,23 @@ pub(super) struct Gathered {
 /// Characters that make a path a pattern.
 const WILDCARDS: [char; 3] = ['*', '?', '['];
 
+/// Hidden files are not meant: editors leave them beside those that are being changed, and Kubernetes
+/// keeps what a `ConfigMap` links to in hidden directories.
+const MATCHING: MatchOptions = MatchOptions {
+    case_sensitive: true,
+    require_literal_separator: false,
+    require_literal_leading_dot: true,
+};
+
 /// What may stand in an included file.
 const TABLES: [&str; 2] = ["channels", "listen"];
+
+impl Sources {
+    /// What a file leads to at present, however wrong it is: what is watched until it is right.
+    pub fn of(path: &Path) -> Self {
+        look(path, &super::read_text(path).unwrap_or_default()).0
+    }
+}
 
 impl FromText for IncludePattern {
     const EXAMPLE: &'static str = "\"conf.d/*.toml\"";
@@ -79,30 +96,10 @@ impl FromText for IncludePattern {
 ///
 /// Everything that is wrong with them alone; what is wrong with the file itself is not looked at.
 pub(super) fn gather(path: &Path, mut text: String) -> Result<Gathered, Diagnostics> {
-    let mut sources = Sources {
-        files: vec![path.to_owned()],
-        directories: Vec::new(),
-    };
+    let (sources, mut found) = look(path, &text);
     let mut parts = Vec::new();
-    let mut found = Vec::new();
-    let directory = path.parent().unwrap_or(Path::new(""));
-    let mut files = BTreeSet::new();
-    for (pattern, span) in patterns(&text) {
-        let whole = directory.join(&pattern);
-        sources.directories.extend(directories(directory, &pattern));
-        let matching = matching(directory, &pattern);
-        if matching.is_empty() && !pattern.contains(WILDCARDS) {
-            let name = path.display().to_string();
-            let message = format!("there is no file {}", whole.display());
-            let advice = "check the path, which is relative to this file; with a wildcard, as in \
-                          `\"conf.d/*.toml\"`, there may be none";
-            let finding = Finding::new(Severity::Error, Some(span), Mistake::new(message, advice));
-            found.extend(locate(&name, &text, vec![finding]));
-        }
-        files.extend(matching);
-    }
-    for file in files {
-        match super::read_text(&file) {
+    for file in sources.files.iter().skip(1) {
+        match super::read_text(file) {
             Ok(included) => {
                 let name = file.display().to_string();
                 found.extend(check(&name, &included));
@@ -114,7 +111,6 @@ pub(super) fn gather(path: &Path, mut text: String) -> Result<Gathered, Diagnost
             }
             Err(diagnostics) => found.extend(diagnostics),
         }
-        sources.files.push(file);
     }
     if found.is_empty() {
         Ok(Gathered {
@@ -125,6 +121,47 @@ pub(super) fn gather(path: &Path, mut text: String) -> Result<Gathered, Diagnost
     } else {
         Err(Diagnostics::of(found.into_iter()))
     }
+}
+
+/// The files that a file includes, which are not read, and what is wrong with how it names them.
+fn look(path: &Path, text: &str) -> (Sources, Vec<Diagnostic>) {
+    let mut sources = Sources {
+        files: vec![path.to_owned()],
+        directories: Vec::new(),
+    };
+    let mut findings = Vec::new();
+    let directory = path.parent().unwrap_or(Path::new(""));
+    let mut files = BTreeSet::new();
+    for (pattern, span) in patterns(text) {
+        let whole = directory.join(&pattern);
+        sources.directories.extend(directories(directory, &pattern));
+        let (matching, unreadable) = matching(directory, &pattern);
+        let is_missing = matching.is_empty() && !pattern.contains(WILDCARDS);
+        let missing = is_missing.then(|| {
+            let message = format!("there is no file {}", whole.display());
+            let advice = "check the path, which is relative to this file; with a wildcard, as in \
+                          `\"conf.d/*.toml\"`, there may be none";
+            Mistake::new(message, advice)
+        });
+        let unreadable = unreadable.iter().map(|error| {
+            let message = format!(
+                "{} can't be read: {}",
+                error.path().display(),
+                error.error()
+            );
+            let advice = "let the user that runs the gateway read the directory";
+            Mistake::new(message, advice)
+        });
+        let mistakes = missing.into_iter().chain(unreadable);
+        findings.extend(
+            mistakes.map(|mistake| Finding::new(Severity::Error, Some(span.clone()), mistake)),
+        );
+        files.extend(matching);
+    }
+    sources.files.extend(files);
+    let name = path.display().to_string();
+    let found = locate(&name, text, findings);
+    (sources, found.into_iter().collect())
 }
 
 /// What `include` says, as far as it can be read; the reader of the whole says what is wrong with it.
@@ -144,11 +181,19 @@ fn patterns(text: &str) -> Vec<(String, Range<usize>)> {
     }
 }
 
-/// The files that match a pattern.
-fn matching(directory: &Path, pattern: &str) -> Vec<PathBuf> {
-    let found = glob(&absolute(directory, pattern));
-    let paths = found.into_iter().flatten().filter_map(Result::ok);
-    paths.filter(|path| !path.is_dir()).collect()
+/// The files that match a pattern, and which directories can't be read: what is in them is unknown,
+/// which is not nothing.
+fn matching(directory: &Path, pattern: &str) -> (Vec<PathBuf>, Vec<GlobError>) {
+    let (mut files, mut errors) = (Vec::new(), Vec::new());
+    let found = glob_with(&absolute(directory, pattern), MATCHING);
+    for found in found.into_iter().flatten() {
+        match found {
+            Ok(path) if !path.is_dir() => files.push(path),
+            Ok(_) => {}
+            Err(error) => errors.push(error),
+        }
+    }
+    (files, errors)
 }
 
 /// Where a file that matches a pattern may appear; of a directory that is not there, the nearest one
@@ -158,7 +203,7 @@ fn directories(directory: &Path, pattern: &str) -> Vec<PathBuf> {
     let Some(parent) = parent.filter(|parent| !parent.is_empty()) else {
         return vec![directory.to_owned()];
     };
-    let found = glob(&absolute(directory, parent));
+    let found = glob_with(&absolute(directory, parent), MATCHING);
     let mut all: Vec<PathBuf> = found.into_iter().flatten().filter_map(Result::ok).collect();
     all.retain(|path| path.is_dir());
     let steps = Path::new(parent).ancestors().filter_map(Path::to_str);
@@ -309,6 +354,24 @@ mod tests {
             relative(&loaded.sources.directories),
             ["conf.d", "conf.d", "more/1", "more"]
         );
+    }
+
+    /// Emacs leaves a link that leads nowhere beside a file that is being changed; and what lies
+    /// behind a `ConfigMap` of Kubernetes would be read twice.
+    #[test]
+    fn hidden_files_are_not_included() {
+        let directory = directory(&[
+            ("main.toml", MAIN),
+            ("conf.d/a.toml", &channel("a", "")),
+            ("conf.d/.hidden.toml", &channel("a", "")),
+            ("more/1/x.toml", &channel("b", "")),
+            ("more/..data/x.toml", &channel("b", "")),
+        ]);
+        let lock = directory.path().join("conf.d/.#a.toml");
+        std::os::unix::fs::symlink("somebody@host.1", lock).expect("a link");
+        let loaded = Config::load(&directory.path().join("main.toml"));
+        let loaded = loaded.unwrap_or_else(|errors| panic!("{errors}"));
+        assert_eq!(loaded.config.channels.len(), 2);
     }
 
     #[test]
