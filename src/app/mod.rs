@@ -33,6 +33,7 @@ use self::channels::Channels;
 pub use self::error::RunError;
 pub use self::limits::affordable_connections;
 use self::listeners::{Bound, Listeners, Reception};
+use self::reload::Reload;
 pub use self::reload::tell;
 use self::signals::Signals;
 pub use self::signals::run_until_signal;
@@ -59,6 +60,8 @@ pub struct App {
     source: Option<Source>,
     /// All that it was read from when it was right last.
     sources: Sources,
+    /// What it leads to besides, if it was wrong last: it may be put right there.
+    rejected: Sources,
     pages: Vec<(&'static str, Page)>,
     channels: Channels,
     /// Owns the goodbyes of removed channels.
@@ -145,6 +148,7 @@ impl App {
             config,
             source: None,
             sources: Sources::default(),
+            rejected: Sources::default(),
             pages: pages.to_vec(),
             channels,
             retiring: JoinSet::new(),
@@ -184,7 +188,9 @@ impl App {
         };
         let mut files = self.sources.files.clone();
         files.extend(self.listeners.files());
-        source.triggers.watch(&files, &self.sources.directories);
+        files.extend_from_slice(&self.rejected.files);
+        let directories = [&self.sources, &self.rejected].map(|one| &one.directories[..]);
+        source.triggers.watch(&files, &directories.concat());
     }
 
     /// Does what the file says, each time that somebody should look, until the first signal.
@@ -203,7 +209,14 @@ impl App {
                 trigger = reason => trigger,
             };
             if let Some(known) = source.take() {
-                self.reload(&known.file, trigger).await;
+                let reload = Reload::begin(trigger);
+                // A disk that hangs keeps nothing from going on, and nobody from stopping.
+                let loaded = tokio::select! {
+                    () = signals.stop() => return Ok(()),
+                    broken = self.go_on() => return Err(broken),
+                    loaded = reload.load(&known.file) => loaded,
+                };
+                self.reload(loaded, &reload).await;
                 self.source = Some(known);
                 self.watch_files();
                 source = self.source.take();

@@ -18,12 +18,19 @@ use super::triggers::Trigger;
 use super::{App, RunError, limits, service, upstream_tls_errors};
 use crate::admin::ReloadOutcome;
 use crate::channel::{Channel, Departure};
-use crate::config::diff::{Change, Diff, Place, UpstreamChange};
-use crate::config::{Config, Diagnostics, Loaded, Severity};
+use crate::config::diff::{Change, Diff, UpstreamChange};
+use crate::config::{Config, Diagnostics, ListenTls, Loaded, Severity, Sources};
 use crate::delivery::{ShardHandle, spread_goodbyes};
 use crate::http::Current;
 use crate::net::tls::Reread;
 use crate::systemd;
+
+/// A reload that is under way.
+#[derive(Debug)]
+pub(super) struct Reload {
+    trigger: Trigger,
+    begin: Instant,
+}
 
 /// What became of a reload.
 #[derive(Debug)]
@@ -52,26 +59,66 @@ const MOST_ABSENCES: u32 = 10;
 /// How long after the last goodbye of a removed channel its upstream is given up in any case.
 const GRACE: Duration = Duration::from_secs(2);
 
-impl App {
-    /// Does what the file says now, if it can be done.
-    pub(super) async fn reload(&mut self, file: &Path, trigger: Trigger) {
-        let begin = Instant::now();
+impl Reload {
+    /// Begins one, and tells systemd if somebody has asked for it.
+    pub(super) fn begin(trigger: Trigger) -> Self {
         if trigger == Trigger::Signal {
             systemd::reloading();
         }
-        let outcome = match load(file, trigger).await {
+        Self {
+            trigger,
+            begin: Instant::now(),
+        }
+    }
+
+    /// Reads the file, on a thread that may wait for a disk. If it is wrong, says what it leads to.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped at any time: it only reads.
+    pub(super) async fn load(&self, file: &Path) -> Result<Loaded, (Diagnostics, Sources)> {
+        for _ in 0..MOST_ABSENCES {
+            if self.trigger == Trigger::Signal || file.exists() {
+                break;
+            }
+            sleep(ABSENCE).await;
+        }
+        let path = file.to_owned();
+        let load = move || Config::load(&path).map_err(|wrong| (wrong, Sources::of(&path)));
+        let loaded = tokio::task::spawn_blocking(load).await;
+        // It was not cancelled, so it has panicked: the log says where.
+        loaded.unwrap_or_else(|_panic| {
+            let message = "reading the file broke; this is a bug, please report it";
+            let advice = "the log says where; the file may be fine";
+            let diagnostics = Diagnostics::unreadable(file, message, advice);
+            Err((diagnostics, Sources::default()))
+        })
+    }
+}
+
+impl App {
+    /// Does what the file says now, if it can be done.
+    pub(super) async fn reload(
+        &mut self,
+        loaded: Result<Loaded, (Diagnostics, Sources)>,
+        reload: &Reload,
+    ) {
+        let &Reload { trigger, begin } = reload;
+        let last = self.facts.reloads().last();
+        let was_rejected = last.is_some_and(|last| last.outcome == ReloadOutcome::Rejected);
+        let outcome = match loaded {
             Ok(loaded) => self.follow(loaded, trigger).await,
-            Err(diagnostics) => {
-                // A renewed certificate need not wait for a file that is put right.
-                if self.listeners.reread(|_| true) == Reread::Replaced {
-                    tracing::info!("renewed certificates are used all the same");
-                }
+            Err((diagnostics, sources)) => {
+                self.use_renewed_certificates();
+                self.rejected = sources;
                 tell(&diagnostics);
                 Outcome::Rejected(summary(&diagnostics))
             }
         };
-        self.conclude(&outcome, (trigger, begin.elapsed()));
-        if trigger == Trigger::Signal || !matches!(outcome, Outcome::Unchanged) {
+        // That a mistake was taken back is news.
+        let is_news = trigger == Trigger::Signal || was_rejected;
+        self.conclude(&outcome, (is_news, begin.elapsed()));
+        if is_news || !matches!(outcome, Outcome::Unchanged) {
             systemd::ready(&service::status(&self.gateway, &self.facts));
         }
     }
@@ -79,13 +126,11 @@ impl App {
     /// Builds what is new, swaps, and stops what is gone.
     async fn follow(&mut self, loaded: Loaded, trigger: Trigger) -> Outcome {
         self.sources = loaded.sources;
+        self.rejected = Sources::default();
         let mut config = loaded.config;
         let diff = Diff::between(&self.config, &config);
-        let is_kept = |name: &str| {
-            let is_of = |place: &Place| place.listener.name == name;
-            let mut changed = diff.places.iter().filter_map(Change::before);
-            !changed.any(is_of)
-        };
+        // Its addresses may have changed.
+        let is_kept = |name: &str| tls_of(name, &self.config) == tls_of(name, &config);
         let certificates = self.listeners.reread(is_kept);
         if diff.is_empty() {
             return match certificates {
@@ -105,6 +150,8 @@ impl App {
                     tracing::error!("{error}");
                 }
                 let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+                self.use_renewed_certificates();
+                self.rejected.files = config.tls_files();
                 return Outcome::Rejected(errors.join("; "));
             }
         };
@@ -117,6 +164,13 @@ impl App {
             Outcome::Applied
         } else {
             Outcome::NeedsRestart(diff.restart)
+        }
+    }
+
+    /// A renewed certificate need not wait for a file that is put right.
+    fn use_renewed_certificates(&self) {
+        if self.listeners.reread(|_| true) == Reread::Replaced {
+            tracing::info!("renewed certificates are used all the same");
         }
     }
 
@@ -177,7 +231,8 @@ impl App {
         self.retiring.spawn(say_goodbye(shards, retired, deadline));
     }
 
-    fn conclude(&self, outcome: &Outcome, (trigger, took): (Trigger, Duration)) {
+    /// Tells what has come of it. That there was nothing to do may be no news.
+    fn conclude(&self, outcome: &Outcome, (is_news, took): (bool, Duration)) {
         let reload_seconds = took.as_secs_f64();
         let (noted, message) = match outcome {
             Outcome::Applied => {
@@ -200,7 +255,7 @@ impl App {
                 );
                 (ReloadOutcome::Rejected, message.clone())
             }
-            Outcome::Unchanged if trigger == Trigger::Files => {
+            Outcome::Unchanged if !is_news => {
                 tracing::debug!(reload_seconds, "reload: nothing has changed");
                 return;
             }
@@ -213,25 +268,10 @@ impl App {
     }
 }
 
-/// Reads the file, on a thread that may wait for a disk.
-async fn load(file: &Path, trigger: Trigger) -> Result<Loaded, Diagnostics> {
-    for _ in 0..MOST_ABSENCES {
-        if trigger == Trigger::Signal || file.exists() {
-            break;
-        }
-        sleep(ABSENCE).await;
-    }
-    let path = file.to_owned();
-    let loaded = tokio::task::spawn_blocking(move || Config::load(&path)).await;
-    // It was not cancelled, so it has panicked: the log says where.
-    loaded.unwrap_or_else(|_panic| {
-        let message = "reading the file broke; this is a bug, please report it";
-        Err(Diagnostics::unreadable(
-            file,
-            message,
-            "the log says where; the file may be fine",
-        ))
-    })
+/// How a listener speaks TLS; `None`: there is none of this name, or it speaks in the clear.
+fn tls_of<'a>(name: &str, config: &'a Config) -> Option<&'a ListenTls> {
+    let listener = config.listeners.iter().find(|one| one.name == name)?;
+    listener.tls.as_ref()
 }
 
 async fn say_goodbye(shards: Arc<[ShardHandle]>, retired: Vec<Retired>, deadline: Instant) {

@@ -43,6 +43,8 @@ pub fn run_until_signal<C, E: From<RunError>>(
     })?;
     app.stop(&outcome);
     drop(companion);
+    // A thread that waits for a disk is not waited for.
+    runtime.shutdown_background();
     Ok(outcome?)
 }
 

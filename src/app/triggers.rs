@@ -4,8 +4,9 @@
 //! Kubernetes another link. What happens to one of the files, or to any name in their directories,
 //! is a reason to look; looking is cheap, and what has not changed is not touched.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -39,8 +40,16 @@ struct Files {
     watcher: Option<RecommendedWatcher>,
     changed: Arc<Notify>,
     names: Arc<Mutex<Names>>,
-    /// The directories that are watched, without links in their paths.
-    directories: BTreeSet<PathBuf>,
+    /// The directories that are watched, without links in their paths. Their inodes are: a directory
+    /// that takes the place of another must be watched anew.
+    directories: BTreeMap<PathBuf, Inode>,
+}
+
+/// Tells a directory from another of the same path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Inode {
+    device: u64,
+    number: u64,
 }
 
 /// Whose contents matter.
@@ -129,7 +138,7 @@ impl Files {
             watcher,
             changed,
             names,
-            directories: BTreeSet::new(),
+            directories: BTreeMap::new(),
         }
     }
 
@@ -155,25 +164,35 @@ impl Files {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .files = names;
-        for gone in self.directories.difference(&wanted) {
+        let wanted: BTreeMap<PathBuf, Inode> = wanted
+            .into_iter()
+            .filter_map(|directory| {
+                let inode = inode(&directory)?;
+                Some((directory, inode))
+            })
+            .collect();
+        self.directories.retain(|directory, inode| {
+            let is_kept = wanted.get(directory) == Some(inode);
             // The directory itself may be gone.
-            if let Err(error) = watcher.unwatch(gone) {
-                tracing::debug!(directory = %gone.display(), %error, "was not watched any more");
+            if !is_kept && let Err(error) = watcher.unwatch(directory) {
+                let directory = directory.display();
+                tracing::debug!(%directory, %error, "was not watched any more");
             }
-        }
-        let mut watched: BTreeSet<PathBuf> =
-            self.directories.intersection(&wanted).cloned().collect();
-        for new in wanted.difference(&self.directories) {
-            match watcher.watch(new, RecursiveMode::NonRecursive) {
+            is_kept
+        });
+        for (directory, inode) in wanted {
+            if self.directories.contains_key(&directory) {
+                continue;
+            }
+            match watcher.watch(&directory, RecursiveMode::NonRecursive) {
                 Ok(()) => {
-                    watched.insert(new.clone());
+                    self.directories.insert(directory, inode);
                     // What has changed since the file was read, nobody has told.
                     self.changed.notify_one();
                 }
                 Err(error) => complain(&error),
             }
         }
-        self.directories = watched;
     }
 }
 
@@ -225,6 +244,14 @@ fn real(directory: &Path) -> Option<PathBuf> {
         directory
     };
     directory.canonicalize().ok()
+}
+
+fn inode(directory: &Path) -> Option<Inode> {
+    let about = directory.metadata().ok()?;
+    Some(Inode {
+        device: about.dev(),
+        number: about.ino(),
+    })
 }
 
 fn complain(error: &notify::Error) {

@@ -32,6 +32,19 @@ pub struct CertificateFiles {
     pub key: PathBuf,
 }
 
+impl ListenTls {
+    /// The files that it names.
+    pub fn files(&self) -> Vec<PathBuf> {
+        match self {
+            Self::Files(list) => list
+                .iter()
+                .flat_map(|files| [files.certificate.clone(), files.key.clone()])
+                .collect(),
+            Self::SelfSigned => Vec::new(),
+        }
+    }
+}
+
 /// Where systemd puts the credentials of its services (`systemd.exec(5)`, `LoadCredential=`).
 const CREDENTIALS: &str = "/run/credentials";
 

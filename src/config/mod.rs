@@ -180,6 +180,16 @@ impl Config {
         }
     }
 
+    /// The certificates, keys and authorities that it names.
+    pub fn tls_files(&self) -> Vec<PathBuf> {
+        let listeners = self.listeners.iter().filter_map(|one| one.tls.as_ref());
+        let upstreams = self.channels.iter();
+        let upstreams = upstreams.flat_map(|channel| channel.upstream.tls.files());
+        let mut files: Vec<PathBuf> = listeners.flat_map(ListenTls::files).collect();
+        files.extend(upstreams.cloned());
+        files
+    }
+
     /// The configuration of a gateway that is started without a file.
     ///
     /// # Errors

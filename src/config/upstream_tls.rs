@@ -44,6 +44,13 @@ pub enum Verification {
 }
 
 impl UpstreamTls {
+    /// The files that it names.
+    pub fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        let identity = self.identity.iter();
+        let pair = identity.flat_map(|files| [&files.certificate, &files.key]);
+        self.ca.iter().chain(pair)
+    }
+
     /// For another origin than the one that was configured: it is trusted by the same authorities,
     /// but has its own name, and it is not told who the gateway is.
     pub fn elsewhere(&self) -> Self {

@@ -124,13 +124,7 @@ impl ServerTls {
 
     /// The files to watch.
     pub fn files(&self) -> Vec<PathBuf> {
-        match &self.settings {
-            ListenTls::Files(list) => list
-                .iter()
-                .flat_map(|files| [files.certificate.clone(), files.key.clone()])
-                .collect(),
-            ListenTls::SelfSigned => Vec::new(),
-        }
+        self.settings.files()
     }
 
     /// When the certificates can be used, in the order of the configuration.

@@ -1,6 +1,7 @@
 //! Reloads: what each change touches, and what it does not.
 
 mod channels;
+mod files;
 mod listeners;
 mod many;
 mod outcomes;
