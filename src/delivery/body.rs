@@ -8,8 +8,9 @@
 //! Both ends live on the thread of the connection: the lock is never contended.
 //!
 //! How a stream ends decides who returns. A clean end is an empty DATA frame with END_STREAM; a cut
-//! is RST_STREAM (RFC 9113, 8.1), which makes hyper forget what it has yet to send. So whoever wants
-//! its last bytes to arrive waits for them to be sent, and cuts then.
+//! is RST_STREAM (RFC 9113, 8.1), which forgets what is yet to be sent. So whoever wants its last
+//! bytes to arrive waits for them to be sent, and cuts then. The cut itself ([`Cut`]) waits for
+//! nobody, and not for a window that the client keeps shut.
 
 use std::fmt;
 use std::io;
@@ -29,6 +30,11 @@ pub struct BodyWriter(Arc<Shared>);
 /// hyper's end. When it is dropped, the client has left.
 #[derive(Debug)]
 pub struct EventBody(Arc<Shared>);
+
+/// Tells when a stream is cut. hyper does not ask the body while the client's window is closed, so
+/// whoever drives the stream must know it from here.
+#[derive(Debug)]
+pub struct Cut(Arc<Shared>);
 
 /// Bytes that hyper has taken.
 #[derive(Debug)]
@@ -71,6 +77,8 @@ struct State {
     is_abandoned: bool,
     /// hyper, if it waits for bytes.
     taker: Option<Waker>,
+    /// Who waits for a cut.
+    driver: Option<Waker>,
     /// The shard.
     writer: Option<Waker>,
     /// What the shard waits for, besides the client's leaving.
@@ -107,6 +115,7 @@ pub fn body(budget: &Budget) -> (BodyWriter, EventBody) {
         ending: None,
         is_abandoned: false,
         taker: None,
+        driver: None,
         writer: None,
         awaited: None,
     };
@@ -189,6 +198,25 @@ impl Drop for BodyWriter {
     }
 }
 
+impl EventBody {
+    /// Tells when the stream is cut.
+    pub fn cut(&self) -> Cut {
+        Cut(Arc::clone(&self.0))
+    }
+}
+
+impl Cut {
+    /// Ready when the stream is to end, whatever is unsent then.
+    pub fn poll(&self, cx: &Context<'_>) -> Poll<()> {
+        let mut state = self.0.lock();
+        if state.is_cut() {
+            return Poll::Ready(());
+        }
+        register(&mut state.driver, cx);
+        Poll::Pending
+    }
+}
+
 impl Body for EventBody {
     type Data = Taken;
     type Error = WasCut;
@@ -199,7 +227,7 @@ impl Body for EventBody {
     ) -> Poll<Option<Result<Frame<Taken>, WasCut>>> {
         let mut state = self.0.lock();
         match state.ending {
-            Some(Ending::Cut) => return Poll::Ready(Some(Err(WasCut))),
+            _ if state.is_cut() => return Poll::Ready(Some(Err(WasCut))),
             _ if !state.bytes.is_empty() => {
                 let bytes = std::mem::take(&mut state.bytes);
                 state.n_taken += bytes.len();
@@ -213,10 +241,7 @@ impl Body for EventBody {
                 return Poll::Ready(Some(Ok(Frame::data(taken))));
             }
             Some(Ending::Clean) => return Poll::Ready(None),
-            Some(Ending::CutOnceSent) if state.n_taken == 0 => {
-                return Poll::Ready(Some(Err(WasCut)));
-            }
-            Some(Ending::CutOnceSent) | None => {}
+            Some(Ending::Cut | Ending::CutOnceSent) | None => {}
         }
         register(&mut state.taker, cx);
         Poll::Pending
@@ -264,11 +289,15 @@ impl Drop for Taken {
             }
             _ => None,
         };
-        let is_end = state.n_taken == 0 && state.ending == Some(Ending::CutOnceSent);
-        let taker = if is_end { state.taker.take() } else { None };
+        let (taker, driver) = if state.is_cut() {
+            (state.taker.take(), state.driver.take())
+        } else {
+            (None, None)
+        };
         drop(state);
         wake(writer);
         wake(taker);
+        wake(driver);
     }
 }
 
@@ -281,15 +310,24 @@ impl Shared {
     fn end(&self, ending: Ending) {
         let mut state = self.lock();
         state.ending.get_or_insert(ending);
-        let taker = state.taker.take();
+        let (taker, driver) = (state.taker.take(), state.driver.take());
         drop(state);
         wake(taker);
+        wake(driver);
     }
 }
 
 impl State {
     fn n_unsent(&self) -> usize {
         self.bytes.len() + self.n_taken
+    }
+
+    fn is_cut(&self) -> bool {
+        match self.ending {
+            Some(Ending::Cut) => true,
+            Some(Ending::CutOnceSent) => self.n_unsent() == 0,
+            Some(Ending::Clean) | None => false,
+        }
     }
 
     fn has(&self, awaited: Awaited) -> bool {
@@ -430,9 +468,16 @@ mod tests {
     fn a_writer_that_is_dropped_cuts_at_once() {
         let (writer, mut body) = body(&Budget::unlimited());
         let counter = Arc::default();
+        let cut = body.cut();
+        let driver: Arc<Counter> = Arc::default();
+        let waker = Waker::from(Arc::clone(&driver));
+        let cx = Context::from_waker(&waker);
+        assert!(cut.poll(&cx).is_pending());
         assert!(poll(&mut body, &counter).is_pending());
         write(&writer, b"a").expect("room");
         drop(writer);
+        assert_eq!(driver.n_wakes(), 1);
+        assert!(cut.poll(&cx).is_ready());
         assert!(matches!(
             poll(&mut body, &counter),
             Poll::Ready(Some(Err(WasCut)))

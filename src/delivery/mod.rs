@@ -39,7 +39,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-pub use self::body::{BodyWriter, CAPACITY, Ending, EventBody, Taken, WasCut, body};
+pub use self::body::{BodyWriter, CAPACITY, Cut, Ending, EventBody, Taken, WasCut, body};
 pub use self::goodbyes::{return_time, spread_goodbyes};
 use self::inbox::Inbox;
 pub use self::prologue::{push_framed, random_time};

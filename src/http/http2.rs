@@ -29,8 +29,7 @@ use super::connection::{Io, Peer};
 use super::reply::Reply;
 use super::service::{Outcome, REFUSAL_TIMEOUT, Refused, Subscription, respond};
 use crate::config;
-use crate::delivery::{Arrival, CAPACITY, Ending, Handover, ShardHandle, body};
-use crate::memory::Budget;
+use crate::delivery::{Arrival, CAPACITY, Cut, Ending, EventBody, Handover, ShardHandle, body};
 use crate::net::permit::Admission;
 
 /// What we take unread of a request's body, per stream and per connection: nobody needs to send one.
@@ -64,7 +63,12 @@ pub(super) async fn serve(io: Io, peer: Peer) {
     } else {
         server.http2.idle_timeout
     };
-    let connection = builder(server, streams.spawner()).serve_connection(io, Requests { peer });
+    let spawner = streams.spawner();
+    let requests = Requests {
+        peer,
+        spawner: spawner.clone(),
+    };
+    let connection = builder(server, spawner).serve_connection(io, requests);
     // The connection may live for long, and what it was begun with must not.
     drop(current);
     let driver = Driver {
@@ -193,20 +197,41 @@ impl<S: Future<Output = ()>> Future for Driver<'_, S> {
 
 // --- its streams ---
 
-type StreamFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
-type Spawned = Mutex<Vec<StreamFuture>>;
-
 /// The streams of one connection.
 #[derive(Default)]
 struct Streams {
-    open: FuturesUnordered<StreamFuture>,
+    open: FuturesUnordered<Stream>,
+    spawned: Arc<Mutex<Spawned>>,
+}
+
+/// Where the connection leaves new streams.
+#[derive(Default)]
+struct Spawned {
     /// Those that were opened since the last look.
-    spawned: Arc<Spawned>,
+    streams: Vec<Stream>,
+    /// What may end the stream that hyper spawns next: that of the request it has just answered.
+    leash: Option<Leash>,
+}
+
+/// hyper's future for a stream.
+///
+/// Dropping it resets the stream (CANCEL), which hyper itself would do only once the client's window
+/// lets it ask the body: never, if the client does not want it to.
+struct Stream {
+    future: Pin<Box<dyn Future<Output = ()> + Send>>,
+    leash: Option<Leash>,
+}
+
+/// What ends an event stream from our side.
+struct Leash {
+    cut: Cut,
+    /// When it ends in any case: a refusal.
+    deadline: Option<Pin<Box<Sleep>>>,
 }
 
 /// Where hyper leaves new streams. They know it, so it must not keep them.
 #[derive(Clone)]
-struct Spawner(Weak<Spawned>);
+struct Spawner(Weak<Mutex<Spawned>>);
 
 impl Streams {
     fn spawner(&self) -> Spawner {
@@ -222,8 +247,8 @@ impl Streams {
     /// Takes new streams; returns whether there are any.
     fn adopt(&mut self) -> bool {
         let mut spawned = self.spawned.lock().unwrap_or_else(PoisonError::into_inner);
-        let has_any = !spawned.is_empty();
-        self.open.extend(spawned.drain(..));
+        let has_any = !spawned.streams.is_empty();
+        self.open.extend(spawned.streams.drain(..));
         has_any
     }
 
@@ -240,8 +265,40 @@ where
         // The connection is gone otherwise, and with it its streams.
         if let Some(spawned) = self.0.upgrade() {
             let mut spawned = spawned.lock().unwrap_or_else(PoisonError::into_inner);
-            spawned.push(Box::pin(stream));
+            let stream = Stream {
+                future: Box::pin(stream),
+                leash: spawned.leash.take(),
+            };
+            spawned.streams.push(stream);
         }
+    }
+}
+
+impl Spawner {
+    /// Puts the stream of the request that is being answered on a leash.
+    fn leash(&self, events: &EventBody, deadline: Option<Duration>) {
+        if let Some(spawned) = self.0.upgrade() {
+            let mut spawned = spawned.lock().unwrap_or_else(PoisonError::into_inner);
+            spawned.leash = Some(Leash {
+                cut: events.cut(),
+                deadline: deadline.map(|deadline| Box::pin(sleep(deadline))),
+            });
+        }
+    }
+}
+
+impl Future for Stream {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(leash) = &mut self.leash {
+            let deadline = leash.deadline.as_mut();
+            let is_late = deadline.is_some_and(|deadline| deadline.as_mut().poll(cx).is_ready());
+            if is_late || leash.cut.poll(cx).is_ready() {
+                return Poll::Ready(());
+            }
+        }
+        self.future.as_mut().poll(cx)
     }
 }
 
@@ -250,6 +307,7 @@ where
 /// Answers the requests of one connection.
 struct Requests {
     peer: Peer,
+    spawner: Spawner,
 }
 
 /// A response that is there already. On the heap, because its place is kept in each stream for as long
@@ -272,7 +330,7 @@ impl Service<Request<Incoming>> for Requests {
                 response.headers_mut().remove(CONNECTION);
                 response
             }
-            Outcome::Refuse(refused) => refuse(&refused, &gateway.memory),
+            Outcome::Refuse(refused) => self.refuse(&refused),
             Outcome::Subscribe(subscription) => self.subscribe(subscription),
         };
         Ready(Some(Box::new(without_content_of_head(
@@ -303,29 +361,34 @@ impl Requests {
                 places: (seat, None),
             });
         }
-        event_stream(fields, Reply::Events(events))
+        self.event_stream(fields, events, None)
     }
-}
 
-/// A stream that says when to come back, and is cut.
-fn refuse(refused: &Refused, memory: &Budget) -> Response<Reply> {
-    let (writer, events) = body(memory);
-    if writer
-        .try_write(std::iter::once(refused.block.as_slice()))
-        .is_err()
-    {
-        // A new body has room for a line, and nobody has abandoned it.
-        tracing::debug!("a refused client is not told when to come back");
+    /// A stream that says when to come back, and is cut.
+    fn refuse(&self, refused: &Refused) -> Response<Reply> {
+        let (writer, events) = body(&self.peer.gateway.memory);
+        if writer
+            .try_write(std::iter::once(refused.block.as_slice()))
+            .is_err()
+        {
+            // A new body has room for a line, and nobody has abandoned it.
+            tracing::debug!("a refused client is not told when to come back");
+        }
+        writer.end(Ending::CutOnceSent);
+        self.event_stream(refused.fields.clone(), events, Some(REFUSAL_TIMEOUT))
     }
-    writer.end(Ending::CutOnceSent);
-    let deadline = Box::pin(sleep(REFUSAL_TIMEOUT));
-    event_stream(refused.fields.clone(), Reply::Refusal(events, deadline))
-}
 
-fn event_stream(fields: HeaderMap, reply: Reply) -> Response<Reply> {
-    let mut response = Response::new(reply);
-    *response.headers_mut() = fields;
-    response
+    fn event_stream(
+        &self,
+        fields: HeaderMap,
+        events: EventBody,
+        deadline: Option<Duration>,
+    ) -> Response<Reply> {
+        self.spawner.leash(&events, deadline);
+        let mut response = Response::new(Reply::Events(events));
+        *response.headers_mut() = fields;
+        response
+    }
 }
 
 /// The answer to `HEAD` has the fields of the content and not the content (RFC 9110, 9.3.2); on

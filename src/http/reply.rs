@@ -6,7 +6,6 @@ use std::task::{Context, Poll};
 use bytes::{Buf, Bytes};
 use http_body_util::Full;
 use hyper::body::{Body, Frame, SizeHint};
-use tokio::time::Sleep;
 
 use crate::delivery::{EventBody, Taken, WasCut};
 
@@ -15,8 +14,6 @@ use crate::delivery::{EventBody, Taken, WasCut};
 pub(super) enum Reply {
     /// Fed by a shard.
     Events(EventBody),
-    /// Says when to come back and is cut, at this time at the latest.
-    Refusal(EventBody, Pin<Box<Sleep>>),
     /// Short, and all there.
     Short(Full<Bytes>),
 }
@@ -48,12 +45,6 @@ impl Body for Reply {
     ) -> Poll<Option<Result<Frame<Piece>, WasCut>>> {
         let frame = match self.get_mut() {
             Self::Events(events) => Pin::new(events).poll_frame(cx),
-            Self::Refusal(events, deadline) => {
-                if deadline.as_mut().poll(cx).is_ready() {
-                    return Poll::Ready(Some(Err(WasCut)));
-                }
-                Pin::new(events).poll_frame(cx)
-            }
             Self::Short(content) => {
                 let frame = Pin::new(content).poll_frame(cx);
                 return frame.map(|frame| {
@@ -67,14 +58,14 @@ impl Body for Reply {
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Events(_) | Self::Refusal(..) => false,
+            Self::Events(_) => false,
             Self::Short(content) => content.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Events(_) | Self::Refusal(..) => SizeHint::default(),
+            Self::Events(_) => SizeHint::default(),
             Self::Short(content) => content.size_hint(),
         }
     }

@@ -14,6 +14,7 @@ const RST_STREAM: u8 = 3;
 const GOAWAY: u8 = 7;
 const NO_ERROR: u32 = 0;
 const REFUSED_STREAM: u32 = 7;
+const CANCEL: u32 = 8;
 const ENHANCE_YOUR_CALM: u32 = 11;
 
 // Header fields of the static table (RFC 7541, appendix A).
@@ -74,6 +75,9 @@ fn request_with(flags: u8, stream: u32) -> Vec<u8> {
     let mut fields = vec![0x82, 0x86, 0x04, 7];
     fields.extend_from_slice(b"/events");
     fields.extend([0x01, 1, b'a']);
+    // accept
+    fields.extend([0x0f, 4, 17]);
+    fields.extend_from_slice(b"text/event-stream");
     encode(HEADERS, flags, stream, &fields)
 }
 
@@ -107,6 +111,30 @@ async fn streams_beyond_the_limit_are_refused_and_the_others_stay() {
     // A place that is given back can be had.
     client.send([reset(1), request(7)].concat()).await;
     while frame(&mut client, HEADERS).await.stream != 7 {}
+}
+
+/// A client that keeps its window shut must not keep what the gateway has ended, nor what it refuses.
+#[tokio::test]
+async fn a_stream_that_may_not_send_is_reset_when_it_ends() {
+    // SETTINGS_INITIAL_WINDOW_SIZE = 0 (RFC 9113, 6.5.2).
+    let no_window = encode(4, 0, 0, &[0, 4, 0, 0, 0, 0]);
+    let origin = Origin::start().await;
+    let keys = "lag = { limit = \"64KiB\" }\nmax_subscribers = 2";
+    let gateway = Gateway::with(keys, &origin).await;
+    let mut reader = gateway.subscribe().await;
+    let mut client = speak(&gateway, &[no_window, request(1)].concat()).await;
+    frame(&mut client, HEADERS).await;
+    // There is no place for it.
+    client.send(request(3)).await;
+    let refused = frame(&mut client, RST_STREAM).await;
+    assert_eq!((refused.stream, refused.error(4)), (3, CANCEL));
+    let data = "x".repeat(1000);
+    for _ in 0..200 {
+        origin.send(format!("data: {data}\n\n")).await;
+        reader.expect_event(&data).await;
+    }
+    let cut = frame(&mut client, RST_STREAM).await;
+    assert_eq!((cut.stream, cut.error(4)), (1, CANCEL));
 }
 
 #[tokio::test]
