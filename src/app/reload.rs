@@ -104,21 +104,27 @@ impl App {
         reload: &Reload,
     ) {
         let &Reload { trigger, begin } = reload;
-        let last = self.facts.reloads().last();
-        let was_rejected = last.is_some_and(|last| last.outcome == ReloadOutcome::Rejected);
+        let was_rejected = self.rejection().is_some();
         let outcome = match loaded {
             Ok(loaded) => self.follow(loaded, trigger).await,
             Err((diagnostics, sources)) => {
                 self.use_renewed_certificates();
                 self.rejected = sources;
-                tell(&diagnostics);
-                Outcome::Rejected(summary(&diagnostics))
+                let summary = summary(&diagnostics);
+                if !self.is_told(trigger, &summary) {
+                    tell(&diagnostics);
+                }
+                Outcome::Rejected(summary)
             }
         };
-        // That a mistake was taken back is news.
-        let is_news = trigger == Trigger::Signal || was_rejected;
+        let is_news = match &outcome {
+            Outcome::Applied | Outcome::NeedsRestart(_) => true,
+            Outcome::Rejected(message) => !self.is_told(trigger, message),
+            // That a mistake was taken back is news.
+            Outcome::Unchanged => trigger == Trigger::Signal || was_rejected,
+        };
         self.conclude(&outcome, (is_news, begin.elapsed()));
-        if is_news || !matches!(outcome, Outcome::Unchanged) {
+        if is_news {
             systemd::ready(&service::status(&self.gateway, &self.facts));
         }
     }
@@ -146,13 +152,16 @@ impl App {
         let built = match self.build(&config, &diff) {
             Ok(built) => built,
             Err(errors) => {
-                for error in &errors {
-                    tracing::error!("{error}");
-                }
                 let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+                let message = errors.join("; ");
+                if !self.is_told(trigger, &message) {
+                    for error in &errors {
+                        tracing::error!("{error}");
+                    }
+                }
                 self.use_renewed_certificates();
                 self.rejected.files = config.tls_files();
-                return Outcome::Rejected(errors.join("; "));
+                return Outcome::Rejected(message);
             }
         };
         log_diff(&diff);
@@ -165,6 +174,17 @@ impl App {
         } else {
             Outcome::NeedsRestart(diff.restart)
         }
+    }
+
+    /// What was wrong at the last reload, if it was rejected.
+    fn rejection(&self) -> Option<String> {
+        let last = self.facts.reloads().last()?;
+        (last.outcome == ReloadOutcome::Rejected).then_some(last.message)
+    }
+
+    /// Whether this was wrong the last time, too, and nobody asks: something happened beside the file.
+    fn is_told(&self, trigger: Trigger, message: &str) -> bool {
+        trigger == Trigger::Files && self.rejection().as_deref() == Some(message)
     }
 
     /// A renewed certificate need not wait for a file that is put right.
@@ -231,9 +251,13 @@ impl App {
         self.retiring.spawn(say_goodbye(shards, retired, deadline));
     }
 
-    /// Tells what has come of it. That there was nothing to do may be no news.
+    /// Tells what has come of it, if it is news.
     fn conclude(&self, outcome: &Outcome, (is_news, took): (bool, Duration)) {
         let reload_seconds = took.as_secs_f64();
+        if !is_news {
+            tracing::debug!(reload_seconds, "reload: nothing has changed");
+            return;
+        }
         let (noted, message) = match outcome {
             Outcome::Applied => {
                 tracing::info!(reload_seconds, "reload applied");
@@ -254,10 +278,6 @@ impl App {
                     "reload rejected: everything goes on as it was"
                 );
                 (ReloadOutcome::Rejected, message.clone())
-            }
-            Outcome::Unchanged if !is_news => {
-                tracing::debug!(reload_seconds, "reload: nothing has changed");
-                return;
             }
             Outcome::Unchanged => {
                 tracing::info!(reload_seconds, "reload: nothing has changed");

@@ -142,6 +142,22 @@ async fn a_mistake_that_is_taken_back_is_told() {
         .await;
 }
 
+#[tokio::test]
+async fn a_mistake_is_told_once_whatever_happens_beside_the_file() {
+    let origin = Origin::start().await;
+    let right = config(&[("a", &origin, "")]);
+    let gateway = Gateway::with_config(&right).await;
+    gateway.write_config(&right.replace("path", "paht"));
+    gateway.logged(1, &["reload rejected"]).await;
+    put(gateway.directory(), "other", "");
+    gateway
+        .logged(1, &["DEBUG", "reload: nothing has changed"])
+        .await;
+    let log = gateway.log();
+    assert_eq!(log.matches("unknown key").count(), 1, "{log}");
+    assert_eq!(log.matches("reload rejected").count(), 1, "{log}");
+}
+
 /// A disk may hang, and nobody knows for how long.
 #[tokio::test]
 async fn a_file_that_never_ends_keeps_nothing_from_stopping() {
