@@ -12,6 +12,7 @@ mod body;
 mod budget;
 mod goodbyes;
 mod group;
+mod heartbeat;
 mod inbox;
 mod pass;
 mod prologue;

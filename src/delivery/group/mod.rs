@@ -7,27 +7,27 @@
 //! Invariant: between passes, a subscriber that is [`Pace::Flowing`] is at or beyond the end of the
 //! last pass; so the next pass finds everything that it lacks in [`Wire`].
 
+mod departures;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
 
 use slab::Slab;
 use tokio::time::Instant;
 
-use super::body::Ending;
+use super::Arrival;
 use super::budget::Budget;
+use super::heartbeat::Heartbeat;
 use super::inbox::{GroupKey, Inbox, Mark, SubscriberKey};
 use super::pass::{Kind, Pass};
 use super::prologue::push_prologue;
 use super::pulse::Lag;
-use super::subscriber::{Leaving, Pace, Subscriber, Wrote};
+use super::subscriber::{Pace, Subscriber, Wrote};
 use super::tally::Tally;
-use super::wire::{Framing, Wire};
-use super::{Arrival, GOODBYE_GRACE, push_framed, return_time};
+use super::wire::Wire;
 use crate::channel::{Channel, Departure, Replayed};
-use crate::config::{self, End, HeartbeatForm, OnLag};
+use crate::config;
 use crate::log::{Feed, Position};
-use crate::sse::{self, Event};
 
 /// The subscribers of one channel on one shard.
 pub(super) struct Group {
@@ -63,43 +63,6 @@ pub(super) struct Group {
     heartbeat_at: Option<Instant>,
 }
 
-/// When the crowd gets a heartbeat, and which.
-struct Heartbeat {
-    interval: Duration,
-    /// Framed for HTTP/1.1.
-    chunked: Vec<u8>,
-    plain: Vec<u8>,
-}
-
-impl Heartbeat {
-    /// `None`: idle clients are sent nothing.
-    fn new(settings: &config::Heartbeat) -> Option<Self> {
-        let interval = settings.interval?;
-        let plain = match &settings.form {
-            HeartbeatForm::Comment => sse::HEARTBEAT_COMMENT.to_vec(),
-            HeartbeatForm::Event(event_type) => {
-                let mut block = Vec::new();
-                sse::encode_event(
-                    &mut block,
-                    &Event {
-                        event_type,
-                        data: "{}",
-                        id: None,
-                    },
-                );
-                block
-            }
-        };
-        let mut chunked = Vec::new();
-        push_framed(&mut chunked, &plain, Framing::Chunked);
-        Some(Self {
-            interval,
-            chunked,
-            plain,
-        })
-    }
-}
-
 /// Whether there is more to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Turn {
@@ -124,15 +87,6 @@ pub(super) struct Followup {
 
 /// However little a channel keeps, a burst must not end streams before the shard had a turn.
 const LEAST_MAX_BEHIND_BYTES: usize = 4 * 1024 * 1024;
-
-/// How long those who are dismissed may take for what there was when they were.
-const DISMISSAL_GRACE: Duration = Duration::from_millis(500);
-
-/// Time between two warnings about subscribers that lag: when an origin floods, thousands do.
-const QUIET: Duration = Duration::from_secs(1);
-
-/// How far behind a subscriber may be when memory has run out: what one write carries.
-const RELIEF_LAG_BYTES: u64 = 64 * 1024;
 
 /// Bytes that one pass carries, so that a pass over many stays short and the next one carries what
 /// came meanwhile.
@@ -332,15 +286,6 @@ impl Group {
         self.heartbeat_at == Some(at)
     }
 
-    /// Wants every subscriber to leave once it has what there is now, or when that takes too long.
-    /// What comes later is not taken: an origin that never pauses would put the goodbye off for ever.
-    pub(super) fn dismiss(&mut self, departure: Departure, now: Instant, followup: &mut Followup) {
-        self.pull(now, followup);
-        self.close();
-        self.dismissal_deadline = Some(now + DISMISSAL_GRACE);
-        self.want(Kind::Farewell(departure));
-    }
-
     /// How far its subscribers are behind.
     pub(super) fn survey(&self) -> (usize, Lag) {
         let head = self.wire.head();
@@ -357,35 +302,9 @@ impl Group {
         (self.channel.identity(), lag)
     }
 
-    /// Makes a subscriber leave as one of many who leave until `deadline`.
-    pub(super) fn part(
-        &mut self,
-        index: usize,
-        (departure, deadline): (Departure, Instant),
-        followup: &mut Followup,
-    ) {
-        let leaving = Leaving {
-            departure,
-            deadline,
-            ending: self.ending(departure),
-            retry: Some(return_time(deadline)),
-        };
-        self.let_go(index, leaving, followup);
-    }
-
     /// The places that are taken.
     pub(super) fn places(&self) -> impl Iterator<Item = usize> {
         self.subscribers.iter().map(|(index, _)| index)
-    }
-
-    /// Ends a subscriber whose goodbye was not taken in time.
-    pub(super) fn cut(&mut self, index: usize, now: Instant) {
-        let leaving = self.subscribers.get(index).and_then(Subscriber::leaving);
-        if let Some(leaving) = leaving
-            && leaving.deadline <= now
-        {
-            self.remove(index, leaving.departure);
-        }
     }
 
     /// Adds what was delivered to the channel's counters.
@@ -490,10 +409,7 @@ impl Group {
             Kind::Heartbeat if subscriber.at() != pass.to() => return None,
             Kind::Heartbeat => {
                 let heartbeat = self.heartbeat.as_ref()?;
-                let bytes = match subscriber.framing() {
-                    Framing::Chunked => &heartbeat.chunked,
-                    Framing::Plain => &heartbeat.plain,
-                };
+                let bytes = heartbeat.bytes(subscriber.framing());
                 subscriber.write_heartbeat(bytes, &mut self.tally)
             }
             Kind::Events if subscriber.at() >= pass.to() => return None,
@@ -532,91 +448,6 @@ impl Group {
             .filter(|one| one.needs_wire());
         let floor = behind.map(Subscriber::at).min().unwrap_or(self.passed);
         self.wire.trim(floor.min(self.passed));
-    }
-
-    /// Makes those leave for whom much is kept in memory that the log has given up, or would; they
-    /// come back by id when there is room.
-    pub(super) fn relieve(&mut self, now: Instant, followup: &mut Followup) {
-        let is_far_behind =
-            |one: &Subscriber| one.needs_wire() && self.wire.lag(one.at()) > RELIEF_LAG_BYTES;
-        let far_behind: Vec<usize> = (self.subscribers.iter())
-            .filter(|(_, one)| is_far_behind(one))
-            .map(|(index, _)| index)
-            .collect();
-        for index in far_behind {
-            self.leave(index, Departure::Lagged, now, followup);
-        }
-        self.trim();
-    }
-
-    /// Makes a straggler leave if it is too far behind.
-    fn judge_lag(&mut self, index: usize, now: Instant, followup: &mut Followup) {
-        let Some(subscriber) = self.subscribers.get(index) else {
-            return;
-        };
-        let settings = &self.settings;
-        // Who still replays is behind by its own wish: as far as the log reaches.
-        let allowance = if subscriber.has_caught_up() {
-            0
-        } else {
-            settings.history.bytes
-        };
-        let limit = settings.lag.limit_bytes.saturating_add(allowance);
-        if self.wire.lag(subscriber.at()) <= limit as u64 {
-            return;
-        }
-        match settings.lag.then {
-            OnLag::Disconnect => self.leave(index, Departure::Lagged, now, followup),
-        }
-    }
-
-    /// Makes a subscriber leave at the end of its event.
-    fn leave(&mut self, index: usize, departure: Departure, now: Instant, followup: &mut Followup) {
-        let leaving = Leaving {
-            departure,
-            deadline: now + GOODBYE_GRACE,
-            ending: self.ending(departure),
-            retry: None,
-        };
-        self.let_go(index, leaving, followup);
-    }
-
-    fn ending(&self, departure: Departure) -> Ending {
-        if departure == Departure::Over || self.settings.end == End::Clean {
-            Ending::Clean
-        } else {
-            Ending::Cut
-        }
-    }
-
-    fn let_go(&mut self, index: usize, leaving: Leaving, followup: &mut Followup) {
-        let Some(subscriber) = self.subscribers.get_mut(index) else {
-            return;
-        };
-        if subscriber.leave(leaving, &self.wire) {
-            followup.queued.push(index);
-            followup.leaving.push((index, leaving.deadline));
-        }
-    }
-
-    fn remove(&mut self, index: usize, departure: Departure) {
-        let Some(subscriber) = self.subscribers.try_remove(index) else {
-            return;
-        };
-        subscriber.end();
-        let (name, reason) = (self.channel.name(), departure.reason());
-        self.channel.counters().departures(departure).add(1);
-        let now = Instant::now();
-        if departure == Departure::Lagged && self.quiet_until.is_none_or(|until| until <= now) {
-            self.quiet_until = Some(now + QUIET);
-            tracing::warn!(
-                channel = name,
-                reason,
-                "a subscriber was too slow and was disconnected; more within a second are not logged"
-            );
-        } else {
-            tracing::debug!(channel = name, reason, "a subscriber left");
-        }
     }
 }
 
