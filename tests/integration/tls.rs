@@ -9,7 +9,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use crate::support::{
-    Answer, Client, Connector, End, Gateway, Origin, Pair, Subscriber, client_config, until, within,
+    Answer, Client, Connector, End, Gateway, Item, Origin, Pair, Subscriber, client_config, until,
+    within,
 };
 
 /// The host of most tests.
@@ -365,7 +366,7 @@ async fn a_client_that_is_refused_is_told_so_over_tls() {
     let mut second = world.subscribe().await;
     assert!(matches!(
         second.next_item().await,
-        crate::support::Item::Retry(5000..=30_000)
+        Item::Retry(5000..=30_000)
     ));
     assert_eq!(second.expect_end().await, End::Cut);
 }
@@ -391,8 +392,8 @@ async fn heartbeats_go_over_tls() {
     let mut sub = world.subscribe().await;
     loop {
         match sub.next_item().await {
-            crate::support::Item::Comment(text) => break assert_eq!(text, ""),
-            crate::support::Item::Retry(_) => {}
+            Item::Comment(text) => break assert_eq!(text, ""),
+            Item::Retry(_) => {}
             other => panic!("waited for a heartbeat; instead: {other:?}"),
         }
     }
@@ -518,4 +519,27 @@ async fn what_clients_do_wrong_is_no_warning() {
         client.rest().await;
     }
     assert_eq!(warnings(), before);
+}
+
+#[tokio::test]
+async fn a_drain_tells_clients_over_tls_when_to_come_back() {
+    let mut world = World::with("[server]\ndrain = \"300ms\"\n").await;
+    let mut subs = Vec::new();
+    for _ in 0..20 {
+        subs.push(world.subscribe().await);
+    }
+    // Shakes hands and asks for nothing.
+    let mut silent = world.connect().await;
+    world.origin.send("data: a\n\n").await;
+    for sub in &mut subs {
+        sub.expect_event("a").await;
+    }
+    world.gateway.signal("TERM");
+    for sub in &mut subs {
+        let retry = sub.next_item().await;
+        assert!(matches!(retry, Item::Retry(1000..=5400)), "{retry:?}");
+        assert_eq!(sub.expect_end().await, End::Cut);
+    }
+    silent.rest().await;
+    assert_eq!(world.gateway.ended().await.code, Some(0));
 }
