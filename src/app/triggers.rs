@@ -65,8 +65,8 @@ const SETTLED: Duration = Duration::from_millis(150);
 /// A change is looked at after this even if more happens all the time.
 const LONGEST_SETTLING: Duration = Duration::from_secs(2);
 
-/// Links in a row that are followed.
-const MOST_LINKS: usize = 16;
+/// Links on the way to a file that are followed; the kernel follows no more either (`path_resolution(7)`).
+const MOST_LINKS: usize = 40;
 
 impl Triggers {
     /// Watches for SIGHUP, and nothing else yet.
@@ -149,8 +149,8 @@ impl Files {
         let mut wanted: BTreeSet<PathBuf> =
             directories.iter().filter_map(|one| real(one)).collect();
         let mut names = BTreeSet::new();
-        for file in files {
-            for step in steps(file) {
+        for path in files.iter().chain(directories) {
+            for step in steps(path) {
                 let Some((directory, name)) = step.parent().zip(step.file_name()) else {
                     continue;
                 };
@@ -219,20 +219,32 @@ fn is_included(path: &Path) -> bool {
         .is_some_and(|extension| extension == "toml")
 }
 
-/// The path, and the paths that it leads to by links.
+/// The links on the way that a path leads, of its directories too, and where it ends.
 fn steps(path: &Path) -> Vec<PathBuf> {
-    let mut steps = vec![path.to_owned()];
+    let mut steps = Vec::new();
     let mut at = path.to_owned();
     for _ in 0..MOST_LINKS {
-        let Ok(target) = std::fs::read_link(&at) else {
+        let mut ancestors: Vec<&Path> = at.ancestors().collect();
+        ancestors.reverse();
+        let followed = ancestors.into_iter().find_map(|link| {
+            let target = std::fs::read_link(link).ok()?;
+            let target = link.parent()?.join(target);
+            // The link is a part of the path.
+            let rest = at.strip_prefix(link).ok()?;
+            let next = if rest.as_os_str().is_empty() {
+                target
+            } else {
+                target.join(rest)
+            };
+            Some((link.to_owned(), next))
+        });
+        let Some((link, next)) = followed else {
             break;
         };
-        at = at
-            .parent()
-            .map(|parent| parent.join(&target))
-            .unwrap_or(target);
-        steps.push(at.clone());
+        steps.push(link);
+        at = next;
     }
+    steps.push(at);
     steps
 }
 

@@ -2,7 +2,7 @@
 //! taken for an empty file.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 use std::process::Command;
 
@@ -102,6 +102,31 @@ async fn a_directory_that_takes_the_place_of_another_is_watched() {
     until_there(&gateway, "/c").await;
     put(&at("conf.d"), "b.toml", &channel("d", &origin));
     until_there(&gateway, "/d").await;
+}
+
+/// As a deployment does whose releases are directories, and a link leads to the current one.
+#[tokio::test]
+async fn a_link_on_the_way_to_the_file_is_watched() {
+    let origin = Origin::start().await;
+    let home = tempfile::tempdir().expect("a directory");
+    let at = |name: &str| home.path().join(name);
+    let release = |number: &str, channel: &str| {
+        let config = config(&[(channel, &origin, "")]);
+        let text = format!("{config}\n[admin]\naddress = \"off\"\n");
+        put(&at(&format!("releases/{number}/etc")), "main.toml", &text);
+        symlink(format!("releases/{number}"), at("new")).expect("a link");
+        fs::rename(at("new"), at("current")).expect("the swap");
+    };
+    release("1", "a");
+    let file = at("current/etc/main.toml");
+    let gateway = Gateway::without_file(&["--config", file.to_str().expect("text")]).await;
+    // What it began to watch, it has looked at again.
+    gateway.logged(1, &["nothing has changed"]).await;
+    release("2", "b");
+    until_there(&gateway, "/b").await;
+    gateway.logged(2, &["nothing has changed"]).await;
+    release("3", "c");
+    until_there(&gateway, "/c").await;
 }
 
 #[tokio::test]
