@@ -46,6 +46,11 @@ impl AdminListeners {
             .collect()
     }
 
+    /// The addresses that are bound, as they are written.
+    pub(super) fn addresses(&self) -> impl Iterator<Item = &ListenAddress> {
+        self.running.iter().map(|(address, _)| address)
+    }
+
     /// Answers at these addresses and no others, from now on. `bound` is what was prepared for them.
     pub(super) fn apply(
         &mut self,

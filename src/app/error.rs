@@ -43,12 +43,12 @@ pub enum RunError {
     },
     /// An address overlaps with one that this process listens on.
     #[error(
-        "can't listen on {address} (listener `{name}`) while this process listens on {old}; \
+        "can't listen on {address} ({place}) while this process listens on {old}; \
          remove that by one reload and add this by another, or restart"
     )]
     Overlap {
-        /// The listener's name.
-        name: String,
+        /// Whose address it is.
+        place: String,
         /// The address, as it was written.
         address: ListenAddress,
         /// What is in the way.
@@ -85,6 +85,44 @@ pub enum RunError {
         /// How many channels there are.
         n_channels: usize,
     },
+}
+
+impl RunError {
+    /// If it is this process that listens where another address wants to, says so. `ours` is where it
+    /// listens.
+    pub(super) fn explained<'a>(self, mut ours: impl Iterator<Item = &'a ListenAddress>) -> Self {
+        let (Self::Listen { address, cause, .. } | Self::AdminListen { address, cause }) = &self
+        else {
+            return self;
+        };
+        if cause.kind() != io::ErrorKind::AddrInUse {
+            return self;
+        }
+        let Some(old) = ours.find(|old| is_in_the_way(old, address)) else {
+            return self;
+        };
+        let place = match &self {
+            Self::Listen { name, .. } => format!("listener `{name}`"),
+            _ => "`[admin] address`".to_owned(),
+        };
+        Self::Overlap {
+            place,
+            address: address.clone(),
+            old: old.clone(),
+        }
+    }
+}
+
+/// Whether a socket at `old` may be why `wanted` can't be had.
+fn is_in_the_way(old: &ListenAddress, wanted: &ListenAddress) -> bool {
+    match (old, wanted) {
+        (ListenAddress::Tcp(old), ListenAddress::Tcp(wanted)) => old.port() == wanted.port(),
+        (ListenAddress::Unix(old), ListenAddress::Unix(wanted)) => {
+            let (old, wanted) = (old.canonicalize(), wanted.canonicalize());
+            matches!((old, wanted), (Ok(old), Ok(wanted)) if old == wanted)
+        }
+        _ => false,
+    }
 }
 
 /// What to do about an admin address that can't be had. A second gateway on a machine meets it first.

@@ -4,7 +4,6 @@
 //! whole before the first of them accepts.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -192,8 +191,7 @@ impl Listeners {
             match change {
                 Change::Added(place) => {
                     let tls = speeches.of(&place.listener)?;
-                    let bound = Bound::bind(place, tls).map_err(|error| self.explain(error))?;
-                    prepared.bound.push(bound);
+                    prepared.bound.push(Bound::bind(place, tls)?);
                 }
                 Change::Changed { new, .. } => {
                     let tls = speeches.of(&new.listener)?;
@@ -204,35 +202,6 @@ impl Listeners {
             }
         }
         Ok(prepared)
-    }
-
-    /// If it is this process that listens where another address wants to, says so.
-    fn explain(&self, error: RunError) -> RunError {
-        let RunError::Listen {
-            name,
-            address: ListenAddress::Tcp(wanted),
-            cause,
-        } = error
-        else {
-            return error;
-        };
-        let is_in_the_way = |running: &&Running| match running.address {
-            ListenAddress::Tcp(old) => old.port() == wanted.port(),
-            ListenAddress::Unix(_) | ListenAddress::Systemd(_) => false,
-        };
-        let address = ListenAddress::Tcp(wanted);
-        match self.running.iter().find(is_in_the_way) {
-            Some(running) if cause.kind() == io::ErrorKind::AddrInUse => RunError::Overlap {
-                name,
-                address,
-                old: running.address.clone(),
-            },
-            Some(_) | None => RunError::Listen {
-                name,
-                address,
-                cause,
-            },
-        }
     }
 
     /// Accepts where it was prepared, and nowhere else. Connections that were accepted go on.

@@ -200,7 +200,10 @@ impl App {
         if !errors.is_empty() {
             return Err(errors);
         }
-        let alone = |error| vec![error];
+        let alone = |error: RunError| {
+            let ours = self.listeners.addresses().chain(self.admin.addresses());
+            vec![error.explained(ours)]
+        };
         Ok(Built {
             max_connections: limits::max_connections(config).map_err(alone)?,
             listeners: self.listeners.prepare(&diff.places).map_err(alone)?,

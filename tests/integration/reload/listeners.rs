@@ -177,3 +177,25 @@ async fn a_renewed_certificate_is_used_after_a_signal_and_after_a_change_of_its_
     gateway.logged(1, &["keeping the old"]).await;
     assert_eq!(shown().await, third.certificate);
 }
+
+/// Who reads that another process is there looks for it in vain.
+#[tokio::test]
+async fn an_address_that_the_process_itself_has_is_said_to_be_its_own() {
+    let origin = Origin::start().await;
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("a.sock");
+    let unix = format!("address = \"unix:{}\"", path.display());
+    let plain = config(&[("a", &origin, "")]);
+    let admin = format!("{plain}\n[admin]\n{unix}\n");
+    let gateway = Gateway::with_config(&admin).await;
+    let moved = with_listener("second", &unix, &plain);
+    let log = gateway.reload(&moved, "rejected").await;
+    let said = "(listener `second`) while this process listens on unix:";
+    assert!(log.contains(said), "{log}");
+    // By two reloads it can be had.
+    gateway.reload(&plain, "applied").await;
+    gateway.reload(&moved, "applied").await;
+    let log = gateway.reload(&admin, "rejected").await;
+    let said = "(`[admin] address`) while this process listens on unix:";
+    assert!(log.contains(said), "{log}");
+}
