@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
 use super::App;
@@ -14,11 +15,13 @@ const GRACE: Duration = Duration::from_secs(2);
 impl App {
     /// Says goodbye to all subscribers over the time that the configuration gives, and takes no more.
     /// The upstreams go on meanwhile, and what they bring is delivered to those who are still there.
+    /// Those of removed channels, who were told before, have their time too: `retiring` says goodbye
+    /// to them.
     ///
     /// # Cancel safety
     ///
     /// May be dropped at any time; goodbyes go on as long as the shards do.
-    pub(super) async fn drain(&self) {
+    pub(super) async fn drain(&self, retiring: &mut JoinSet<()>) {
         let channels: Vec<Channel> = self.channels.iter().cloned().collect();
         let n_subscribers: usize = channels.iter().map(Channel::n_subscribers).sum();
         let drain = self.gateway.current().server.drain;
@@ -34,7 +37,11 @@ impl App {
         }
         let shards = self.delivery.shards();
         let goodbyes = spread_goodbyes(shards, &channels, Departure::Stopped, deadline);
-        if timeout_at(deadline + GRACE, goodbyes).await.is_err() {
+        let all = async {
+            goodbyes.await;
+            while retiring.join_next().await.is_some() {}
+        };
+        if timeout_at(deadline + GRACE, all).await.is_err() {
             tracing::warn!("some subscribers were still there when all should have left");
         }
     }

@@ -238,8 +238,9 @@ impl App {
         self.facts.begin_stopping();
         systemd::stopping(&service::status(&self.gateway, &self.facts));
         self.listeners.close().await;
+        let mut retiring = std::mem::take(&mut self.retiring);
         tokio::select! {
-            () = self.drain() => {}
+            () = self.drain(&mut retiring) => {}
             broken = self.go_on() => return Err(broken),
             () = signals.stop_again(asked_at) => {
                 tracing::warn!("asked to stop a second time: not waiting for goodbyes");

@@ -1,5 +1,7 @@
 //! Channels that come, go and change.
 
+use tokio::time::Instant;
+
 use crate::reload::{config, status, subscribe, with_head};
 use crate::support::{Connector, End, Gateway, Item, Origin, until, until_true};
 
@@ -251,4 +253,27 @@ async fn settings_that_alternate_quickly_end_as_they_were_set_last() {
         if is_rejected(&log) { Err(log) } else { Ok(()) }
     })
     .await;
+}
+
+/// Otherwise all of them would come back at once.
+#[tokio::test]
+async fn a_stop_lets_the_clients_of_a_removed_channel_leave_in_their_time() {
+    let origin = Origin::start().await;
+    let with = |channels: &[(&str, &Origin, &str)]| with_head("[server]\ndrain = \"3s\"", channels);
+    let both = with(&[("a", &origin, ""), ("b", &origin, "")]);
+    let mut gateway = Gateway::with_config(&both).await;
+    let mut subs = Vec::new();
+    for _ in 0..20 {
+        subs.push(subscribe(&gateway, "b").await);
+    }
+    let begin = Instant::now();
+    gateway
+        .reload(&with(&[("a", &origin, "")]), "applied")
+        .await;
+    gateway.signal("TERM");
+    let ended = gateway.ended().await;
+    assert_eq!(ended.code, Some(0));
+    // Of ten on a shard, the last leaves when nine tenths of the time are over.
+    let took = begin.elapsed();
+    assert!(took.as_millis() > 1500, "{took:?}: {}", ended.log);
 }
