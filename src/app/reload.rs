@@ -146,9 +146,6 @@ impl App {
             };
         }
         tell(&loaded.warnings);
-        if trigger == Trigger::Files {
-            systemd::reloading();
-        }
         let built = match self.build(&config, &diff) {
             Ok(built) => built,
             Err(errors) => {
@@ -164,6 +161,10 @@ impl App {
                 return Outcome::Rejected(message);
             }
         };
+        if trigger == Trigger::Files {
+            // From here on it is news, of which the end is told, too.
+            systemd::reloading();
+        }
         log_diff(&diff);
         // What waits for a restart stays as it is, and differs from the file at the next reload too.
         config.server.threads = self.config.server.threads;

@@ -115,6 +115,34 @@ async fn a_reload_is_told_with_its_time_until_it_is_over_whatever_comes_of_it() 
     }
 }
 
+/// The second time that an address can't be had is no news, and nobody would say that it is over.
+#[tokio::test]
+async fn a_change_that_comes_to_nothing_leaves_no_reload_under_way() {
+    let origin = Origin::start().await;
+    let mut manager = Manager::new();
+    let file = config(&origin, "127.0.0.1:0");
+    let gateway = Gateway::after(&manager.environment(), &file).await;
+    manager.told("READY=1").await;
+    let taken = format!("{file}[listen.taken]\naddress = \"{}\"\n", origin.address());
+    gateway.write_config(&taken);
+    gateway.logged(1, &["reload rejected"]).await;
+    let nothing = ["reload: nothing has changed"];
+    let log = gateway.log();
+    let n_before = log.lines().filter(|line| line.contains(nothing[0])).count();
+    gateway.write_config(&taken);
+    gateway.logged(n_before + 1, &nothing).await;
+    manager.take();
+    let count = |what: &str| {
+        manager
+            .told
+            .iter()
+            .filter(|told| told.contains(what))
+            .count()
+    };
+    let (n_begun, n_over) = (count("RELOADING=1"), count("READY=1") - 1);
+    assert!(n_begun <= n_over, "{:?}", manager.told);
+}
+
 #[tokio::test]
 async fn the_watchdog_is_fed_in_time() {
     let origin = Origin::start().await;
