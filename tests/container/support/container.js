@@ -59,7 +59,7 @@ export function write(file, text) {
 
 /** Installs a package, as `apt install ./FILE` would; without a network. */
 export async function install(file) {
-  const inside = `/root/${path.basename(file)}`;
+  const inside = `/var/tmp/${path.basename(file)}`;
   fs.copyFileSync(file, hostPath(inside));
   // The administrator's files are kept without a question, which is dpkg's default too.
   return run('dpkg', '--force-confold', '--install', inside);
