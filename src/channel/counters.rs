@@ -59,6 +59,8 @@ pub struct Failures([Counter; UpstreamError::REASONS.len()]);
 pub enum RefusedBy {
     /// `max_connections`
     MaxConnections,
+    /// `max_instances`
+    MaxInstances,
     /// `max_subscribers`
     MaxSubscribers,
     /// `[server] memory`
@@ -115,9 +117,16 @@ impl Counters {
 impl Counters {
     /// How many requests were refused by this.
     pub fn refusals(&self, by: RefusedBy) -> &Counter {
-        let [max_connections, max_subscribers, memory, stopping] = &self.refusals;
+        let [
+            max_connections,
+            max_instances,
+            max_subscribers,
+            memory,
+            stopping,
+        ] = &self.refusals;
         match by {
             RefusedBy::MaxConnections => max_connections,
+            RefusedBy::MaxInstances => max_instances,
             RefusedBy::MaxSubscribers => max_subscribers,
             RefusedBy::Memory => memory,
             RefusedBy::Stop => stopping,
@@ -183,8 +192,9 @@ impl Moment {
 
 impl RefusedBy {
     /// Every cause.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 5] = [
         Self::MaxConnections,
+        Self::MaxInstances,
         Self::MaxSubscribers,
         Self::Memory,
         Self::Stop,
@@ -194,6 +204,7 @@ impl RefusedBy {
     pub fn name(self) -> &'static str {
         match self {
             Self::MaxConnections => "max-connections",
+            Self::MaxInstances => "max-instances",
             Self::MaxSubscribers => "max-subscribers",
             Self::Memory => "memory",
             Self::Stop => "stopping",

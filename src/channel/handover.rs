@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::{Channel, Upstream};
+use super::{Channel, Kind, Upstream};
 use crate::config;
 use crate::log::{Implausible, Retained};
 use crate::memory::Budget;
@@ -98,7 +98,7 @@ impl Channel {
         budget: &Budget,
         (legacy, age): (&Legacy<'_>, Duration),
     ) -> Result<(Self, Upstream), Implausible> {
-        let (channel, mut writer) = Self::within(settings, budget);
+        let (channel, mut writer) = Self::within(&Kind::new(settings), budget);
         writer.restore(&legacy.retained, age, Instant::now())?;
         let mut upstream = Upstream::new(channel.clone(), writer);
         if let Some(bookmark) = legacy.bookmark.clone() {

@@ -8,6 +8,7 @@ mod damper;
 mod error;
 mod exchange;
 mod handover;
+mod instances;
 mod intake;
 mod latency;
 mod reconnect;
@@ -18,13 +19,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 pub use self::counters::{Counter, Counters, Departure, Failures, Moment, RefusedBy, Replayed};
 pub use self::error::{UpstreamError, with_causes};
 pub use self::handover::Legacy;
 use self::handover::Place;
+pub use self::instances::{Instance, Instances};
 pub use self::latency::{Latency, LatencyBatch, LatencyCounts};
 pub use self::reconnect::Backoff;
 pub use self::request::Dialer;
@@ -41,18 +43,32 @@ pub struct Channel {
 
 #[derive(Debug)]
 struct Shared {
+    kind: Kind,
+    log: Log,
+    n_subscribers: AtomicUsize,
+    /// Told when the last subscriber has left.
+    left: Notify,
+    status: Mutex<Status>,
+    place: Place,
+    /// When its last subscriber is gone, once they are leaving.
+    closing: OnceLock<Instant>,
+}
+
+/// What all channels of one table of the configuration have in common: one channel, or the instances
+/// of a template.
+#[derive(Debug, Clone)]
+pub struct Kind {
+    shared: Arc<Common>,
+}
+
+#[derive(Debug)]
+struct Common {
     /// The channel's identity in the configuration; it outlives every change of the settings.
     name: String,
     /// The current settings. The upstream watches them; everybody else asks when it needs them, which
     /// is never per delivered event.
     settings: watch::Sender<Arc<config::Channel>>,
-    log: Log,
     counters: Counters,
-    n_subscribers: AtomicUsize,
-    status: Mutex<Status>,
-    place: Place,
-    /// When its last subscriber is gone, once they are leaving.
-    closing: OnceLock<Instant>,
 }
 
 /// A subscriber's place in a channel; dropping it gives the place back.
@@ -101,7 +117,7 @@ pub struct Status {
 impl Channel {
     /// A channel without events, and the upstream that will write them. Its log counts to `budget`.
     pub fn new(settings: Arc<config::Channel>, budget: &Budget) -> (Self, Upstream) {
-        let (channel, writer) = Self::within(settings, budget);
+        let (channel, writer) = Self::within(&Kind::new(settings), budget);
         let upstream = Upstream::new(channel.clone(), writer);
         (channel, upstream)
     }
@@ -109,11 +125,12 @@ impl Channel {
     /// A channel without events, and the writer of its log.
     #[cfg(test)]
     pub(crate) fn with_writer(settings: Arc<config::Channel>) -> (Self, Writer) {
-        Self::within(settings, &Budget::unlimited())
+        Self::within(&Kind::new(settings), &Budget::unlimited())
     }
 
-    /// The same, with a log that counts to `budget`.
-    pub(crate) fn within(settings: Arc<config::Channel>, budget: &Budget) -> (Self, Writer) {
+    /// A channel of this kind without events, whose log counts to `budget`, and the log's writer.
+    pub(crate) fn within(kind: &Kind, budget: &Budget) -> (Self, Writer) {
+        let settings = kind.settings();
         let (log, writer) = Log::within(settings.history.clone(), settings.ids, budget);
         let status = Status {
             state: State::Connecting,
@@ -123,11 +140,10 @@ impl Channel {
             next_try: None,
         };
         let shared = Shared {
-            name: settings.name.clone(),
-            settings: watch::Sender::new(settings),
+            kind: kind.clone(),
             log,
-            counters: Counters::default(),
             n_subscribers: AtomicUsize::new(0),
+            left: Notify::new(),
             status: Mutex::new(status),
             place: Place::default(),
             closing: OnceLock::new(),
@@ -148,11 +164,17 @@ impl Channel {
         self.shared.closing.get().copied()
     }
 
-    /// Takes a place for one more subscriber; `None` if `max_subscribers` are there, memory has
-    /// run out, or it takes no more.
-    pub fn join(&self) -> Option<Seat> {
+    /// Takes a place for one more subscriber.
+    ///
+    /// # Errors
+    ///
+    /// If `max_subscribers` are there, memory has run out, or it takes no more.
+    pub fn join(&self) -> Result<Seat, RefusedBy> {
         if self.closing().is_some() {
-            return None;
+            return Err(RefusedBy::Stop);
+        }
+        if !self.shared.log.budget().has_room() {
+            return Err(RefusedBy::Memory);
         }
         let max = self.settings().max_subscribers.unwrap_or(usize::MAX);
         let n_before = self.shared.n_subscribers.fetch_add(1, Ordering::Relaxed);
@@ -160,30 +182,39 @@ impl Channel {
             channel: Arc::clone(&self.shared),
         };
         // A seat that is over the limit gives its place back as it is dropped.
-        (n_before < max && self.shared.log.budget().has_room()).then_some(seat)
+        if n_before < max {
+            Ok(seat)
+        } else {
+            Err(RefusedBy::MaxSubscribers)
+        }
     }
 
     /// The name of its table, by which a reload knows it again.
     pub fn name(&self) -> &str {
-        &self.shared.name
+        self.shared.kind.name()
+    }
+
+    /// What it has in common with others of its table.
+    pub fn kind(&self) -> &Kind {
+        &self.shared.kind
     }
 
     /// What the channel is told to do at present. Another call may give something else: who needs
     /// settings that fit together keeps the answer.
     pub fn settings(&self) -> Arc<config::Channel> {
-        Arc::clone(&self.shared.settings.borrow())
+        self.shared.kind.settings()
     }
 
     /// Tells the channel to do something else from now on. The upstream learns it by itself; the
     /// groups of the shards are told by `Delivery::reconfigure`.
     pub fn reconfigure(&self, settings: Arc<config::Channel>, now: Instant) {
         self.shared.log.set_limits(settings.history.clone(), now);
-        self.shared.settings.send_replace(settings);
+        self.shared.kind.reconfigure(settings);
     }
 
     /// The settings, and whether they have changed.
     fn watch(&self) -> watch::Receiver<Arc<config::Channel>> {
-        self.shared.settings.subscribe()
+        self.shared.kind.shared.settings.subscribe()
     }
 
     /// The channel's events.
@@ -193,12 +224,18 @@ impl Channel {
 
     /// What was counted.
     pub fn counters(&self) -> &Counters {
-        &self.shared.counters
+        self.shared.kind.counters()
     }
 
     /// Subscribers right now.
     pub fn n_subscribers(&self) -> usize {
         self.shared.n_subscribers.load(Ordering::Relaxed)
+    }
+
+    /// Ready when the last subscriber has left; at once, if that was so since it was asked last. For
+    /// one who waits.
+    async fn left(&self) {
+        self.shared.left.notified().await;
     }
 
     /// What the upstream is doing.
@@ -236,9 +273,43 @@ impl Channel {
     }
 }
 
+impl Kind {
+    /// What channels with these settings have in common.
+    pub fn new(settings: Arc<config::Channel>) -> Self {
+        Self {
+            shared: Arc::new(Common {
+                name: settings.name.clone(),
+                settings: watch::Sender::new(settings),
+                counters: Counters::default(),
+            }),
+        }
+    }
+
+    /// The name of the table, by which a reload knows it again.
+    pub fn name(&self) -> &str {
+        &self.shared.name
+    }
+
+    /// What its channels are told to do at present.
+    pub fn settings(&self) -> Arc<config::Channel> {
+        Arc::clone(&self.shared.settings.borrow())
+    }
+
+    /// What was counted of all of them.
+    pub fn counters(&self) -> &Counters {
+        &self.shared.counters
+    }
+
+    fn reconfigure(&self, settings: Arc<config::Channel>) {
+        self.shared.settings.send_replace(settings);
+    }
+}
+
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.channel.n_subscribers.fetch_sub(1, Ordering::Relaxed);
+        if self.channel.n_subscribers.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.channel.left.notify_one();
+        }
     }
 }
 

@@ -130,6 +130,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::channel::Kind;
     use crate::config::Config;
     use crate::log::Writer;
     use crate::log::testing::event;
@@ -140,7 +141,7 @@ mod tests {
         let text = "[listen.public]\naddress = \"127.0.0.1:0\"\n[channels.events]\n\
                     path = \"/events\"\nupstream = \"http://127.0.0.1:1/\"\n";
         let config = Config::parse("test.toml", text).expect("a configuration");
-        Channel::within(Arc::clone(&config.config.channels[0]), budget)
+        Channel::within(&Kind::new(Arc::clone(&config.config.channels[0])), budget)
     }
 
     fn append(writer: &mut Writer, n_events: usize, now: Instant) {

@@ -10,7 +10,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout;
 
 use super::preface::{Prefixed, Protocol};
-use super::service::REFUSAL_TIMEOUT;
+use super::subscribe::REFUSAL_TIMEOUT;
 use super::{Gateway, http1, http2};
 use crate::memory::WhatFor;
 use crate::net::permit::{Admission, Permit};

@@ -23,7 +23,8 @@ use tokio::time::timeout;
 
 use super::connection::{Io, Peer};
 use super::head;
-use super::service::{Outcome, REFUSAL_TIMEOUT, Subscription, respond};
+use super::service::{Content, Outcome, respond};
+use super::subscribe::{REFUSAL_TIMEOUT, Subscription};
 use crate::delivery::{Arrival, Handover, push_framed};
 use crate::net::socket::Socket;
 
@@ -56,17 +57,21 @@ pub(super) async fn serve(io: Io, peer: Peer) {
         let (gateway, note) = (Arc::clone(&peer.gateway), Arc::clone(&note));
         let admission = peer.admission;
         service_fn(move |request: Request<Incoming>| -> ResponseFuture {
-            let left = match respond(&gateway, admission, &request) {
-                Outcome::Answer(answer) => return Box::pin(std::future::ready(Ok(answer))),
-                Outcome::Refuse(refused) => {
-                    let mut bytes = head::encode(&refused.fields, refused.framing);
-                    push_framed(&mut bytes, &refused.block, refused.framing);
-                    Note::Cut(bytes)
-                }
-                Outcome::Subscribe(subscription) => Note::Subscribe(subscription),
-            };
-            *note.lock().unwrap_or_else(PoisonError::into_inner) = Some(left);
-            Box::pin(pending())
+            let request = request.map(|body| Content::from(&body));
+            let (gateway, note) = (Arc::clone(&gateway), Arc::clone(&note));
+            Box::pin(async move {
+                let left = match respond(&gateway, admission, &request).await {
+                    Outcome::Answer(answer) => return Ok(answer),
+                    Outcome::Refuse(refused) => {
+                        let mut bytes = head::encode(&refused.fields, refused.framing);
+                        push_framed(&mut bytes, &refused.block, refused.framing);
+                        Note::Cut(bytes)
+                    }
+                    Outcome::Subscribe(subscription) => Note::Subscribe(subscription),
+                };
+                *note.lock().unwrap_or_else(PoisonError::into_inner) = Some(left);
+                pending().await
+            })
         })
     };
     let current = Arc::clone(&peer.gateway.current());
@@ -131,14 +136,15 @@ fn hand_over(mut peer: Peer, socket: Socket, subscription: Subscription) {
     // Its buffers for requests are gone.
     peer.permit.charge(SUBSCRIBER_BYTES);
     let Subscription {
-        route,
+        channel,
+        home,
         seat,
         framing,
         last_event_id,
         fields,
     } = subscription;
-    let is_small = route.channel.n_subscribers() <= HOME_SUBSCRIBERS;
-    let target = if is_small { route.home } else { peer.shard };
+    let is_small = channel.n_subscribers() <= HOME_SUBSCRIBERS;
+    let target = if is_small { home } else { peer.shard };
     let socket = if target == peer.shard {
         Handover::SameShard(socket)
     } else {
@@ -154,7 +160,7 @@ fn hand_over(mut peer: Peer, socket: Socket, subscription: Subscription) {
         return;
     };
     shard.subscribe(Arrival {
-        channel: route.channel,
+        channel,
         socket,
         framing,
         last_event_id,

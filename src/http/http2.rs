@@ -25,9 +25,11 @@ use hyper::service::Service;
 use hyper_util::rt::TokioTimer;
 use tokio::time::{Instant, Sleep, sleep};
 
+use super::Gateway;
 use super::connection::{Io, Peer};
 use super::reply::Reply;
-use super::service::{Outcome, REFUSAL_TIMEOUT, Refused, Subscription, respond};
+use super::service::{Content, Outcome, respond};
+use super::subscribe::{REFUSAL_TIMEOUT, Refused, Subscription};
 use crate::config;
 use crate::delivery::{Arrival, CAPACITY, Cut, Ending, EventBody, Handover, ShardHandle, body};
 use crate::net::permit::Admission;
@@ -209,9 +211,12 @@ struct Streams {
 struct Spawned {
     /// Those that were opened since the last look.
     streams: Vec<Stream>,
-    /// What may end the stream that hyper spawns next: that of the request it has just answered.
-    leash: Option<Leash>,
+    /// Where the stream that hyper spawns next finds its leash: that of the request that was taken last.
+    post: Option<Post>,
 }
+
+/// Where an answer leaves what may end its stream.
+type Post = Arc<Mutex<Option<Leash>>>;
 
 /// hyper's future for a stream.
 ///
@@ -219,6 +224,8 @@ struct Spawned {
 /// lets it ask the body: never, if the client does not want it to.
 struct Stream {
     future: Pin<Box<dyn Future<Output = ()> + Send>>,
+    /// Until its request is answered.
+    post: Option<Post>,
     leash: Option<Leash>,
 }
 
@@ -267,7 +274,8 @@ where
             let mut spawned = spawned.lock().unwrap_or_else(PoisonError::into_inner);
             let stream = Stream {
                 future: Box::pin(stream),
-                leash: spawned.leash.take(),
+                post: spawned.post.take(),
+                leash: None,
             };
             spawned.streams.push(stream);
         }
@@ -275,15 +283,48 @@ where
 }
 
 impl Spawner {
-    /// Puts the stream of the request that is being answered on a leash.
-    fn leash(&self, events: &EventBody, deadline: Option<Duration>) {
+    /// Where the stream that hyper spawns next will look for its leash.
+    fn post(&self) -> Post {
+        let post = Post::default();
         if let Some(spawned) = self.0.upgrade() {
             let mut spawned = spawned.lock().unwrap_or_else(PoisonError::into_inner);
-            spawned.leash = Some(Leash {
-                cut: events.cut(),
-                deadline: deadline.map(|deadline| Box::pin(sleep(deadline))),
-            });
+            spawned.post = Some(Arc::clone(&post));
         }
+        post
+    }
+}
+
+impl Leash {
+    fn new(events: &EventBody, deadline: Option<Duration>) -> Self {
+        Self {
+            cut: events.cut(),
+            deadline: deadline.map(|deadline| Box::pin(sleep(deadline))),
+        }
+    }
+
+    /// Ready when the stream must end.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let deadline = self.deadline.as_mut();
+        let is_late = deadline.is_some_and(|deadline| deadline.as_mut().poll(cx).is_ready());
+        if is_late {
+            return Poll::Ready(());
+        }
+        self.cut.poll(cx)
+    }
+}
+
+impl Stream {
+    /// Takes the leash that the answer has left, if it has just done so.
+    fn take_leash(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let left = self
+            .post
+            .as_ref()
+            .and_then(|post| post.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let Some(leash) = left else {
+            return Poll::Pending;
+        };
+        self.post = None;
+        self.leash.insert(leash).poll(cx)
     }
 }
 
@@ -291,14 +332,15 @@ impl Future for Stream {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if let Some(leash) = &mut self.leash {
-            let deadline = leash.deadline.as_mut();
-            let is_late = deadline.is_some_and(|deadline| deadline.as_mut().poll(cx).is_ready());
-            if is_late || leash.cut.poll(cx).is_ready() {
-                return Poll::Ready(());
-            }
+        if let Some(leash) = &mut self.leash
+            && leash.poll(cx).is_ready()
+        {
+            return Poll::Ready(());
         }
-        self.future.as_mut().poll(cx)
+        if self.future.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        self.take_leash(cx)
     }
 }
 
@@ -310,50 +352,66 @@ struct Requests {
     spawner: Spawner,
 }
 
-/// A response that is there already. On the heap, because its place is kept in each stream for as long
-/// as that lives.
-struct Ready(Option<Box<Response<Reply>>>);
+/// A response to come. On the heap, and gone when the response is there.
+type ResponseFuture = Pin<Box<dyn Future<Output = Result<Response<Reply>, Infallible>> + Send>>;
 
 impl Service<Request<Incoming>> for Requests {
     type Response = Response<Reply>;
     type Error = Infallible;
-    type Future = Ready;
+    type Future = ResponseFuture;
 
-    fn call(&self, request: Request<Incoming>) -> Ready {
-        let Peer {
-            gateway, admission, ..
-        } = &self.peer;
-        let response = match respond(gateway, *admission, &request) {
+    fn call(&self, request: Request<Incoming>) -> ResponseFuture {
+        let request = request.map(|body| Content::from(&body));
+        let asked = Asked {
+            gateway: Arc::clone(&self.peer.gateway),
+            shard: self.peer.shard,
+            post: self.spawner.post(),
+        };
+        let admission = self.peer.admission;
+        Box::pin(async move {
+            let outcome = respond(&asked.gateway, admission, &request).await;
+            let response = asked.respond(outcome);
+            Ok(without_content_of_head(request.method(), response))
+        })
+    }
+}
+
+/// What is needed to answer one request.
+struct Asked {
+    gateway: Arc<Gateway>,
+    /// The shard whose thread this is.
+    shard: usize,
+    post: Post,
+}
+
+impl Asked {
+    fn respond(&self, outcome: Outcome) -> Response<Reply> {
+        match outcome {
             Outcome::Answer(answer) => {
                 let mut response = answer.map(Reply::short);
                 // It is about the connection, which HTTP/2 has other means for (RFC 9113, 8.2.2).
                 response.headers_mut().remove(CONNECTION);
                 response
             }
-            Outcome::Refuse(refused) => self.refuse(&refused),
+            Outcome::Refuse(refused) => self.refuse(refused),
             Outcome::Subscribe(subscription) => self.subscribe(subscription),
-        };
-        Ready(Some(Box::new(without_content_of_head(
-            request.method(),
-            response,
-        ))))
+        }
     }
-}
 
-impl Requests {
     fn subscribe(&self, subscription: Subscription) -> Response<Reply> {
         let Subscription {
-            route,
+            channel,
+            home: _,
             seat,
             framing,
             last_event_id,
             fields,
         } = subscription;
-        let (writer, events) = body(&self.peer.gateway.memory);
+        let (writer, events) = body(&self.gateway.memory);
         // A stream can't leave its connection, so it can't live on the channel's home shard.
-        if let Some(shard) = self.peer.gateway.shards.get(self.peer.shard) {
+        if let Some(shard) = self.gateway.shards.get(self.shard) {
             shard.subscribe(Arrival {
-                channel: route.channel,
+                channel,
                 socket: Handover::Http2(writer),
                 framing,
                 last_event_id,
@@ -365,8 +423,8 @@ impl Requests {
     }
 
     /// A stream that says when to come back, and is cut.
-    fn refuse(&self, refused: &Refused) -> Response<Reply> {
-        let (writer, events) = body(&self.peer.gateway.memory);
+    fn refuse(&self, refused: Refused) -> Response<Reply> {
+        let (writer, events) = body(&self.gateway.memory);
         if writer
             .try_write(std::iter::once(refused.block.as_slice()))
             .is_err()
@@ -375,7 +433,7 @@ impl Requests {
             tracing::debug!("a refused client is not told when to come back");
         }
         writer.end(Ending::CutOnceSent);
-        self.event_stream(refused.fields.clone(), events, Some(REFUSAL_TIMEOUT))
+        self.event_stream(refused.fields, events, Some(REFUSAL_TIMEOUT))
     }
 
     fn event_stream(
@@ -384,7 +442,8 @@ impl Requests {
         events: EventBody,
         deadline: Option<Duration>,
     ) -> Response<Reply> {
-        self.spawner.leash(&events, deadline);
+        let leash = Leash::new(&events, deadline);
+        *self.post.lock().unwrap_or_else(PoisonError::into_inner) = Some(leash);
         let mut response = Response::new(Reply::Events(events));
         *response.headers_mut() = fields;
         response
@@ -405,16 +464,4 @@ fn without_content_of_head(method: &Method, mut response: Response<Reply>) -> Re
         response.headers_mut().insert(CONTENT_LENGTH, length);
     }
     response.map(|_| Reply::empty())
-}
-
-impl Future for Ready {
-    type Output = Result<Response<Reply>, Infallible>;
-
-    fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.0.take() {
-            Some(response) => Poll::Ready(Ok(*response)),
-            // It was given: hyper does not ask again.
-            None => Poll::Pending,
-        }
-    }
 }

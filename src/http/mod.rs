@@ -16,6 +16,7 @@ mod reply;
 mod route;
 mod service;
 mod stop;
+mod subscribe;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

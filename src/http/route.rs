@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::channel::Channel;
+use tokio::time::Instant;
+
+use crate::channel::{Channel, Counters, State};
 use crate::config::{self, normalize_path};
 
 /// Where requests lead.
@@ -13,15 +15,24 @@ pub struct Routes {
     pages: HashMap<&'static str, Page>,
 }
 
-/// A channel, and how it is reached.
+/// Where a request leads, and how it is answered there.
 #[derive(Debug, Clone)]
 pub(super) struct Route {
-    pub(super) channel: Channel,
+    pub(super) target: Target,
     /// What the channel was told to do when these routes were made: a request sees settings that fit
     /// together, whatever is changed meanwhile.
     pub(super) settings: Arc<config::Channel>,
-    /// The shard of the channel's upstream.
-    pub(super) home: usize,
+}
+
+/// What is subscribed to.
+#[derive(Debug, Clone)]
+pub(super) enum Target {
+    /// A channel that runs, whoever asks.
+    Channel {
+        channel: Channel,
+        /// The shard of its upstream.
+        home: usize,
+    },
 }
 
 /// A fixed document.
@@ -46,9 +57,8 @@ impl Routes {
     pub fn add_channel(&mut self, channel: Channel, home: usize) {
         let settings = channel.settings();
         let route = Route {
-            channel,
+            target: Target::Channel { channel, home },
             settings: Arc::clone(&settings),
-            home,
         };
         let path = settings.path.clone();
         self.by_path.entry(path).or_default().push(route);
@@ -61,7 +71,10 @@ impl Routes {
 
     /// The channels, in no order.
     pub fn channels(&self) -> impl Iterator<Item = &Channel> {
-        self.by_path.values().flatten().map(|route| &route.channel)
+        let routes = self.by_path.values().flatten();
+        routes.map(|route| match &route.target {
+            Target::Channel { channel, .. } => channel,
+        })
     }
 
     /// The paths of all channels, ordered.
@@ -101,6 +114,29 @@ impl Routes {
             .get(path.as_ref())
             .copied()
             .map_or(Found::Nothing, Found::Page)
+    }
+}
+
+impl Target {
+    /// Whether no more events will ever come, whoever asks.
+    pub(super) fn is_over(&self) -> bool {
+        match self {
+            Self::Channel { channel, .. } => channel.status().state == State::Over,
+        }
+    }
+
+    /// Until when its subscribers leave, if it takes no more.
+    pub(super) fn closing(&self) -> Option<Instant> {
+        match self {
+            Self::Channel { channel, .. } => channel.closing(),
+        }
+    }
+
+    /// What is counted of it.
+    pub(super) fn counters(&self) -> &Counters {
+        match self {
+            Self::Channel { channel, .. } => channel.counters(),
+        }
     }
 }
 

@@ -1,0 +1,378 @@
+//! A set of channels that are made when somebody asks for them, and go when nobody is left.
+//!
+//! ```text
+//!   absent ──enter──▶ there, with seats ⇄ there, without seats ──linger──▶ absent
+//! ```
+//!
+//! One lock makes all of it free of races: [`Instances::enter`] finds or makes the channel *and* takes
+//! the seat under it, and [`Instances::until_left`] looks whether there are seats *and* takes the
+//! channel out under it. So of the last that leaves and the first that returns, either the second is
+//! seated in what is there, or it makes another after that is gone: never two at once, and never a seat
+//! in what nobody writes any more.
+//!
+//! What a key is, what the channel is told to do and who writes it is not known here.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep_until};
+
+use super::{Channel, RefusedBy, Seat};
+use crate::config;
+
+/// Channels on demand, by key.
+#[derive(Debug)]
+pub struct Instances<K> {
+    /// A std mutex: no await inside. It is taken once per new subscriber and once per instance that
+    /// goes.
+    state: Mutex<State<K>>,
+}
+
+/// One of them.
+#[derive(Debug, Clone)]
+pub struct Instance {
+    /// The channel.
+    pub channel: Channel,
+    /// The shard of who writes it.
+    pub home: usize,
+    /// Who writes it, and takes it out of the set in the end.
+    pub task: AbortHandle,
+}
+
+#[derive(Debug)]
+struct State<K> {
+    by_key: HashMap<K, Instance>,
+    /// Until when all subscribers leave, if there are to be no more.
+    closing: Option<Instant>,
+}
+
+impl<K> Default for Instances<K> {
+    fn default() -> Self {
+        let state = State {
+            by_key: HashMap::new(),
+            closing: None,
+        };
+        Self {
+            state: Mutex::new(state),
+        }
+    }
+}
+
+impl<K: Clone + Eq + Hash> Instances<K> {
+    /// Takes a seat in the instance of `key`. If there is none, `make` makes it, unless there are `max`
+    /// already; it is called under the lock, so that of all who come in the same moment one makes it.
+    ///
+    /// # Errors
+    ///
+    /// By what the newcomer is refused. Nothing was made then.
+    pub fn enter(
+        &self,
+        key: &K,
+        max: usize,
+        make: impl FnOnce() -> Result<Instance, RefusedBy>,
+    ) -> Result<(Instance, Seat), RefusedBy> {
+        let mut state = self.lock();
+        if let Some(known) = state.by_key.get(key) {
+            let seat = known.channel.join()?;
+            return Ok((known.clone(), seat));
+        }
+        if state.closing.is_some() {
+            return Err(RefusedBy::Stop);
+        }
+        if state.by_key.len() >= max {
+            return Err(RefusedBy::MaxInstances);
+        }
+        let made = make()?;
+        // Seated or not, its task takes it out when nobody is there.
+        state.by_key.insert(key.clone(), made.clone());
+        let seat = made.channel.join()?;
+        Ok((made, seat))
+    }
+
+    /// Ready when nobody has been in `channel`, which has this key, for as long as its settings say,
+    /// and it was taken out. `end` ends whoever writes it; it is called under the lock, so that what is
+    /// made next finds nothing left of this one.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped at any time; the channel stays until somebody waits again.
+    pub async fn until_left(
+        &self,
+        key: &K,
+        channel: &Channel,
+        linger: impl Fn(&config::Channel) -> Duration,
+        end: impl FnOnce(),
+    ) {
+        let mut changes = channel.watch();
+        loop {
+            while channel.n_subscribers() > 0 {
+                channel.left().await;
+            }
+            let left_at = Instant::now();
+            loop {
+                let linger = linger(&channel.settings());
+                let lingered = async {
+                    // A timer would be late by up to a millisecond.
+                    if !linger.is_zero() {
+                        sleep_until(left_at + linger).await;
+                    }
+                };
+                tokio::select! {
+                    () = lingered => {
+                        let is_deserted = |channel: &Channel| channel.n_subscribers() == 0;
+                        let Some(mut state) = self.find(key, channel, is_deserted) else {
+                            break;
+                        };
+                        end();
+                        state.forget(key);
+                        return;
+                    }
+                    // Somebody came and went.
+                    () = channel.left() => break,
+                    Ok(()) = changes.changed() => {}
+                }
+            }
+        }
+    }
+
+    /// Takes `channel` out, which has this key, whoever is there, and ends who writes it. Who asks for
+    /// the key from now on gets another.
+    pub fn remove(&self, key: &K, channel: &Channel, end: impl FnOnce()) {
+        if let Some(mut state) = self.find(key, channel, |_| true) {
+            end();
+            state.forget(key);
+        }
+    }
+
+    /// The lock, if `channel` is the one of this key, and this holds of it.
+    fn find(
+        &self,
+        key: &K,
+        channel: &Channel,
+        holds: impl FnOnce(&Channel) -> bool,
+    ) -> Option<MutexGuard<'_, State<K>>> {
+        let state = self.lock();
+        let known = &state.by_key.get(key)?.channel;
+        (known.identity() == channel.identity() && holds(known)).then_some(state)
+    }
+
+    /// Makes no more, and lets nobody in. Those who are there leave until `deadline`.
+    pub fn close(&self, deadline: Instant) {
+        let mut state = self.lock();
+        state.closing.get_or_insert(deadline);
+        for instance in state.by_key.values() {
+            instance.channel.close(deadline);
+        }
+    }
+
+    /// Until when its subscribers leave, if it takes no more.
+    pub fn closing(&self) -> Option<Instant> {
+        self.lock().closing
+    }
+
+    /// Ends all of them, whoever is there.
+    pub fn abort(&self) {
+        let gone = std::mem::take(&mut self.lock().by_key);
+        for instance in gone.values() {
+            instance.task.abort();
+        }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.lock().by_key.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The instance of a key, if there is one.
+    pub fn get(&self, key: &K) -> Option<Instance> {
+        self.lock().by_key.get(key).cloned()
+    }
+
+    /// All of them, with their keys, in no order.
+    pub fn all(&self) -> Vec<(K, Channel)> {
+        let state = self.lock();
+        let all = state.by_key.iter();
+        all.map(|(key, one)| (key.clone(), one.channel.clone()))
+            .collect()
+    }
+
+    /// Recovers from poison: the table is valid between any two statements that can panic.
+    fn lock(&self) -> MutexGuard<'_, State<K>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<K: Eq + Hash> State<K> {
+    fn forget(&mut self, key: &K) {
+        self.by_key.remove(key);
+        // A burst of guesses must not be remembered by the size of the table.
+        let (n, capacity) = (self.by_key.len(), self.by_key.capacity());
+        if capacity > 4 * n.max(FEW) {
+            self.by_key.shrink_to(2 * n);
+        }
+    }
+}
+
+/// Places that a table keeps in any case.
+const FEW: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::thread;
+
+    use tokio::runtime::Handle;
+    use tokio::task::yield_now;
+    use tokio::time::{sleep, timeout};
+
+    use super::*;
+    use crate::channel::Kind;
+    use crate::config::Config;
+    use crate::memory::Budget;
+
+    /// A set, and how many of its instances were made and are written.
+    struct World {
+        instances: Instances<u32>,
+        kind: Kind,
+        n_made: AtomicUsize,
+        n_written: AtomicUsize,
+        linger: Duration,
+        /// Where instances live.
+        home: Handle,
+    }
+
+    impl World {
+        fn new(linger: Duration) -> Arc<Self> {
+            let text = "[listen.public]\naddress = \"127.0.0.1:0\"\n[channels.events]\n\
+                        path = \"/events\"\nupstream = \"http://127.0.0.1:1/\"\n\
+                        max_subscribers = 3\n";
+            let config = Config::parse("test.toml", text).expect("a configuration");
+            Arc::new(Self {
+                instances: Instances::default(),
+                kind: Kind::new(Arc::clone(&config.config.channels[0])),
+                n_made: AtomicUsize::new(0),
+                n_written: AtomicUsize::new(0),
+                linger,
+                home: Handle::current(),
+            })
+        }
+
+        fn enter(self: &Arc<Self>, key: u32, max: usize) -> Result<(Instance, Seat), RefusedBy> {
+            let make = || {
+                self.n_made.fetch_add(1, Ordering::SeqCst);
+                let n_written = self.n_written.fetch_add(1, Ordering::SeqCst);
+                assert_eq!(n_written, 0, "two upstreams at once");
+                let (channel, writer) = Channel::within(&self.kind, &Budget::unlimited());
+                let (world, known) = (Arc::clone(self), channel.clone());
+                let task = self.home.spawn(async move {
+                    let _writer = writer;
+                    let end = || {
+                        world.n_written.fetch_sub(1, Ordering::SeqCst);
+                    };
+                    let left = world
+                        .instances
+                        .until_left(&key, &known, |_| world.linger, end);
+                    left.await;
+                });
+                Ok(Instance {
+                    channel,
+                    home: 0,
+                    task: task.abort_handle(),
+                })
+            };
+            self.instances.enter(&key, max, make)
+        }
+
+        async fn until_empty(&self) {
+            let empty = async {
+                while !self.instances.is_empty() {
+                    sleep(Duration::from_millis(1)).await;
+                }
+            };
+            timeout(Duration::from_secs(10), empty)
+                .await
+                .expect("nobody is there, and the instance stays");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_instance_lingers_and_who_comes_back_finds_it() {
+        let world = World::new(Duration::from_secs(30));
+        let (first, seat) = world.enter(1, 1).expect("a seat");
+        drop(seat);
+        for _ in 0..100 {
+            yield_now().await;
+        }
+        let (again, _seat) = world.enter(1, 1).expect("a seat");
+        assert_eq!(first.channel.identity(), again.channel.identity());
+        assert_eq!(world.n_made.load(Ordering::SeqCst), 1);
+    }
+
+    #[tokio::test]
+    async fn limits_refuse_newcomers_and_make_nothing() {
+        let world = World::new(Duration::from_secs(30));
+        let seats: Vec<_> = (0..3).map(|_| world.enter(1, 1).expect("a seat")).collect();
+        let refused = |key| world.enter(key, 1).expect_err("a limit");
+        assert_eq!(refused(1), RefusedBy::MaxSubscribers);
+        assert_eq!(refused(2), RefusedBy::MaxInstances);
+        world.instances.close(Instant::now());
+        assert_eq!(refused(1), RefusedBy::Stop);
+        assert_eq!(refused(2), RefusedBy::Stop);
+        assert_eq!(world.n_made.load(Ordering::SeqCst), 1);
+        drop(seats);
+    }
+
+    /// The edge of linger: the last leaves and the first returns, at every moment relative to each
+    /// other, on threads of their own.
+    #[tokio::test]
+    async fn last_leaves_and_first_returns_never_make_two_nor_lose_one() {
+        /// It takes more rounds than that.
+        const EDGES: usize = 3_000;
+        let world = World::new(Duration::ZERO);
+        let clients: Vec<_> = (0..3)
+            .map(|_| {
+                let world = Arc::clone(&world);
+                thread::spawn(move || visit(&world, EDGES))
+            })
+            .collect();
+        let visits = async {
+            while !clients.iter().all(thread::JoinHandle::is_finished) {
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        timeout(Duration::from_secs(60), visits)
+            .await
+            .expect("rounds end");
+        for client in clients {
+            client.join().expect("no client fails");
+        }
+        world.until_empty().await;
+        assert_eq!(world.n_written.load(Ordering::SeqCst), 0, "a leak");
+    }
+
+    /// Comes and goes until the instance was made so often.
+    fn visit(world: &Arc<World>, n_edges: usize) {
+        while world.n_made.load(Ordering::SeqCst) < n_edges {
+            let (instance, seat) = world.enter(1, 1).expect("a seat");
+            for _ in 0..fastrand::u8(0..4) {
+                thread::yield_now();
+            }
+            let known = world.instances.get(&1).expect("who is seated keeps it");
+            assert_eq!(known.channel.identity(), instance.channel.identity());
+            drop(seat);
+            // Sometimes long enough for it to go.
+            for _ in 0..fastrand::u8(0..16) {
+                thread::yield_now();
+            }
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! How a subscription begins: a seat in the channel that the route leads to, or a refusal.
+
+use std::time::Duration;
+
+use http::header::HeaderName;
+use http::{HeaderMap, Request, Version};
+
+use super::accept::{names_event_stream, preferred_form};
+use super::answer::Refusal;
+use super::head::describe_stream;
+use super::route::{Route, Target};
+use super::service::{Content, Outcome};
+use crate::channel::{Channel, RefusedBy, Seat};
+use crate::config::Refuse;
+use crate::delivery::{Framing, random_time, return_time};
+use crate::net::permit::Admission;
+use crate::sse;
+
+/// A stream that says when to come back, and no more.
+#[derive(Debug)]
+pub(super) struct Refused {
+    pub(super) framing: Framing,
+    /// The header fields of the response.
+    pub(super) fields: HeaderMap,
+    /// What the stream says.
+    pub(super) block: Vec<u8>,
+}
+
+/// An accepted subscription.
+#[derive(Debug)]
+pub(super) struct Subscription {
+    pub(super) channel: Channel,
+    /// The shard of the channel's upstream.
+    pub(super) home: usize,
+    pub(super) seat: Seat,
+    pub(super) framing: Framing,
+    pub(super) last_event_id: Option<String>,
+    /// The header fields of the response.
+    pub(super) fields: HeaderMap,
+}
+
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+
+/// After how long a refused client is told to come back: random, so that those who were refused
+/// together do not return together.
+pub(super) const REFUSED_RETRY: std::ops::RangeInclusive<Duration> =
+    Duration::from_secs(5)..=Duration::from_secs(30);
+
+/// How long a refused client may take for its few bytes.
+pub(super) const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Subscribes who may be subscribed.
+pub(super) async fn subscribe(
+    route: &Route,
+    admission: Admission,
+    request: &Request<Content>,
+    mut fields: HeaderMap,
+) -> Outcome {
+    let framing = if request.version() == Version::HTTP_11 {
+        Framing::Chunked
+    } else {
+        Framing::Plain
+    };
+    let taken = match admission {
+        Admission::Admitted => take_seat(route).await,
+        Admission::Refused => Err(RefusedBy::MaxConnections),
+    };
+    let (channel, home, seat) = match taken {
+        Ok(taken) => taken,
+        Err(by) => {
+            route.target.counters().refusals(by).add(1);
+            let channel = &route.settings.name;
+            tracing::debug!(channel, reason = by.name(), "refused a subscriber");
+            return refuse_at_limit(route, framing, request, fields);
+        }
+    };
+    describe_stream(&mut fields);
+    Outcome::Subscribe(Subscription {
+        channel,
+        home,
+        seat,
+        framing,
+        last_event_id: last_event_id(request),
+        fields,
+    })
+}
+
+/// A seat in the channel that a route leads to, and the shard of its upstream.
+#[expect(
+    clippy::unused_async,
+    reason = "an instance on demand may keep its first clients waiting"
+)]
+async fn take_seat(route: &Route) -> Result<(Channel, usize, Seat), RefusedBy> {
+    match &route.target {
+        Target::Channel { channel, home } => Ok((channel.clone(), *home, channel.join()?)),
+    }
+}
+
+/// An `EventSource` gives up for ever at any status but 200: it gets a stream that ends at once.
+fn refuse_at_limit(
+    route: &Route,
+    framing: Framing,
+    request: &Request<Content>,
+    mut fields: HeaderMap,
+) -> Outcome {
+    let wait = match route.target.closing() {
+        Some(deadline) => return_time(deadline),
+        None => random_time(&REFUSED_RETRY),
+    };
+    let is_for_streams = names_event_stream(request.headers());
+    if route.settings.refuse == Refuse::Unavailable || !is_for_streams {
+        let mut answer = Refusal::AtLimit(wait).answer(preferred_form(request.headers()));
+        answer.headers_mut().extend(fields);
+        return Outcome::Answer(answer);
+    }
+    describe_stream(&mut fields);
+    let mut block = Vec::new();
+    sse::encode_retry(&mut block, wait);
+    Outcome::Refuse(Refused {
+        framing,
+        fields,
+        block,
+    })
+}
+
+/// What the client has seen last: the header field, or for an `EventSource` that was made anew and
+/// can't set one, a parameter of the query.
+fn last_event_id(request: &Request<Content>) -> Option<String> {
+    let field = request.headers().get(LAST_EVENT_ID);
+    let from_field = field.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    let from_query = || {
+        let query = request.uri().query().unwrap_or_default();
+        url::form_urlencoded::parse(query.as_bytes())
+            .filter(|(name, _)| name == "last_event_id" || name == "lastEventId")
+            .map(|(_, value)| value.into_owned())
+            .find(|id| !id.is_empty())
+    };
+    // An empty one says nothing (WHATWG HTML, 9.2.3).
+    from_field.filter(|id| !id.is_empty()).or_else(from_query)
+}
