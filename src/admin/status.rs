@@ -16,6 +16,7 @@ use super::facts::{Facts, Place};
 use super::process::Look;
 use super::{health, panics};
 use crate::channel::Channel;
+use crate::config;
 use crate::delivery::Survey;
 
 #[derive(Debug, Serialize)]
@@ -103,7 +104,11 @@ struct LogStatus {
 
 #[derive(Debug, Serialize)]
 struct UpstreamStatus {
+    /// The one that is asked, or was last.
     url: String,
+    url_since: String,
+    /// The other ones of the list, in its order.
+    others: Vec<String>,
     state: &'static str,
     since: String,
     next_try: Option<String>,
@@ -215,7 +220,9 @@ impl ChannelStatus {
                 bytes: size.held_bytes,
             },
             upstream: UpstreamStatus {
-                url: settings.upstream.shown_url(),
+                url: settings.upstream.shown_url(status.endpoint),
+                url_since: time(status.endpoint_since),
+                others: others(&settings.upstream, status.endpoint),
                 state: status.state.name(),
                 since: time(status.since),
                 next_try: status.next_try.map(time),
@@ -228,6 +235,13 @@ impl ChannelStatus {
             },
         }
     }
+}
+
+/// All URLs but the one in use.
+fn others(upstream: &config::Upstream, in_use: usize) -> Vec<String> {
+    let urls = upstream.shown_urls().enumerate();
+    urls.filter_map(|(place, url)| (place != in_use).then_some(url))
+        .collect()
 }
 
 /// A time as RFC 3339 writes it, in UTC; the nearest that it can write.

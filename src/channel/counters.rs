@@ -17,6 +17,8 @@ pub struct Counters {
     pub upstream_bytes: Counter,
     /// Upstream connections that opened.
     pub upstream_opened: Counter,
+    /// Changes from one of the upstream's URLs to another.
+    pub failovers: Counter,
     /// Upstream connections that failed or ended.
     pub failures: Failures,
     /// When the origin sent its last event.

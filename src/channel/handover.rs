@@ -41,9 +41,10 @@ pub(super) struct Place {
 
 /// What tells one source from another: the URL, whose query may be secret, so that only its checksum
 /// is written down.
-pub(super) fn source_of(upstream: &config::Upstream) -> String {
-    let checksum = crc32fast::hash(upstream.url.to_string().as_bytes());
-    format!("{}#{checksum:08x}", upstream.shown_url())
+pub(super) fn source_of(upstream: &config::Upstream, place: usize) -> String {
+    let url = upstream.urls.get(place).map(ToString::to_string);
+    let checksum = crc32fast::hash(url.unwrap_or_default().as_bytes());
+    format!("{}#{checksum:08x}", upstream.shown_url(place))
 }
 
 impl Legacy<'_> {
@@ -115,6 +116,13 @@ impl Place {
             source,
             last_event_id: last_event_id.map(str::to_owned),
         });
+    }
+
+    /// The origin's last event id.
+    pub(super) fn last_event_id(&self) -> Option<String> {
+        self.lock()
+            .as_ref()
+            .and_then(|bookmark| bookmark.last_event_id.clone())
     }
 
     pub(super) fn set(&self, bookmark: Bookmark) {

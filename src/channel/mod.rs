@@ -5,6 +5,7 @@
 
 mod counters;
 mod damper;
+mod endpoints;
 mod error;
 mod exchange;
 mod handover;
@@ -13,6 +14,8 @@ mod intake;
 mod latency;
 mod reconnect;
 mod request;
+mod returning;
+mod stream;
 mod upstream;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -106,6 +109,10 @@ pub struct Status {
     pub state: State,
     /// Since when.
     pub since: SystemTime,
+    /// Which of the URLs is asked, or was last: its place in the list.
+    pub endpoint: usize,
+    /// Since when it is that one.
+    pub endpoint_since: SystemTime,
     /// Why it failed last.
     pub last_error: Option<String>,
     /// When it failed last.
@@ -132,9 +139,12 @@ impl Channel {
     pub(crate) fn within(kind: &Kind, budget: &Budget) -> (Self, Writer) {
         let settings = kind.settings();
         let (log, writer) = Log::within(settings.history.clone(), settings.ids, budget);
+        let now = SystemTime::now();
         let status = Status {
             state: State::Connecting,
-            since: SystemTime::now(),
+            since: now,
+            endpoint: 0,
+            endpoint_since: now,
             last_error: None,
             failed_at: None,
             next_try: None,
@@ -256,6 +266,16 @@ impl Channel {
         if last_error.is_some() {
             status.last_error = last_error;
             status.failed_at = Some(status.since);
+        }
+    }
+
+    /// Notes which of the URLs is asked.
+    fn asks(&self, endpoint: usize) {
+        let mut status = self.lock_status();
+        if status.endpoint != endpoint {
+            status.endpoint = endpoint;
+            status.endpoint_since = SystemTime::now();
+            self.counters().failovers.add(1);
         }
     }
 

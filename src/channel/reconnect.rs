@@ -1,5 +1,6 @@
 //! When to try the upstream again: exponential back-off with jitter. Pure: the time is an argument.
 
+use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use tokio::time::Instant;
 /// How long a connection must be open before failures before it no longer count.
 ///
 /// Without it, an origin that accepts and closes at once is asked at the shortest interval for ever.
-const HEALTHY_AFTER: Duration = Duration::from_secs(60);
+pub(super) const HEALTHY_AFTER: Duration = Duration::from_secs(60);
 
 /// The waits between attempts.
 #[derive(Debug, Clone)]
@@ -56,19 +57,35 @@ impl Backoff {
         self.open_since = Some(now);
     }
 
-    /// Notes a failure; returns how long to wait. `random` is a number from 0 to 1.
-    pub fn failed(&mut self, now: Instant, random: f64) -> Duration {
-        let was_healthy = self
-            .open_since
-            .take()
-            .is_some_and(|since| now - since >= HEALTHY_AFTER);
-        if was_healthy {
+    /// Whether the stream is open.
+    pub fn is_open(&self) -> bool {
+        self.open_since.is_some()
+    }
+
+    /// Whether the stream has been open for so long that earlier failures do not count.
+    pub fn is_healthy(&self, now: Instant) -> bool {
+        self.open_since
+            .is_some_and(|since| now - since >= HEALTHY_AFTER)
+    }
+
+    /// Notes a failure; returns how long to wait. With several places to ask, `n_places`, only each
+    /// round through them makes the wait longer, and only after the last of them. `random` is a
+    /// number from 0 to 1.
+    pub fn failed(&mut self, now: Instant, random: f64, n_places: NonZeroUsize) -> Duration {
+        if self.is_healthy(now) {
             self.n_failures = 0;
         }
+        self.open_since = None;
         let first = self.origin_wish.unwrap_or(*self.bounds.start());
-        let factor = 1u32.checked_shl(self.n_failures).unwrap_or(u32::MAX);
-        let whole = first.saturating_mul(factor).min(*self.bounds.end());
+        let n_places = u32::try_from(n_places.get()).unwrap_or(u32::MAX);
+        let n_rounds = self.n_failures / n_places;
         self.n_failures = self.n_failures.saturating_add(1);
+        let factor = if self.n_failures.is_multiple_of(n_places) {
+            1u32.checked_shl(n_rounds).unwrap_or(u32::MAX)
+        } else {
+            1
+        };
+        let whole = first.saturating_mul(factor).min(*self.bounds.end());
         let half = whole / 2;
         half + half.mul_f64(random.clamp(0.0, 1.0))
     }
@@ -84,6 +101,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    const ONE: NonZeroUsize = NonZeroUsize::MIN;
     const BOUNDS: RangeInclusive<Duration> = Duration::from_millis(500)..=Duration::from_secs(30);
 
     #[test]
@@ -91,7 +109,7 @@ mod tests {
         let mut backoff = Backoff::new(BOUNDS);
         let now = Instant::now();
         let waits: Vec<u128> = (0..8)
-            .map(|_| backoff.failed(now, 1.0).as_millis())
+            .map(|_| backoff.failed(now, 1.0, ONE).as_millis())
             .collect();
         assert_eq!(waits, [500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000]);
     }
@@ -101,13 +119,13 @@ mod tests {
         let mut backoff = Backoff::new(BOUNDS);
         let now = Instant::now();
         for _ in 0..5 {
-            backoff.failed(now, 1.0);
+            backoff.failed(now, 1.0, ONE);
         }
         backoff.opened(now);
-        let soon = backoff.failed(now + HEALTHY_AFTER - Duration::from_millis(1), 1.0);
+        let soon = backoff.failed(now + HEALTHY_AFTER - Duration::from_millis(1), 1.0, ONE);
         assert_eq!(soon, Duration::from_secs(16));
         backoff.opened(now);
-        let late = backoff.failed(now + HEALTHY_AFTER, 1.0);
+        let late = backoff.failed(now + HEALTHY_AFTER, 1.0, ONE);
         assert_eq!(late, Duration::from_millis(500));
     }
 
@@ -116,11 +134,14 @@ mod tests {
         let mut backoff = Backoff::new(BOUNDS);
         backoff.set_origin_wish(Duration::ZERO);
         assert_eq!(
-            backoff.clone().failed(Instant::now(), 1.0),
+            backoff.clone().failed(Instant::now(), 1.0, ONE),
             Duration::from_millis(500)
         );
         backoff.set_origin_wish(Duration::from_secs(3600));
-        assert_eq!(backoff.failed(Instant::now(), 1.0), Duration::from_secs(30));
+        assert_eq!(
+            backoff.failed(Instant::now(), 1.0, ONE),
+            Duration::from_secs(30)
+        );
     }
 
     proptest! {
@@ -138,7 +159,7 @@ mod tests {
             }
             let now = Instant::now();
             for random in randoms {
-                let wait = backoff.failed(now, random);
+                let wait = backoff.failed(now, random, ONE);
                 prop_assert!(wait >= *bounds.start() / 2 && wait <= *bounds.end(), "{wait:?}");
                 prop_assert!(!wait.is_zero());
             }

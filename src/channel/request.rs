@@ -17,6 +17,7 @@ use url::{Position, Url};
 use super::error::UpstreamError;
 use super::exchange::{self, Body};
 use crate::config::{self, UpstreamHttp, UpstreamTls};
+use crate::log::MAX_ID_BYTES;
 use crate::net::client_tls::ClientTls;
 use crate::net::connect::{self, Means, Protocol, Scheme, Target};
 use crate::net::gather::Gather;
@@ -72,13 +73,14 @@ pub(super) struct Failure {
     pub(super) url: String,
 }
 
-/// Requests the event stream, following redirects.
+/// Requests the event stream from the URL with this place, following redirects.
 pub(super) async fn open(
-    settings: &config::Upstream,
+    (settings, place): (&config::Upstream, usize),
     line: &Line,
     last_event_id: Option<&HeaderValue>,
 ) -> Result<Answer, Failure> {
-    let text = settings.url.to_string();
+    let text = settings.urls.get(place).map(ToString::to_string);
+    let text = text.unwrap_or_default();
     let Ok(first) = Url::parse(&text) else {
         let url = shown(&text);
         let error = UpstreamError::UnusableRedirect(url.clone());
@@ -299,6 +301,21 @@ fn said(bytes: &[u8]) -> String {
 fn is_event_stream(media_type: &str) -> bool {
     let essence = media_type.split(';').next().unwrap_or_default();
     essence.trim().eq_ignore_ascii_case(EVENT_STREAM)
+}
+
+/// An ID as a header field value; `None` if HTTP can't carry it, so that it can't be resumed from.
+pub(super) fn header_value(id: &str) -> Option<HeaderValue> {
+    if id.len() > MAX_ID_BYTES {
+        tracing::warn!(
+            bytes = id.len(),
+            "an event ID that is too long to resume from"
+        );
+        return None;
+    }
+    let value = HeaderValue::from_bytes(id.as_bytes());
+    value
+        .inspect_err(|_| tracing::warn!(id, "an event ID that no header field can carry"))
+        .ok()
 }
 
 #[cfg(test)]

@@ -3,28 +3,27 @@
 //! It connects, reads, and when that fails waits and connects again, until the origin says that the
 //! channel is over; and it follows the channel's settings, whatever it is doing. It is the log's **One Writer**, and never waits for a subscriber.
 
-use std::future::{Future as _, poll_fn};
+use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::HeaderValue;
 use tokio::sync::watch;
-use tokio::time::{Instant, Sleep, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
+use super::endpoints::{Endpoints, Failed, Next};
 use super::error::{UpstreamError, with_causes};
-use super::exchange::{Body, Drained, Flow};
+use super::exchange::Body;
 use super::handover::{Bookmark, source_of};
 use super::intake::{Intake, Missed};
-use super::reconnect::Backoff;
-use super::request::{self, Answer, Dialer, Failure};
+use super::request::{self, Answer, Dialer, Failure, Line, header_value};
+use super::returning::Trial;
+use super::stream::Stream;
 use super::{Channel, State, UPSTREAM_NOTICE};
 use crate::config::diff::UpstreamChange;
 use crate::config::{self, OnNewUrl};
-use crate::log::{Ending, MAX_ID_BYTES, Writer};
-use crate::memory::{Held, WhatFor};
-use crate::sse::{Item, Limits, Parser};
+use crate::log::{Ending, Writer};
+use crate::sse::Parser;
 
 /// The task of a channel's upstream, not yet running.
 #[derive(Debug)]
@@ -34,7 +33,7 @@ pub struct Upstream {
     settings: Arc<config::Channel>,
     changes: watch::Receiver<Arc<config::Channel>>,
     intake: Intake,
-    backoff: Backoff,
+    endpoints: Endpoints,
     /// The last event ID of the origin: the only one that it is ever sent.
     last_event_id: Option<String>,
     /// Failures in a row that may be due to that ID.
@@ -52,6 +51,8 @@ enum Finished {
     /// Its settings have changed; those that hold now are followed already.
     Changed,
     Over,
+    /// A better endpoint, this one, is well again.
+    Return(usize),
 }
 
 impl Upstream {
@@ -61,7 +62,7 @@ impl Upstream {
         let intake = Intake::new(channel.clone(), writer, &settings);
         Self {
             channel,
-            backoff: Backoff::new(settings.upstream.backoff.clone()),
+            endpoints: endpoints(&settings),
             settings,
             changes,
             intake,
@@ -78,7 +79,9 @@ impl Upstream {
     pub(super) fn go_on_from(&mut self, bookmark: Bookmark) {
         let upstream = &self.settings.upstream;
         let is_same = upstream.on_new_url == OnNewUrl::Continue;
-        self.missed = Some(if is_same || bookmark.source == source_of(upstream) {
+        let mut places = 0..upstream.urls.len();
+        let is_known = places.any(|place| source_of(upstream, place) == bookmark.source);
+        self.missed = Some(if is_same || is_known {
             self.last_event_id.clone_from(&bookmark.last_event_id);
             Missed::NotResumed
         } else {
@@ -99,6 +102,7 @@ impl Upstream {
             match self.hold_connection(&dialer).await {
                 Ok(Finished::Changed) => {}
                 Ok(Finished::Over) => self.rest().await,
+                Ok(Finished::Return(place)) => self.endpoints.go_back(place),
                 Err(failure) => self.wait_after(failure).await,
             }
         }
@@ -107,10 +111,20 @@ impl Upstream {
     /// Waits after a failure, or until a change gives hope.
     async fn wait_after(&mut self, failure: Failure) {
         let Failure { error, url } = failure;
-        let wait = self.backoff.failed(Instant::now(), fastrand::f64());
+        let failed = match &error {
+            UpstreamError::StreamEnded => Failed::Ended,
+            _ => Failed::Once(None),
+        };
+        let next = self
+            .endpoints
+            .failed(Instant::now(), fastrand::f64(), failed);
+        let wait = match next {
+            Next::After(wait) => wait,
+            Next::Never => *self.settings.upstream.backoff.end(),
+        };
         self.channel.counters().failures.add(&error);
         let cause = with_causes(&error);
-        let attempt = self.backoff.n_failures();
+        let attempt = self.endpoints.backoff().n_failures();
         // Once is enough.
         let advice = error
             .advice()
@@ -166,13 +180,19 @@ impl Upstream {
         let before = std::mem::replace(&mut self.settings, settings);
         let change = self.settings.touches(&before).upstream;
         self.intake.follow(&self.settings);
-        let bounds = self.settings.upstream.backoff.clone();
-        if change < UpstreamChange::Reconnect {
-            self.backoff.set_bounds(bounds);
+        let place = self.place_in(&before.upstream);
+        if let (UpstreamChange::None | UpstreamChange::Follow, Some(place)) = (change, place) {
+            let upstream = &self.settings.upstream;
+            if upstream.urls != before.upstream.urls {
+                self.endpoints.renumber(upstream.urls.len(), place);
+            }
+            self.endpoints
+                .backoff()
+                .set_bounds(upstream.backoff.clone());
             return change;
         }
         // What failed before says nothing of what is asked now.
-        self.backoff = Backoff::new(bounds);
+        self.endpoints = endpoints(&self.settings);
         self.advised = None;
         self.n_fruitless = 0;
         if change == UpstreamChange::OtherSource {
@@ -180,15 +200,22 @@ impl Upstream {
             self.missed = self.missed.map(|_| Missed::OtherSource);
             self.intake.writer.begin_epoch(Instant::now());
         }
-        change
+        change.max(UpstreamChange::Reconnect)
+    }
+
+    /// Where the URL that is asked by `before` stands in the list now.
+    fn place_in(&self, before: &config::Upstream) -> Option<usize> {
+        let asked = before.urls.get(self.endpoints.current())?;
+        let urls = &self.settings.upstream.urls;
+        urls.iter().position(|url| url == asked)
     }
 
     /// Gives up an ID that the origin does not go on from: it refuses it, or sends the same event
     /// that breaks a limit again and again. Without it the stream goes on, after a gap.
     fn doubt_last_event_id(&mut self, error: &UpstreamError) {
         const FRUITLESS: u32 = 2;
+        // Other failures say nothing of it: another endpoint may just be away.
         if self.last_event_id.is_none() || !error.may_be_due_to_id() {
-            self.n_fruitless = 0;
             return;
         }
         self.n_fruitless += 1;
@@ -219,7 +246,9 @@ impl Upstream {
     /// One connection, from the attempt to its end.
     async fn hold_connection(&mut self, dialer: &Dialer) -> Result<Finished, Failure> {
         let settings = Arc::clone(&self.settings);
-        let url = settings.upstream.shown_url();
+        let place = self.endpoints.current();
+        self.channel.asks(place);
+        let url = settings.upstream.shown_url(place);
         tracing::debug!(channel = settings.name, %url, "connecting to the origin");
         let last_event_id = self.last_event_id.as_deref().and_then(header_value);
         let failed = |error| Failure {
@@ -227,12 +256,13 @@ impl Upstream {
             url: url.clone(),
         };
         let line = dialer.line(settings.coalesce).map_err(failed)?;
-        let mut answer = pin!(request::open(
-            &settings.upstream,
+        // In a box, which is gone when the stream is open.
+        let mut answer = Box::pin(request::open(
+            (&settings.upstream, place),
             &line,
-            last_event_id.as_ref()
+            last_event_id.as_ref(),
         ));
-        let answer = loop {
+        let answered = loop {
             tokio::select! {
                 biased;
                 answer = &mut answer => break answer?,
@@ -243,17 +273,19 @@ impl Upstream {
                 }
             }
         };
-        let Answer::Events(body) = answer else {
+        let Answer::Events(body) = answered else {
             return Ok(Finished::Over);
         };
+        drop(answer);
         let now = Instant::now();
-        self.backoff.opened(now);
+        self.endpoints.opened(now);
         self.advised = None;
         self.channel.counters().upstream_opened.add(1);
         tracing::info!(channel = settings.name, %url, resumed_after = self.last_event_id, "upstream open");
         self.enter(State::Open, None);
-        let place = &self.channel.shared.place;
-        place.open(source_of(&settings.upstream), self.last_event_id.as_deref());
+        let source = source_of(&settings.upstream, place);
+        let bookmark = &self.channel.shared.place;
+        bookmark.open(source, self.last_event_id.as_deref());
         if let Some(missed) = self.missed.replace(Missed::NotResumed) {
             match self.last_event_id.as_deref() {
                 Some(id) if last_event_id.is_some() => {
@@ -262,49 +294,70 @@ impl Upstream {
                 Some(_) | None => self.intake.tell_gap(missed, now),
             }
         }
-        match self.read(body).await {
-            Some(error) => Err(Failure { error, url }),
-            None => Ok(Finished::Changed),
-        }
+        let read = self.read(body, &line).await;
+        self.intake.repeats = None;
+        read.map_err(|error| Failure { error, url })
     }
 
-    /// Reads events until the stream fails or ends; `None`: until another one is wanted.
-    async fn read(&mut self, body: Body) -> Option<UpstreamError> {
+    /// Reads events until the stream fails or ends, or another one is wanted.
+    async fn read(&mut self, body: Body, line: &Line) -> Result<Finished, UpstreamError> {
         let settings = &self.settings.upstream;
-        let limits = Limits {
-            max_line_bytes: settings.max_line_bytes,
-            max_event_bytes: settings.max_event_bytes,
-        };
-        let mut stream = Stream {
-            body,
-            parser: Parser::new(limits),
-            held: self.channel.log().budget().hold(WhatFor::Events, 0),
-            last_byte_at: Instant::now(),
-            idle_timeout: settings.idle_timeout,
-        };
+        let mut stream = Stream::new(body, settings, self.channel.log().budget());
         let mut idle = pin!(sleep(settings.idle_timeout));
-        let broken = loop {
-            let (intake, backoff) = (&mut self.intake, &mut self.backoff);
+        let mut trial = self.trial(line);
+        loop {
+            let (intake, backoff) = (&mut self.intake, self.endpoints.backoff());
+            let returned = async {
+                match &mut trial {
+                    Some(trial) => trial.await,
+                    None => std::future::pending().await,
+                }
+            };
             let broken = poll_fn(|cx| stream.poll_until_broken(cx, idle.as_mut(), intake, backoff));
             tokio::select! {
                 // First what is there, then whether to go on.
                 biased;
-                error = broken => break Some(error),
+                error = broken => {
+                    self.note_last_event_id(&stream.parser);
+                    return Err(error);
+                }
                 Ok(()) = self.changes.changed() => {}
+                place = returned => {
+                    self.note_last_event_id(&stream.parser);
+                    let url = self.settings.upstream.shown_url(place);
+                    tracing::info!(channel = self.channel.name(), url, "going back: it is well again");
+                    return Ok(Finished::Return(place));
+                }
             }
             // What was read is kept before the settings that it was read by.
             self.note_last_event_id(&stream.parser);
             if self.follow() >= UpstreamChange::Reconnect {
-                break None;
+                return Ok(Finished::Changed);
             }
             stream.idle_timeout = self.settings.upstream.idle_timeout;
             idle.set(sleep_until(stream.last_byte_at + stream.idle_timeout));
-        };
-        self.intake.repeats = None;
-        if broken.is_some() {
-            self.note_last_event_id(&stream.parser);
+            trial = self.trial(line);
         }
-        broken
+    }
+
+    /// The way back to a better endpoint than the present one, if there is any. In a box: few need it.
+    fn trial<'a>(
+        &self,
+        line: &'a Line,
+    ) -> Option<Pin<Box<dyn Future<Output = usize> + Send + 'a>>> {
+        let least = self.settings.upstream.return_after?;
+        let places: Vec<usize> = self.endpoints.better().collect();
+        if places.is_empty() {
+            return None;
+        }
+        let trial = Trial {
+            channel: self.channel.clone(),
+            settings: Arc::clone(&self.settings),
+            line,
+            places,
+            proof: self.endpoints.proof(least),
+        };
+        Some(Box::pin(trial.run()))
     }
 
     /// An empty ID takes the last one back (WHATWG HTML, 9.2.6).
@@ -320,93 +373,7 @@ impl Upstream {
     }
 }
 
-/// An open event stream.
-struct Stream {
-    body: Body,
-    parser: Parser,
-    /// Counts the parser's buffers: an event may be large, and its end may never come.
-    held: Held,
-    last_byte_at: Instant,
-    idle_timeout: Duration,
-}
-
-impl Stream {
-    /// Reads, parses and appends what is readable. Ready when the stream has broken.
-    fn poll_until_broken(
-        &mut self,
-        cx: &mut Context<'_>,
-        idle: Pin<&mut Sleep>,
-        intake: &mut Intake,
-        backoff: &mut Backoff,
-    ) -> Poll<UpstreamError> {
-        let now = Instant::now();
-        let mut broken = None;
-        let parser = &mut self.parser;
-        let (n_bytes, drained) = self.body.drain(cx, |piece| {
-            let parsed = parser.push(piece, |item| match item {
-                Item::Event(event) => intake.receive(&event, now),
-                Item::Retry(wish) => backoff.set_origin_wish(wish),
-            });
-            broken = parsed.err();
-            if broken.is_some() {
-                Flow::Stop
-            } else {
-                Flow::Continue
-            }
-        });
-        if n_bytes > 0 {
-            self.held.resize(self.parser.reserved_bytes());
-            self.last_byte_at = now;
-            intake.commit(n_bytes, now);
-            if let Some(id) = self.parser.last_event_id() {
-                intake.note_last_event_id(id);
-            }
-        }
-        if let Some(limit) = broken {
-            return Poll::Ready(UpstreamError::LimitExceeded(limit));
-        }
-        match drained {
-            Drained::Dry => self.poll_idle(cx, idle, now),
-            Drained::Ended => Poll::Ready(UpstreamError::StreamEnded),
-            Drained::Failed(error) => Poll::Ready(UpstreamError::StreamBroke(error)),
-            Drained::Full => {
-                // A flood from this origin must not keep the thread from its other work.
-                cx.waker().wake_by_ref();
-                Poll::Pending
-            }
-        }
-    }
-
-    /// Fails if no byte came for too long. The timer is set again only when it fires, so that a
-    /// read does not touch it.
-    fn poll_idle(
-        &self,
-        cx: &mut Context<'_>,
-        mut idle: Pin<&mut Sleep>,
-        now: Instant,
-    ) -> Poll<UpstreamError> {
-        while idle.as_mut().poll(cx).is_ready() {
-            let deadline = self.last_byte_at + self.idle_timeout;
-            if deadline <= now {
-                return Poll::Ready(UpstreamError::Stalled);
-            }
-            idle.set(sleep_until(deadline));
-        }
-        Poll::Pending
-    }
-}
-
-/// An ID as a header field value; `None` if HTTP can't carry it, so that it can't be resumed from.
-fn header_value(id: &str) -> Option<HeaderValue> {
-    if id.len() > MAX_ID_BYTES {
-        tracing::warn!(
-            bytes = id.len(),
-            "an event ID that is too long to resume from"
-        );
-        return None;
-    }
-    let value = HeaderValue::from_bytes(id.as_bytes());
-    value
-        .inspect_err(|_| tracing::warn!(id, "an event ID that no header field can carry"))
-        .ok()
+fn endpoints(settings: &config::Channel) -> Endpoints {
+    let upstream = &settings.upstream;
+    Endpoints::new(upstream.urls.len(), upstream.backoff.clone())
 }

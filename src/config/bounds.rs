@@ -189,7 +189,17 @@ pub(super) fn settings(s: &Settings, findings: &mut Findings) {
         format!("write at most {}", MOST_REDIRECTS.0),
     );
     check("max_redirects", &s.max_redirects).refuse_if(|n| *n > MOST_REDIRECTS, mistake, findings);
+    upstream(s, findings);
+}
 
+/// How patient the gateway is with an upstream.
+fn upstream(s: &Settings, findings: &mut Findings) {
+    let advice = "write a time, like `\"30s\"`; for no return at all, write `\"off\"`";
+    check("return_after", &s.return_after).refuse_if(
+        |OrNever(time)| *time == Some(Duration::ZERO),
+        Mistake::new("cannot be zero", advice),
+        findings,
+    );
     if let (Some(timeout), Some(span)) = (s.idle_timeout.written(), s.idle_timeout.span())
         && *timeout < SHORT_IDLE_TIMEOUT
         && !timeout.is_zero()

@@ -56,8 +56,9 @@ pub struct Channel {
 /// Its `Debug` shows no credential: neither header field values nor the URL's query.
 #[derive(Clone, PartialEq)]
 pub struct Upstream {
-    /// Absolute http or https URL without fragment or user info.
-    pub url: http::Uri,
+    /// Where the stream can be had, the best place first: absolute http or https URLs without
+    /// fragment or user info, each once, at least one.
+    pub urls: Vec<http::Uri>,
     /// What becomes of the stream when a reload changes the URL (`same_source`).
     pub on_new_url: OnNewUrl,
     /// Header fields to send besides our own, in the file's order, each name once; the values are
@@ -73,6 +74,9 @@ pub struct Upstream {
     pub header_timeout: Duration,
     /// Longest silence of an open stream; comments count as life.
     pub idle_timeout: Duration,
+    /// How long an earlier URL must have been well before the stream goes back to it; `None`: it
+    /// never does by itself.
+    pub return_after: Option<Duration>,
     /// Bounds of the wait before a reconnection: the first wait, and the cap.
     pub backoff: RangeInclusive<Duration>,
     /// Most redirects to follow in a row.
@@ -84,16 +88,22 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    /// The URL as logs may show it: without the query, which may carry a credential.
-    pub fn shown_url(&self) -> String {
-        credential::without_query(&self.url)
+    /// The URLs as logs may show them: without queries, which may carry credentials.
+    pub fn shown_urls(&self) -> impl Iterator<Item = String> {
+        self.urls.iter().map(credential::without_query)
+    }
+
+    /// The URL with this place in the list, as logs may show it.
+    pub fn shown_url(&self, place: usize) -> String {
+        let url = self.urls.get(place);
+        url.map(credential::without_query).unwrap_or_default()
     }
 }
 
 impl fmt::Debug for Upstream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Upstream")
-            .field("url", &self.shown_url())
+            .field("urls", &self.shown_urls().collect::<Vec<_>>())
             .field("on_new_url", &self.on_new_url)
             .field("headers", &self.headers)
             .field("http", &self.http)
@@ -101,6 +111,7 @@ impl fmt::Debug for Upstream {
             .field("connect_timeout", &self.connect_timeout)
             .field("header_timeout", &self.header_timeout)
             .field("idle_timeout", &self.idle_timeout)
+            .field("return_after", &self.return_after)
             .field("backoff", &self.backoff)
             .field("max_redirects", &self.max_redirects)
             .field("max_line_bytes", &self.max_line_bytes)

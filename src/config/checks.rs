@@ -24,7 +24,7 @@ use crate::config::schema::ServerTable;
 use crate::config::schema::Settings;
 use crate::config::units::show_bytes;
 use crate::config::units::show_duration;
-use crate::config::url;
+use crate::config::upstream_urls;
 use crate::config::values::Count;
 use crate::config::values::OneOrMany;
 use crate::config::values::OrNever;
@@ -253,10 +253,7 @@ pub(super) fn access(named: &NamedChannel, findings: &mut Findings) {
     }
     let headers = &settings.upstream_headers;
     let field = headers.written().and_then(|headers| headers.credential());
-    let parameter = place
-        .upstream
-        .written()
-        .and_then(|url| url::credential_parameter(&url.0));
+    let parameter = upstream_urls::credential(&place.upstream);
     let (what, span) = match (field, parameter) {
         (Some(field), _) => (format!("the header field `{field}`"), headers.span()),
         (None, Some(name)) => (

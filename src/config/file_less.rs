@@ -28,6 +28,7 @@ use crate::config::schema::Settings;
 use crate::config::url::UpstreamUrl;
 use crate::config::url::credential_parameter;
 use crate::config::validate;
+use crate::config::values::OneOrMany;
 
 /// One channel, named `events`, that pages of any origin may read.
 #[derive(Clone, Copy)]
@@ -83,7 +84,7 @@ impl FileLess<'_> {
         let place = Place {
             path,
             host: Setting::Absent,
-            upstream,
+            upstream: one(&upstream),
         };
         let named = NamedChannel {
             name: nowhere("events".to_owned()),
@@ -144,6 +145,14 @@ fn refuse_credential(upstream: &Setting<UpstreamUrl>, findings: &mut Findings) {
             credential::without_query(url),
         );
         findings.error(0..0, Mistake::new(message, advice).of("--upstream"));
+    }
+}
+
+/// As a list of one.
+fn one(upstream: &Setting<UpstreamUrl>) -> Setting<OneOrMany<UpstreamUrl>> {
+    match upstream.written() {
+        Some(url) => written(OneOrMany(vec![nowhere(url.clone())])),
+        None => Setting::Wrong,
     }
 }
 

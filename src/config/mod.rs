@@ -55,6 +55,7 @@ mod syntax;
 mod tests;
 mod units;
 mod upstream_tls;
+mod upstream_urls;
 mod url;
 mod validate;
 mod values;

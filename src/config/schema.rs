@@ -142,7 +142,7 @@ table! {
     Place {
         path: ChannelPath,
         host: OneOrMany<HostName>,
-        upstream: UpstreamUrl,
+        upstream: OneOrMany<UpstreamUrl>,
     }
 }
 
@@ -155,6 +155,7 @@ table! {
         connect_timeout: Duration,
         response_timeout: Duration,
         idle_timeout: Duration,
+        return_after: OrNever<Duration>,
         max_redirects: Count,
         max_line_bytes: Bytes,
         max_event_bytes: Bytes,

@@ -54,6 +54,7 @@ use crate::config::schema::Settings;
 use crate::config::stop;
 use crate::config::units::Bytes;
 use crate::config::upstream_tls;
+use crate::config::upstream_urls;
 use crate::config::values::Count;
 use crate::config::values::OrNever;
 
@@ -107,6 +108,7 @@ pub(super) fn channel(named: &NamedChannel, findings: &mut Findings) -> Option<C
     checks::between_settings(s, findings);
     upstream_tls::check(s, findings);
     checks::place(place, findings);
+    upstream_urls::check(&place.upstream, findings);
     checks::access(named, findings);
     let name = name.get_ref();
     for (key, is_absent, example) in [
@@ -167,7 +169,7 @@ pub(super) fn channel(named: &NamedChannel, findings: &mut Findings) -> Option<C
 fn upstream(named: &NamedChannel) -> Option<Upstream> {
     let s: &Settings = &named.settings;
     Some(Upstream {
-        url: named.place.upstream.written()?.0.clone(),
+        urls: upstream_urls::meant(&named.place)?,
         on_new_url: s.same_source.get_or(OnNewUrl::BeginEpoch),
         headers: s.upstream_headers.written().cloned().unwrap_or_default().0,
         http: s.upstream_http.get_or(UpstreamHttp::One),
@@ -175,6 +177,10 @@ fn upstream(named: &NamedChannel) -> Option<Upstream> {
         connect_timeout: s.connect_timeout.get_or(Duration::from_secs(5)),
         header_timeout: s.response_timeout.get_or(Duration::from_secs(10)),
         idle_timeout: s.idle_timeout.get_or(Duration::from_secs(60)),
+        return_after: s
+            .return_after
+            .get_or(OrNever(Some(Duration::from_secs(30))))
+            .0,
         backoff: s.backoff.first.get_or(defaults::BACKOFF_FIRST)
             ..=s.backoff.max.get_or(defaults::BACKOFF_MAX),
         max_redirects: s.max_redirects.get_or(Count(5)).0,

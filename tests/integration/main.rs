@@ -14,6 +14,7 @@ mod answers;
 mod certificates;
 mod cors;
 mod drain;
+mod failover;
 mod handover;
 mod heartbeat;
 mod http2;

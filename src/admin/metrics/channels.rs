@@ -85,6 +85,13 @@ const COUNTERS: &[ChannelCounter] = &[
         ),
         |counters| counters.upstream_opened.value(),
     ),
+    (
+        (
+            "ssecast_upstream_failovers",
+            "Changes from one of the upstream's URLs to another",
+        ),
+        |counters| counters.failovers.value(),
+    ),
 ];
 
 /// Writes all families of channels.
@@ -196,6 +203,15 @@ fn encode_upstreams(encoder: &mut DescriptorEncoder<'_>, seen: &[Seen<'_>]) -> f
                 (one.label_with("state", state.name()), value)
             })
         }),
+    )?;
+    gauges(
+        encoder,
+        (
+            "ssecast_upstream_endpoint",
+            "Which of the upstream's URLs is in use, or was last; 0 is the first",
+        ),
+        seen.iter()
+            .map(|one| (one.label(), one.channel.status().endpoint)),
     )?;
     counters(
         encoder,

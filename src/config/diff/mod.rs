@@ -253,7 +253,7 @@ impl Channel {
 impl Upstream {
     fn touches(&self, old: &Self) -> UpstreamChange {
         let Self {
-            url,
+            urls,
             on_new_url,
             headers,
             http,
@@ -261,20 +261,26 @@ impl Upstream {
             connect_timeout,
             header_timeout,
             idle_timeout,
+            return_after,
             backoff,
             max_redirects,
             max_line_bytes,
             max_event_bytes,
         } = self;
-        if *url != old.url && *on_new_url == OnNewUrl::BeginEpoch {
+        // The URLs of a list are places of one stream: with one of them it stays the same. Whether
+        // the one in use is still there is known to who uses it.
+        let is_elsewhere = !urls.iter().any(|url| old.urls.contains(url));
+        if is_elsewhere && *on_new_url == OnNewUrl::BeginEpoch {
             return UpstreamChange::OtherSource;
         }
-        if *url != old.url || *headers != old.headers || *http != old.http || *tls != old.tls {
+        if is_elsewhere || *headers != old.headers || *http != old.http || *tls != old.tls {
             return UpstreamChange::Reconnect;
         }
         let is_same = *connect_timeout == old.connect_timeout
             && *header_timeout == old.header_timeout
             && *idle_timeout == old.idle_timeout
+            && *urls == old.urls
+            && *return_after == old.return_after
             && *backoff == old.backoff
             && *max_redirects == old.max_redirects
             && *max_line_bytes == old.max_line_bytes
