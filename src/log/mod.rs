@@ -24,7 +24,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::time::Instant;
 
-pub use self::batch::{Batch, Position, push_chunk};
+pub use self::batch::{Batch, Count, GAP_NOTICE, Position, push_chunk};
 pub use self::feed::{Feed, Outlet, Taken};
 pub use self::id::{Epoch, Seq};
 pub use self::repeats::{Repeats, Verdict};
@@ -108,7 +108,8 @@ impl Log {
     ) -> (Arc<Feed>, Position) {
         let mut state = self.lock();
         let head = state.ring.head();
-        let feed = Arc::new(Feed::new(outlet, max_pending_bytes, (head, state.ended)));
+        let start = (head, state.ring.count());
+        let feed = Arc::new(Feed::new(outlet, max_pending_bytes, (start, state.ended)));
         state.feeds.push(Arc::clone(&feed));
         (feed, head)
     }

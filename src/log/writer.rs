@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::batch::{BatchBuilder, Position};
+use super::batch::{BatchBuilder, Count, Position};
 use super::id::{Epoch, Seq};
 use super::repeats::{Repeats, Verdict};
 use super::retained::{Implausible, Retained};
@@ -27,6 +27,8 @@ pub struct Writer {
     next_seq: Seq,
     /// The head of the log, without what is in `builder`.
     head: Position,
+    /// What the log has had up to there.
+    count: Count,
 }
 
 /// Longest id that anybody can resume from. What is longer fits into no header field on its way
@@ -44,6 +46,7 @@ impl Writer {
             entries: Vec::new(),
             next_seq: Seq::FIRST,
             head: 0,
+            count: Count::default(),
         }
     }
 
@@ -69,11 +72,7 @@ impl Writer {
 
     /// Encodes a notice: an event of ours, without an id, so that no cursor moves.
     pub fn push_notice(&mut self, event_type: &str, data: &str) {
-        self.builder.push(&Event {
-            event_type,
-            data,
-            id: None,
-        });
+        self.builder.push_notice(event_type, data);
         self.note_entry(None, WireId::Notice);
     }
 
@@ -113,6 +112,7 @@ impl Writer {
         state.ring.restore((retained, age), fresh, now);
         self.next_seq = state.ring.next_seq();
         self.head = state.ring.head();
+        self.count = state.ring.count();
         Ok(())
     }
 
@@ -138,9 +138,11 @@ impl Writer {
         if self.builder.is_empty() {
             return 0;
         }
-        let batch = Arc::new(self.builder.build(self.head, now, self.log.budget()));
+        let start = (self.head, self.count);
+        let batch = Arc::new(self.builder.build(start, now, self.log.budget()));
         self.builder.clear();
         self.head = batch.end();
+        self.count = batch.count_at(self.head);
         let n_events = self.entries.len();
         let mut state = self.log.lock();
         state

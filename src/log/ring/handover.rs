@@ -78,7 +78,11 @@ impl Ring {
         let mut builder = BatchBuilder::default();
         for sheaf in retained.batches.iter().filter(|one| !one.events.is_empty()) {
             let entries = sheaf.events.iter().map(|event| {
-                builder.push_block(event.block);
+                if event.identity.wire_id == WireId::Notice {
+                    builder.push_notice_block(event.block);
+                } else {
+                    builder.push_block(event.block);
+                }
                 Entry::new(self.head + builder.len() as u64, &event.identity)
             });
             let entries: Vec<Entry> = entries.collect();
@@ -86,7 +90,7 @@ impl Ring {
             let appended_at = now
                 .checked_sub(sheaf.age.saturating_add(age))
                 .unwrap_or(now);
-            let batch = builder.build(self.head, appended_at, &self.budget);
+            let batch = builder.build((self.head, self.count), appended_at, &self.budget);
             builder.clear();
             self.push(Arc::new(batch), entries.into_iter());
             for event in &sheaf.events {

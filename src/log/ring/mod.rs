@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::config::History;
-use crate::log::batch::{Batch, Position};
+use crate::log::batch::{Batch, Count, Position};
 use crate::log::epochs::Epochs;
 use crate::log::id::{Epoch, Seq};
 use crate::log::replay::Replay;
@@ -71,6 +71,8 @@ pub(in crate::log) struct Ring {
     tip: Option<Seq>,
     /// Invariant: the end of the last batch that was appended.
     head: Position,
+    /// What the log has had up to the head.
+    count: Count,
     /// Bytes held by `batches`, chunk framing included.
     ///
     /// Invariant: the sum of their lengths; not above `limits.bytes` when `append` returns, unless
@@ -123,6 +125,7 @@ impl Ring {
             is_evicted_ambiguous: false,
             tip: None,
             head: 0,
+            count: Count::default(),
             held_bytes: 0,
             entry_bytes: 0,
             held_entries: budget.hold(WhatFor::Events, 0),
@@ -151,6 +154,7 @@ impl Ring {
     fn push(&mut self, batch: Arc<Batch>, entries: impl Iterator<Item = Entry>) {
         debug_assert_eq!(batch.start(), self.head, "the wire stream has no gaps");
         self.head = batch.end();
+        self.count = batch.count_at(self.head);
         self.held_bytes += batch.len();
         self.batches.push_back(batch);
         for entry in entries {
@@ -400,6 +404,11 @@ impl Ring {
 
     pub(in crate::log) fn head(&self) -> Position {
         self.head
+    }
+
+    /// What the log has had up to the head.
+    pub(in crate::log) fn count(&self) -> Count {
+        self.count
     }
 
     pub(in crate::log) fn held_bytes(&self) -> usize {
