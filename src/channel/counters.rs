@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::error::UpstreamError;
 use super::latency::Latency;
+use crate::config::OnLag;
 use crate::log::Replay;
 
 /// The counters of a channel.
@@ -39,6 +40,8 @@ pub struct Counters {
     pub arrivals: Counter,
     /// Subscribers that were told that their history is incomplete.
     pub resets: Counter,
+    lagged: [Counter; OnLag::ALL.len()],
+    lag_missed: [Counter; OnLag::ALL.len()],
     refusals: [Counter; RefusedBy::ALL.len()],
     replays: [Counter; Replayed::ALL.len()],
     departures: [Counter; Departure::ALL.len()],
@@ -95,23 +98,56 @@ pub enum Departure {
     Over,
     /// The configuration no longer has the channel.
     Removed,
+    /// Its socket took nothing for `write_timeout`, or its peer left unanswered for so long what was
+    /// sent.
+    Stalled,
     /// The gateway stops.
     Stopped,
-    /// The socket failed: reset, or silent for too long.
+    /// The socket failed.
     WriteFailed,
 }
 
 impl Counters {
     /// How many subscribers left for this reason.
     pub fn departures(&self, departure: Departure) -> &Counter {
-        let [client_left, lagged, over, removed, stopped, write_failed] = &self.departures;
+        let [
+            client_left,
+            lagged,
+            over,
+            removed,
+            stalled,
+            stopped,
+            write_failed,
+        ] = &self.departures;
         match departure {
             Departure::ClientLeft => client_left,
             Departure::Lagged => lagged,
             Departure::Over => over,
             Departure::Removed => removed,
+            Departure::Stalled => stalled,
             Departure::Stopped => stopped,
             Departure::WriteFailed => write_failed,
+        }
+    }
+}
+
+impl Counters {
+    /// How often a subscriber was too far behind and was dealt with by this policy.
+    pub fn lagged(&self, policy: OnLag) -> &Counter {
+        Self::of_policy(&self.lagged, policy)
+    }
+
+    /// How many events subscribers did not get by this policy.
+    pub fn lag_missed(&self, policy: OnLag) -> &Counter {
+        Self::of_policy(&self.lag_missed, policy)
+    }
+
+    fn of_policy(counters: &[Counter; OnLag::ALL.len()], policy: OnLag) -> &Counter {
+        let [conflate, disconnect, skip] = counters;
+        match policy {
+            OnLag::Conflate => conflate,
+            OnLag::Disconnect => disconnect,
+            OnLag::Skip => skip,
         }
     }
 }
@@ -254,11 +290,12 @@ impl Counter {
 
 impl Departure {
     /// Every reason.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::ClientLeft,
         Self::Lagged,
         Self::Over,
         Self::Removed,
+        Self::Stalled,
         Self::Stopped,
         Self::WriteFailed,
     ];
@@ -270,6 +307,7 @@ impl Departure {
             Self::Lagged => "lagged",
             Self::Over => "over",
             Self::Removed => "removed",
+            Self::Stalled => "stalled",
             Self::Stopped => "stopped",
             Self::WriteFailed => "write-failed",
         }

@@ -37,6 +37,9 @@ pub struct Channel {
     pub coalesce: Duration,
     /// When a subscriber is too slow, and what becomes of it.
     pub lag: Lag,
+    /// How long a subscriber's socket may take nothing while there is something to send; `None`: for
+    /// ever.
+    pub write_timeout: Option<Duration>,
     /// How a stream ends that the client should resume.
     pub end: End,
     /// How a request over a limit is refused.
@@ -174,7 +177,7 @@ pub struct Heartbeat {
 pub enum HeartbeatForm {
     /// `:` and a line feed, invisible to pages.
     Comment,
-    /// An event of this type with empty-object data (`{}`), visible to pages.
+    /// An event of this type whose data says how often it comes, visible to pages.
     Event(String),
 }
 
@@ -198,11 +201,15 @@ pub enum Notices {
     None,
 }
 
-/// `lag`
+/// `lag`: bounds of a subscriber's distance from the head, all of which hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lag {
-    /// Largest distance from the head, in bytes of the wire stream.
+    /// In bytes of the wire stream.
     pub limit_bytes: usize,
+    /// In events of the origin; `None`: any number.
+    pub limit_events: Option<usize>,
+    /// Of the oldest event that it lacks; `None`: any age.
+    pub limit_age: Option<Duration>,
     /// What becomes of a subscriber beyond it.
     pub then: OnLag,
 }
@@ -210,8 +217,26 @@ pub struct Lag {
 /// `lag.then`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnLag {
+    /// Give it the newest event of each key, and go on from there.
+    Conflate,
     /// End its stream; it resumes by id.
     Disconnect,
+    /// Go on at the head.
+    Skip,
+}
+
+impl OnLag {
+    /// Every policy.
+    pub const ALL: [Self; 3] = [Self::Conflate, Self::Disconnect, Self::Skip];
+
+    /// The word for it, in files, logs and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Conflate => "conflate",
+            Self::Disconnect => "disconnect",
+            Self::Skip => "skip",
+        }
+    }
 }
 
 /// `end`

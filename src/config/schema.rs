@@ -165,6 +165,7 @@ table! {
         cursor_on_connect: CursorOnConnect,
         notices: Notices,
         coalesce: Duration,
+        write_timeout: OrNever<Duration>,
         end: End,
         refuse: Refuse,
         max_subscribers: Count,
@@ -221,6 +222,8 @@ table! {
     /// `lag`
     LagTable {
         limit: Bytes,
+        events: Count,
+        age: OrNever<Duration>,
         then: OnLag,
     }
 }

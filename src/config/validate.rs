@@ -155,8 +155,13 @@ pub(super) fn channel(named: &NamedChannel, findings: &mut Findings) -> Option<C
         lag: Lag {
             // Nobody can lag beyond what is kept.
             limit_bytes: s.lag.limit.get_or(defaults::LAG_LIMIT.min(history_bytes)).0,
+            limit_events: s.lag.events.written().map(|count| count.0),
+            limit_age: s.lag.age.get_or(OrNever(None)).0,
             then: s.lag.then.get_or(OnLag::Disconnect),
         },
+        write_timeout: (s.write_timeout)
+            .get_or(OrNever(Some(Duration::from_secs(30))))
+            .0,
         end: s.end.get_or(End::Cut),
         refuse: s.refuse.get_or(Refuse::Retry),
         max_subscribers: s.max_subscribers.written().map(|count| count.0),

@@ -153,7 +153,7 @@ impl Read for Verification {
     }
 }
 
-/// `heartbeat` says `"off"`, `history.age` says `"none"`.
+/// `heartbeat` and `write_timeout` say `"off"`, `history.age` and `lag.age` say `"none"`.
 impl Read for OrNever<Duration> {
     fn read(entry: &Entry<'_>, findings: &mut Findings) -> Option<Self> {
         let word = if entry.key.ends_with("age") {
@@ -226,7 +226,7 @@ words!(UnknownPath { "list" => ListPaths, "silent" => SayNothing, });
 words!(UpstreamHttp { "1.1" => One, "2" => Two, });
 words!(Ids { "fill" => Fill, "gateway" => Gateway, "upstream" => Upstream, });
 words!(Notices { "all" => All, "losses" => Losses, "none" => None, });
-words!(OnLag { "disconnect" => Disconnect, });
+words!(OnLag { "disconnect" => Disconnect, "skip" => Skip, });
 words!(End { "clean" => Clean, "cut" => Cut, });
 words!(Refuse { "retry" => Retry, "503" => Unavailable, });
 words!(Ready { "always" => Always, "connected" => Connected, });

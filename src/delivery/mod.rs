@@ -14,6 +14,7 @@ mod goodbyes;
 mod group;
 mod heartbeat;
 mod inbox;
+mod lag;
 mod pass;
 mod prologue;
 mod pulse;

@@ -7,6 +7,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use super::heartbeat::Heartbeat;
 use super::wire::Framing;
 use crate::channel::{State, UPSTREAM_NOTICE};
 use crate::config::{self, CursorOnConnect, Notices};
@@ -18,10 +19,13 @@ pub(super) fn push_prologue(
     out: &mut Vec<u8>,
     settings: &config::Channel,
     (replay, state): (&Replay, State),
+    heartbeat: Option<&Heartbeat>,
     framing: Framing,
 ) {
     let mut block = Vec::new();
     sse::encode_retry(&mut block, random_time(&settings.retry));
+    // The blank line that ends an event ends the block of the `retry` field too.
+    block.extend_from_slice(heartbeat.map_or(&[], Heartbeat::introduction));
     if settings.notices == Notices::All && matches!(replay, Replay::Live(_)) {
         // Who replays finds the states in the history, the present one last.
         let data = state.notice();
@@ -34,7 +38,6 @@ pub(super) fn push_prologue(
     }
     match (replay, replay.reset_reason()) {
         (_, Some(reason)) if settings.notices != Notices::None => {
-            // The blank line that ends the notice ends the block of the `retry` field too.
             let data = format!(r#"{{"reason":"{reason}"}}"#);
             let notice = Event {
                 event_type: "ssecast.reset",

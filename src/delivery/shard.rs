@@ -34,6 +34,8 @@ pub(super) struct Shard {
     queue: VecDeque<SubscriberKey>,
     /// When to look at a group's heartbeat.
     heartbeats: BinaryHeap<Reverse<(Instant, GroupKey)>>,
+    /// When to look at a group's subscribers that take nothing.
+    looks: BinaryHeap<Reverse<(Instant, GroupKey)>>,
     /// When to look whether those who leave are gone.
     leaving: BinaryHeap<Reverse<(Instant, SubscriberKey)>>,
     /// Channels whose subscribers leave one after another.
@@ -62,6 +64,7 @@ impl Shard {
             passes: VecDeque::new(),
             queue: VecDeque::new(),
             heartbeats: BinaryHeap::new(),
+            looks: BinaryHeap::new(),
             leaving: BinaryHeap::new(),
             partings: Vec::new(),
             followup: Followup::default(),
@@ -98,9 +101,10 @@ impl Shard {
     /// setting it wakes the reactor. When it fires too early, the shard just looks.
     async fn wait(&self, mail: &mut Mail, timer: &mut Pin<Box<Sleep>>) {
         let next_heartbeat = self.heartbeats.peek().map(|Reverse((at, _))| *at);
+        let next_look = self.looks.peek().map(|Reverse((at, _))| *at);
         let next_deadline = self.leaving.peek().map(|Reverse((at, _))| *at);
         let next_goodbye = self.partings.iter().filter_map(Goodbyes::next_at).min();
-        let next = [next_heartbeat, next_deadline, next_goodbye];
+        let next = [next_heartbeat, next_look, next_deadline, next_goodbye];
         let next = next.into_iter().flatten().min();
         if let Some(at) = next
             && (at < timer.deadline() || timer.is_elapsed())
@@ -164,7 +168,7 @@ impl Shard {
             else {
                 continue;
             };
-            if let Some(at) = group.reconfigure(now) {
+            if let Some(at) = group.reconfigure(now, &mut self.followup) {
                 self.heartbeats.push(Reverse((at, key)));
             }
             self.follow_up(key);
@@ -172,9 +176,12 @@ impl Shard {
         // Of changes, too, only one timer per group is left.
         let groups = &self.groups;
         self.heartbeats.retain(|Reverse((at, key))| {
-            groups
-                .get(*key)
-                .is_some_and(|group| group.is_heartbeat_due(*at))
+            let group = groups.get(*key);
+            group.is_some_and(|group| group.is_heartbeat_due(*at))
+        });
+        self.looks.retain(|Reverse((at, key))| {
+            let group = groups.get(*key);
+            group.is_some_and(|group| group.is_look_due(*at))
         });
     }
 
@@ -239,6 +246,16 @@ impl Shard {
                 self.heartbeats.push(Reverse((at, key)));
             }
             self.follow_up(key);
+        }
+        while let Some(Reverse((at, key))) = self.looks.peek().copied()
+            && at <= now
+        {
+            self.looks.pop();
+            let group = self.groups.get_mut(key);
+            if let Some(group) = group.filter(|group| group.is_look_due(at)) {
+                group.look(now, &mut self.followup);
+                self.follow_up(key);
+            }
         }
         self.say_goodbyes(now);
         while let Some(Reverse((at, key))) = self.leaving.peek().copied()
@@ -355,6 +372,9 @@ impl Shard {
         for (index, deadline) in self.followup.leaving.drain(..) {
             let key = SubscriberKey { group: key, index };
             self.leaving.push(Reverse((deadline, key)));
+        }
+        if let Some(at) = self.followup.look_at.take() {
+            self.looks.push(Reverse((at, key)));
         }
         let Some(group) = self.groups.get_mut(key) else {
             return;

@@ -5,7 +5,11 @@ use std::io::IoSlice;
 use std::ops::Range;
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
+use super::lag::Debt;
 use crate::log::Batch;
+use crate::memory::{Budget, Held, WhatFor};
 
 /// Pieces of bytes that go out in order.
 ///
@@ -16,17 +20,35 @@ pub(super) struct Tail {
     pieces: VecDeque<Piece>,
     /// Bytes of the first piece that are sent.
     n_sent: usize,
+    /// What its subscriber lacks, if it is adrift: then the wire stream does not go on after this,
+    /// but it is decided what does.
+    debt: Option<Debt>,
 }
 
 #[derive(Debug)]
 pub(super) enum Piece {
-    /// Of nobody else: a prologue, the rest of a heartbeat.
+    /// The rest of an event, whose batch is not kept for it.
+    Copy(Box<Copied>),
+    /// Of nobody else: a prologue, a notice, the rest of a heartbeat.
     Own(Vec<u8>),
     /// The rest of an event.
-    Shared(Arc<Batch>, Range<usize>),
+    Rest(Arc<Batch>, Range<usize>),
     /// A goodbye.
     Static(&'static [u8]),
 }
+
+/// Bytes of an event.
+#[derive(Debug)]
+pub(super) struct Copied {
+    bytes: Box<[u8]>,
+    appended_at: Instant,
+    _held: Held,
+}
+
+/// How many times as large as what is left of an event its batch may be before it is not kept for it
+/// any more. With it, what a subscriber keeps is bounded by its own event; without, the thousand that
+/// stall in the same batch share it.
+const MAX_SHARE: usize = 4;
 
 impl Tail {
     /// Adds bytes at the end.
@@ -34,6 +56,37 @@ impl Tail {
         if !piece.bytes().is_empty() {
             self.pieces.push_back(piece);
         }
+    }
+
+    /// Copies what is left of an event if that is little of what would be kept for it.
+    pub(super) fn let_go_of_batches(&mut self, budget: &Budget) {
+        for (index, piece) in self.pieces.iter_mut().enumerate() {
+            let Piece::Rest(batch, _) = &*piece else {
+                continue;
+            };
+            let n_sent = if index == 0 { self.n_sent } else { 0 };
+            let left = piece.bytes().get(n_sent..).unwrap_or_default();
+            if left.len().saturating_mul(MAX_SHARE) >= batch.len() {
+                continue;
+            }
+            let copied = Copied {
+                bytes: left.into(),
+                appended_at: batch.appended_at(),
+                _held: budget.hold(WhatFor::Events, left.len()),
+            };
+            *piece = Piece::Copy(Box::new(copied));
+            if index == 0 {
+                self.n_sent = 0;
+            }
+        }
+    }
+
+    pub(super) fn set_debt(&mut self, debt: Option<Debt>) {
+        self.debt = debt;
+    }
+
+    pub(super) fn debt(&self) -> Option<Debt> {
+        self.debt
     }
 
     /// Fills `slices` with what is left; returns how many there are, and their bytes.
@@ -51,8 +104,8 @@ impl Tail {
     }
 
     /// Notes that `n` bytes were sent; returns how many of them were not of this tail. `on_event` is
-    /// given the batch of an event whose rest is sent now.
-    pub(super) fn advance(&mut self, n: usize, mut on_event: impl FnMut(&Batch)) -> usize {
+    /// told when the event was appended whose last byte is sent now.
+    pub(super) fn advance(&mut self, n: usize, mut on_event: impl FnMut(Instant)) -> usize {
         self.n_sent += n;
         while let Some(first) = self.pieces.front() {
             let len = first.bytes().len();
@@ -60,27 +113,35 @@ impl Tail {
                 return 0;
             }
             self.n_sent -= len;
-            if let Some(Piece::Shared(batch, _)) = self.pieces.pop_front() {
-                on_event(&batch);
+            match self.pieces.pop_front() {
+                Some(Piece::Copy(copied)) => on_event(copied.appended_at),
+                Some(Piece::Rest(batch, _)) => on_event(batch.appended_at()),
+                Some(Piece::Own(_) | Piece::Static(_)) | None => {}
             }
         }
         std::mem::take(&mut self.n_sent)
     }
 
-    /// Whether all is sent.
-    pub(super) fn is_empty(&self) -> bool {
+    /// Whether there is nothing more to send.
+    pub(super) fn is_sent(&self) -> bool {
         self.pieces.is_empty()
+    }
+
+    /// Whether nothing is left of it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.pieces.is_empty() && self.debt.is_none()
     }
 }
 
 impl Piece {
     pub(super) fn bytes(&self) -> &[u8] {
         match self {
-            Self::Own(bytes) => bytes,
-            Self::Shared(batch, range) => batch
+            Self::Copy(copied) => &copied.bytes,
+            Self::Rest(batch, range) => batch
                 .chunked_from(batch.start())
                 .get(range.clone())
                 .unwrap_or_default(),
+            Self::Own(bytes) => bytes,
             Self::Static(bytes) => bytes,
         }
     }

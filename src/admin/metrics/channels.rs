@@ -8,6 +8,7 @@ use prometheus_client::encoding::DescriptorEncoder;
 use super::families::{Described, counters, gauges, histograms};
 use super::process::unix_seconds;
 use crate::channel::{Channel, Counters, Departure, RefusedBy, Replayed, State, UpstreamError};
+use crate::config::OnLag;
 use crate::delivery::{Lag, Survey};
 
 /// A channel as a scrape sees it.
@@ -94,6 +95,27 @@ const COUNTERS: &[ChannelCounter] = &[
     ),
 ];
 
+/// A counter of what became of slow subscribers, by the policy.
+type LagCounter = (Described, fn(&Counters, OnLag) -> u64);
+
+/// Counters of slow subscribers.
+const LAG_COUNTERS: &[LagCounter] = &[
+    (
+        (
+            "ssecast_lagged",
+            "Times that a subscriber was too far behind, by what became of it",
+        ),
+        |counters, policy| counters.lagged(policy).value(),
+    ),
+    (
+        (
+            "ssecast_lag_missed_events",
+            "Events that subscribers did not get because they were too far behind, by the policy",
+        ),
+        |counters, policy| counters.lag_missed(policy).value(),
+    ),
+];
+
 /// Writes all families of channels.
 pub(super) fn encode(
     encoder: &mut DescriptorEncoder<'_>,
@@ -152,6 +174,15 @@ fn encode_subscribers(encoder: &mut DescriptorEncoder<'_>, seen: &[Seen<'_>]) ->
             })
         }),
     )?;
+    for (described, value) in LAG_COUNTERS {
+        let values = seen.iter().flat_map(|one| {
+            OnLag::ALL.map(|policy| {
+                let n = value(one.counters(), policy);
+                (one.label_with("policy", policy.name()), n)
+            })
+        });
+        counters(encoder, *described, values)?;
+    }
     counters(
         encoder,
         (

@@ -214,6 +214,7 @@ impl Channel {
             notices,
             coalesce,
             lag,
+            write_timeout,
             end,
             refuse,
             max_subscribers,
@@ -233,6 +234,7 @@ impl Channel {
             || *cursor_on_connect != old.cursor_on_connect
             || *notices != old.notices
             || *lag != old.lag
+            || *write_timeout != old.write_timeout
             || *end != old.end
             || *max_subscribers != old.max_subscribers;
         let own = if *coalesce != old.coalesce {
