@@ -304,14 +304,15 @@ impl Ring {
     /// The position after the event with this id, or why there is none.
     fn locate(&self, id: &str) -> Result<Position, Replay> {
         if let Some(slot) = self.index.get(id).filter(|slot| slot.was_on_wire) {
-            let entry = self.entry(slot.seq).filter(|_| !slot.is_ambiguous);
+            let is_clear = !slot.is_ambiguous && !self.may_be_ours(id);
+            let entry = self.entry(slot.seq).filter(|_| is_clear);
             return entry.map(|entry| entry.end).ok_or(Replay::Unknown);
         }
         let evicted = self.evicted.as_ref();
         let evicted = evicted.filter(|entry| entry.wire_id == WireId::Origin);
         if let Some(evicted) = evicted.and_then(|entry| entry.origin_id.as_deref()) {
             if evicted == id {
-                let is_clear = !self.is_evicted_ambiguous;
+                let is_clear = !self.is_evicted_ambiguous && !self.may_be_ours(id);
                 return is_clear.then(|| self.tail()).ok_or(Replay::Unknown);
             }
             if is_older(id, evicted) {
@@ -327,6 +328,16 @@ impl Ring {
             .filter(|entry| entry.wire_id == WireId::Gateway)
             .map(|entry| entry.end)
             .ok_or(Replay::Unknown)
+    }
+
+    /// Whether an event may have had this id from us. An origin that gives it to another makes it
+    /// ambiguous, whether by chance or because it has seen ours.
+    fn may_be_ours(&self, id: &str) -> bool {
+        let seq = self.epochs.find(id, self.next_seq());
+        seq.is_some_and(|seq| {
+            let entry = self.retained_or_last_evicted(seq);
+            entry.is_none_or(|entry| entry.wire_id == WireId::Gateway)
+        })
     }
 
     /// The batches that hold the wire stream from `at` to the head.

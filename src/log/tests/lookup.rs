@@ -254,3 +254,17 @@ fn new_limits_hold_at_once() {
     append(&mut writer, &[(Some("11"), "11")], now);
     assert_eq!(log.size().n_events, 4);
 }
+
+/// Whoever has seen ids of ours can make an origin give one of them.
+#[test]
+fn an_id_of_ours_that_the_origin_gives_to_another_event_is_no_place() {
+    for kept in [0, 1, 2, 10] {
+        let (log, mut writer) = Log::new(keeping(kept), Ids::Fill);
+        let first = format!("{}-1", writer.epoch_text());
+        let events = [(None, "ours"), (Some("2"), "b"), (Some(&*first), "theirs")];
+        append(&mut writer, &events, Instant::now());
+        assert_ne!(resumed(&log, &first).0, Replay::Complete, "of {kept} kept");
+        append(&mut writer, &[(Some("4"), "d")], Instant::now());
+        assert_ne!(resumed(&log, &first).0, Replay::Complete, "of {kept} kept");
+    }
+}
