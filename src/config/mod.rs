@@ -37,6 +37,8 @@ pub mod diff;
 mod file_less;
 mod file_path;
 mod findings;
+#[cfg(any(test, fuzzing))]
+mod fuzz;
 mod header;
 mod host;
 mod include;
@@ -84,6 +86,8 @@ pub use self::diagnostics::Diagnostic;
 pub use self::diagnostics::Diagnostics;
 pub use self::file_less::FileLess;
 pub use self::findings::Severity;
+#[cfg(any(test, fuzzing))]
+pub use self::fuzz::fuzz_path;
 pub use self::include::Sources;
 pub use self::listen_tls::CertificateFiles;
 pub use self::listen_tls::ListenTls;

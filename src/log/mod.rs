@@ -9,12 +9,15 @@
 mod batch;
 mod epochs;
 mod feed;
+#[cfg(any(test, fuzzing))]
+mod fuzz;
 mod id;
 mod repeats;
 mod replay;
 mod retained;
 mod ring;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
+#[cfg_attr(not(test), expect(dead_code, reason = "the fuzzer needs some of it"))]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
@@ -26,6 +29,8 @@ use tokio::time::Instant;
 
 pub use self::batch::{Batch, Count, GAP_NOTICE, Position, push_chunk};
 pub use self::feed::{Feed, Outlet, Taken};
+#[cfg(any(test, fuzzing))]
+pub use self::fuzz::fuzz_ids;
 pub use self::id::{Epoch, Seq};
 pub use self::repeats::{Repeats, Verdict};
 pub use self::replay::{Replay, Start};
@@ -76,7 +81,7 @@ struct State {
 
 impl Log {
     /// An empty log and its writer, whose memory nobody counts.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn new(limits: History, ids: Ids) -> (Self, Writer) {
         Self::within(limits, ids, &Budget::unlimited())
     }

@@ -122,7 +122,7 @@ impl Writer {
     }
 
     /// What our ids begin with.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(super) fn epoch_text(&self) -> String {
         let id = self.epoch.id(Seq::FIRST);
         id.trim_end_matches("-1").to_owned()

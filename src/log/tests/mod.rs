@@ -1,6 +1,7 @@
 //! The log as a whole: against a model, and case by case.
 
 mod batches;
+mod fuzz;
 mod lookup;
 mod model;
 mod repeats;
