@@ -84,15 +84,19 @@ impl Shard {
             } else {
                 self.wait(&mut mail, &mut timer).await;
             }
-            let now = Instant::now();
-            self.read(&mut mail, now);
-            self.look_at_timers(now);
-            self.take_turn(now);
-            self.count();
+            self.step(&mut mail, Instant::now());
             if self.has_work() {
                 go_to_the_end_of_the_queue().await;
             }
         }
+    }
+
+    /// Reads the mail, looks at what is due, and works for a turn.
+    pub(super) fn step(&mut self, mail: &mut Mail, now: Instant) {
+        self.read(mail, now);
+        self.look_at_timers(now);
+        self.take_turn(now);
+        self.count();
     }
 
     /// Waits for mail or the next deadline.
@@ -391,7 +395,7 @@ impl Shard {
         }
     }
 
-    fn has_work(&self) -> bool {
+    pub(super) fn has_work(&self) -> bool {
         !self.passes.is_empty() || !self.queue.is_empty()
     }
 }

@@ -5,10 +5,11 @@
 //! subscribers by ending their streams.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use super::Ending;
 use super::batch::{Batch, Count, Position};
+use crate::sync::{Mutex, MutexGuard};
 
 /// Where a feed tells that it has something. Implemented by the shard.
 pub trait Outlet: Send + Sync {

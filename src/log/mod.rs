@@ -23,7 +23,7 @@ pub(crate) mod testing;
 mod tests;
 mod writer;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use tokio::time::Instant;
 
@@ -39,6 +39,7 @@ use self::ring::Ring;
 pub use self::writer::{MAX_ID_BYTES, Writer};
 use crate::config::{History, Ids};
 use crate::memory::Budget;
+use crate::sync::{Mutex, MutexGuard};
 
 /// A handle to a log.
 #[derive(Debug, Clone)]
@@ -67,7 +68,7 @@ pub struct Size {
 #[derive(Debug)]
 struct Shared {
     budget: Budget,
-    /// A std mutex: no await inside, and the critical sections are short. It is taken once per
+    /// A blocking mutex: no await inside, and the critical sections are short. It is taken once per
     /// appended batch and once per new subscriber, never in a pass.
     state: Mutex<State>,
 }
