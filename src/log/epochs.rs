@@ -95,8 +95,10 @@ impl Epochs {
     pub(super) fn find(&self, id: &str, next: Seq) -> Option<Seq> {
         let mut end = next;
         for run in std::iter::once(&self.current).chain(self.past.iter().rev()) {
-            if let Some(seq) = run.epoch.seq_of(id) {
-                return (run.first..end).contains(&seq).then_some(seq);
+            // Two that began in the same millisecond may have the same name.
+            let seq = run.epoch.seq_of(id);
+            if let Some(seq) = seq.filter(|seq| (run.first..end).contains(seq)) {
+                return Some(seq);
             }
             end = run.first;
         }
@@ -131,6 +133,17 @@ mod tests {
         for id in ["e1-0", "e1-4", "e2-3", "e2-9", "e3-8", "e3-11", "e4-1", "e"] {
             assert_eq!(epochs.find(id, Seq(11)), None, "{id}");
         }
+    }
+
+    #[test]
+    fn epochs_that_happen_to_have_the_same_name_find_their_own() {
+        let mut epochs = Epochs::new(epoch(1));
+        epochs.begin(epoch(1), Seq(4), Seq(1));
+        for seq in 1..6 {
+            let id = epochs.id(Seq(seq));
+            assert_eq!(epochs.find(&id, Seq(6)), Some(Seq(seq)), "{id}");
+        }
+        assert_eq!(epochs.find("e1-6", Seq(6)), None);
     }
 
     #[test]
