@@ -9,6 +9,7 @@
 mod batch;
 mod epochs;
 mod feed;
+mod forgotten;
 #[cfg(any(test, fuzzing))]
 mod fuzz;
 mod id;
@@ -21,6 +22,7 @@ mod ring;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+mod view;
 mod writer;
 
 use std::sync::{Arc, PoisonError};
@@ -36,6 +38,10 @@ pub use self::repeats::{Repeats, Verdict};
 pub use self::replay::{Replay, Start};
 pub use self::retained::{Implausible, Retained};
 use self::ring::Ring;
+#[cfg(any(test, fuzzing))]
+pub use self::view::fuzz_cursor;
+pub use self::view::{MAX_SOURCES, Progress, Recipe, Selection, Tagging, ViewWriter};
+use self::view::{Places, Sources};
 pub use self::writer::{MAX_ID_BYTES, Writer};
 use crate::config::{History, Ids};
 use crate::memory::Budget;
@@ -68,6 +74,8 @@ pub struct Size {
 #[derive(Debug)]
 struct Shared {
     budget: Budget,
+    /// What a view is made of; `None`: this is no view.
+    sources: Option<Sources>,
     /// A blocking mutex: no await inside, and the critical sections are short. It is taken once per
     /// appended batch and once per new subscriber, never in a pass.
     state: Mutex<State>,
@@ -78,6 +86,8 @@ struct State {
     ring: Ring,
     feeds: Vec<Arc<Feed>>,
     ended: Option<Ending>,
+    /// Of a view: where its entries are from.
+    places: Option<Places>,
 }
 
 impl Log {
@@ -89,16 +99,32 @@ impl Log {
 
     /// An empty log and its writer, which counts to this budget.
     pub fn within(limits: History, ids: Ids, budget: &Budget) -> (Self, Writer) {
+        Self::make((limits, ids), budget, None)
+    }
+
+    /// The log of a view, and its writer. Its events have ids of their own.
+    fn of_view(limits: History, budget: &Budget, view: (Sources, Places)) -> (Self, Writer) {
+        Self::make((limits, Ids::Upstream), budget, Some(view))
+    }
+
+    fn make(
+        (limits, ids): (History, Ids),
+        budget: &Budget,
+        view: Option<(Sources, Places)>,
+    ) -> (Self, Writer) {
+        let (sources, places) = view.unzip();
         let epoch = Epoch::fresh();
         let ring = Ring::new(limits, epoch.clone(), budget);
         let state = Mutex::new(State {
             ring,
             feeds: Vec::new(),
             ended: None,
+            places,
         });
         let log = Self {
             shared: Arc::new(Shared {
                 budget: budget.clone(),
+                sources,
                 state,
             }),
         };
@@ -130,6 +156,9 @@ impl Log {
     /// A shard that takes its feed after this call has every batch from there on: there is no seam
     /// between replay and live.
     pub fn start(&self, last_event_id: Option<&str>, now: Instant) -> Start {
+        if let Some(sources) = &self.shared.sources {
+            return self.start_in_view(sources, last_event_id, now);
+        }
         let mut state = self.lock();
         state.ring.evict(now);
         let (at, replay) = state.ring.start_after(last_event_id);
@@ -137,6 +166,7 @@ impl Log {
         Start {
             at,
             replay,
+            ahead: Vec::new(),
             batches,
             ended: state.ended,
         }

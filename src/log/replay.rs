@@ -11,6 +11,9 @@ pub struct Start {
     pub at: Position,
     /// What it was promised.
     pub replay: Replay,
+    /// Events that come first: of a view, those that it merged in another order for this subscriber
+    /// than for the others. Whole blocks, without framing.
+    pub ahead: Vec<Box<[u8]>>,
     /// The batches from `at` to the head, in order.
     pub batches: Vec<Arc<Batch>>,
     /// Whether more will come.

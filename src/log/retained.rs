@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::forgotten::ForgottenTypes;
 use super::id::Seq;
 use super::ring::WireId;
 use super::writer::MAX_ID_BYTES;
@@ -19,6 +20,9 @@ pub struct Retained<'a> {
     pub(super) epochs: Vec<(&'a str, u64)>,
     /// The number of the first event.
     pub(super) first_seq: u64,
+    /// What is known of the events before that.
+    #[serde(borrow)]
+    pub(super) forgotten: ForgottenTypes<'a>,
     /// The event before that, which can be resumed from, too.
     pub(super) evicted: Option<Identity<'a>>,
     /// In order.
@@ -92,8 +96,14 @@ impl Retained<'_> {
         if !(1..MAX_SEQ).contains(&self.first_seq) {
             return Err(Implausible::Numbers);
         }
+        if !self.forgotten.is_plausible(self.first_seq) {
+            return Err(Implausible::Numbers);
+        }
         let firsts = self.epochs.iter().map(|(_, first)| *first);
-        let is_in_order = firsts.is_sorted_by(|one, next| one < next);
+        // None but the first is without numbers.
+        let later = firsts.clone().skip(1);
+        let is_in_order =
+            firsts.clone().take(2).is_sorted() && later.is_sorted_by(|one, next| one < next);
         let last = self.epochs.last().map_or(1, |(_, first)| *first);
         if !is_in_order || last > self.next_seq().0 {
             return Err(Implausible::Numbers);

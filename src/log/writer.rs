@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::batch::{BatchBuilder, Count, Position};
+use super::batch::{Batch, BatchBuilder, Count, Position};
+use super::forgotten::Kind;
 use super::id::{Epoch, Seq};
 use super::repeats::{Repeats, Verdict};
 use super::retained::{Implausible, Retained};
 use super::ring::{Entry, WireId};
+use super::view::Places;
 use super::{Ending, Log};
 use crate::config::Ids;
 use crate::sse::Event;
@@ -76,12 +78,25 @@ impl Writer {
         self.note_entry(None, WireId::Notice);
     }
 
+    /// Takes an event that is encoded already, with an id of its own.
+    pub(super) fn push_block(&mut self, block: &[u8]) {
+        self.builder.push_block(block);
+        self.note_entry(None, WireId::None);
+    }
+
+    /// Takes a notice that is encoded already.
+    pub(super) fn push_notice_block(&mut self, block: &[u8]) {
+        self.builder.push_notice_block(block);
+        self.note_entry(None, WireId::Notice);
+    }
+
     fn note_entry(&mut self, origin_id: Option<Arc<str>>, wire_id: WireId) {
         let end = self.head + self.builder.len() as u64;
         self.entries.push(Entry {
             end,
             origin_id,
             wire_id,
+            kind: Kind::ANY,
         });
         self.next_seq = self.next_seq.next();
     }
@@ -128,6 +143,16 @@ impl Writer {
         id.trim_end_matches("-1").to_owned()
     }
 
+    /// The number that the next event gets.
+    pub(super) fn next_seq(&self) -> Seq {
+        self.next_seq
+    }
+
+    /// The log.
+    pub(super) fn log(&self) -> &Log {
+        &self.log
+    }
+
     /// Bytes encoded and not yet appended.
     pub fn pending_bytes(&self) -> usize {
         self.builder.len()
@@ -138,21 +163,45 @@ impl Writer {
         if self.builder.is_empty() {
             return 0;
         }
+        self.commit_places(now, |_, _| {})
+    }
+
+    /// The same, and notes in the same moment where the events of a view are from. `note` is given the
+    /// number of the oldest retained event, and is called also if there is nothing to append.
+    pub(super) fn commit_places(
+        &mut self,
+        now: Instant,
+        note: impl FnOnce(&mut Places, Seq),
+    ) -> usize {
+        let batch = self.take_batch(now);
+        let n_events = self.entries.len();
+        let mut state = self.log.lock();
+        let state = &mut *state;
+        if let Some(batch) = &batch {
+            state.ring.append(batch, self.entries.drain(..), now);
+        }
+        if let Some(places) = &mut state.places {
+            note(places, state.ring.first_seq());
+        }
+        if let Some(batch) = &batch {
+            // Under the lock, so that every feed sees the batches in order.
+            for feed in &state.feeds {
+                feed.push(batch);
+            }
+        }
+        n_events
+    }
+
+    fn take_batch(&mut self, now: Instant) -> Option<Arc<Batch>> {
+        if self.builder.is_empty() {
+            return None;
+        }
         let start = (self.head, self.count);
         let batch = Arc::new(self.builder.build(start, now, self.log.budget()));
         self.builder.clear();
         self.head = batch.end();
         self.count = batch.count_at(self.head);
-        let n_events = self.entries.len();
-        let mut state = self.log.lock();
-        state
-            .ring
-            .append(Arc::clone(&batch), self.entries.drain(..), now);
-        // Under the lock, so that every feed sees the batches in order.
-        for feed in &state.feeds {
-            feed.push(&batch);
-        }
-        n_events
+        Some(batch)
     }
 
     /// Tells that no more events will come. What was encoded is appended first.

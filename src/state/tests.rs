@@ -219,7 +219,7 @@ fn why_a_file_is_not_used_is_said() {
     for (bytes, said) in [
         (
             &other_version[..],
-            "it is of version 7, and this process reads version 1",
+            "it is of version 7, and this process reads version 2",
         ),
         (b"[channels.a]\n", "it is not a state file"),
         (
@@ -253,8 +253,8 @@ fn what_is_no_file_or_too_large_is_not_even_read() {
 /// A file of an earlier release is read as it was written. If this fails, the form has changed: it
 /// needs a new version.
 #[test]
-fn the_form_of_version_1_does_not_change() {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/state/version-1");
+fn the_form_of_version_2_does_not_change() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/state/version-2");
     if std::env::var_os("UPDATE_EXPECT").is_some() {
         fs::write(&file, file_with_history()).expect("it is written");
     }

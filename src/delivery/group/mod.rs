@@ -22,7 +22,7 @@ use super::budget::Budget;
 use super::heartbeat::Heartbeat;
 use super::inbox::{GroupKey, Inbox, Mark, SubscriberKey};
 use super::pass::{Kind, Pass};
-use super::prologue::push_prologue;
+use super::prologue::{push_framed, push_prologue};
 use super::pulse::Lag;
 use super::subscriber::{Pace, Subscriber, Wrote};
 use super::tally::Tally;
@@ -234,6 +234,9 @@ impl Group {
         let told = (&start.replay, self.channel.status().state);
         let heartbeat = self.heartbeat.as_ref();
         push_prologue(&mut prologue, &settings, told, heartbeat, arrival.framing);
+        for block in &start.ahead {
+            push_framed(&mut prologue, block, arrival.framing);
+        }
         let entry = self.subscribers.vacant_entry();
         let index = entry.key();
         let bell = inbox.bell(SubscriberKey { group: key, index });

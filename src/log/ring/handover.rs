@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::{Entry, Ring, Slot, WireId};
 use crate::log::batch::BatchBuilder;
 use crate::log::epochs::Epochs;
+use crate::log::forgotten::Kind;
 use crate::log::id::{Epoch, Seq};
 use crate::log::retained::{Identity, Kept, Retained, Sheaf};
 
@@ -39,6 +40,7 @@ impl Ring {
             batches: batches.collect(),
             epochs: self.epochs.runs().collect(),
             first_seq: self.first_seq.0,
+            forgotten: self.forgotten.export(),
             evicted: self.evicted.as_ref().map(|entry| Identity {
                 is_ambiguous: self.is_evicted_ambiguous,
                 ..self.identity(entry)
@@ -67,6 +69,7 @@ impl Ring {
     ) {
         debug_assert!(self.head == 0, "the ring is new");
         self.first_seq = Seq(retained.first_seq);
+        self.forgotten.restore(&retained.forgotten);
         self.epochs = Epochs::restored(&retained.epochs, fresh, retained.next_seq());
         if let Some(identity) = &retained.evicted {
             if matches!(identity.wire_id, WireId::Gateway | WireId::Origin) {
@@ -92,7 +95,7 @@ impl Ring {
                 .unwrap_or(now);
             let batch = builder.build((self.head, self.count), appended_at, &self.budget);
             builder.clear();
-            self.push(Arc::new(batch), entries.into_iter());
+            self.push(&Arc::new(batch), entries.into_iter());
             for event in &sheaf.events {
                 self.note_identity(&event.identity);
             }
@@ -124,6 +127,7 @@ impl Entry {
             end,
             origin_id: identity.origin_id.map(Arc::from),
             wire_id: identity.wire_id,
+            kind: Kind::ANY,
         }
     }
 }

@@ -22,8 +22,10 @@ use tokio::time::Instant;
 use crate::config::History;
 use crate::log::batch::{Batch, Count, Position};
 use crate::log::epochs::Epochs;
+use crate::log::forgotten::{Forgotten, Kind};
 use crate::log::id::{Epoch, Seq};
 use crate::log::replay::Replay;
+use crate::log::view::Selection;
 use crate::memory::{Budget, Held, WhatFor};
 
 /// What the log keeps of an event besides its bytes.
@@ -35,6 +37,8 @@ pub(in crate::log) struct Entry {
     pub(in crate::log) origin_id: Option<Arc<str>>,
     /// The id that subscribers see.
     pub(in crate::log) wire_id: WireId,
+    /// What it counts for when it is evicted; the ring sets it.
+    pub(in crate::log) kind: Kind,
 }
 
 /// Which id an event carries on the wire.
@@ -88,6 +92,8 @@ pub(in crate::log) struct Ring {
     index: HashMap<Arc<str>, Slot>,
     /// How often an id came again with other content.
     n_ambiguous: u64,
+    /// What is still known of evicted events.
+    forgotten: Forgotten,
 }
 
 /// What the index knows of one origin id.
@@ -132,13 +138,19 @@ impl Ring {
             budget: budget.clone(),
             index: HashMap::new(),
             n_ambiguous: 0,
+            forgotten: Forgotten::new(budget),
         }
+    }
+
+    /// Tells event types apart from now on when they are evicted, or no longer.
+    pub(in crate::log) fn tell_types(&mut self, tells_types: bool) {
+        self.forgotten.tell_types(tells_types);
     }
 
     /// Appends a batch with its entries, then evicts what the limits demand.
     pub(in crate::log) fn append(
         &mut self,
-        batch: Arc<Batch>,
+        batch: &Arc<Batch>,
         entries: impl Iterator<Item = Entry>,
         now: Instant,
     ) {
@@ -151,13 +163,17 @@ impl Ring {
         }
     }
 
-    fn push(&mut self, batch: Arc<Batch>, entries: impl Iterator<Item = Entry>) {
+    fn push(&mut self, batch: &Arc<Batch>, entries: impl Iterator<Item = Entry>) {
         debug_assert_eq!(batch.start(), self.head, "the wire stream has no gaps");
         self.head = batch.end();
         self.count = batch.count_at(self.head);
         self.held_bytes += batch.len();
-        self.batches.push_back(batch);
-        for entry in entries {
+        self.batches.push_back(Arc::clone(batch));
+        for (mut entry, (block, _)) in entries.zip(batch.payloads_from(batch.start())) {
+            entry.kind = match entry.wire_id {
+                WireId::Notice => Kind::of_notice(block),
+                _ => self.forgotten.note_appended(block),
+            };
             self.index_entry(&entry);
             self.entry_bytes += entry.footprint();
             if matches!(entry.wire_id, WireId::Gateway | WireId::Origin) {
@@ -242,6 +258,7 @@ impl Ring {
         let seq = self.first_seq;
         self.first_seq = seq.next();
         self.is_evicted_ambiguous = false;
+        self.forgotten.note_evicted(entry.kind, seq);
         if let Some(id) = &entry.origin_id
             && let Some(slot) = self.index.get_mut(id)
         {
@@ -338,6 +355,62 @@ impl Ring {
             let entry = self.retained_or_last_evicted(seq);
             entry.is_none_or(|entry| entry.wire_id == WireId::Gateway)
         })
+    }
+
+    /// The number of an entry of this epoch, or else of the one event that has this origin id, if a
+    /// subscriber that has it has all before it, as far as they are retained.
+    pub(in crate::log) fn number_of(
+        &self,
+        epoch: &Epoch,
+        seq: Seq,
+        origin_id: Option<&str>,
+    ) -> Option<Seq> {
+        if self.epochs.has_reached(epoch, seq, self.next_seq()) {
+            return Some(seq);
+        }
+        let id = origin_id?;
+        if let Some(slot) = self.index.get(id) {
+            return (slot.n_entries == 1 && !slot.is_ambiguous).then_some(slot.seq);
+        }
+        let evicted = self.evicted.as_ref()?.origin_id.as_deref();
+        let is_evicted = evicted == Some(id) && !self.is_evicted_ambiguous;
+        is_evicted.then(|| Seq(self.first_seq.0.saturating_sub(1)))
+    }
+
+    /// The number of the entry that a subscriber has seen last that shows this id. The entry need not
+    /// be retained.
+    pub(in crate::log) fn number_of_id(&self, id: &str) -> Result<Seq, Replay> {
+        match self.locate(id) {
+            Ok(at) => {
+                let n_seen = self.entries.partition_point(|entry| entry.end <= at);
+                Ok(Seq((self.first_seq.0 + n_seen as u64).saturating_sub(1)))
+            }
+            // One of ours, then: an index of all that were ever given.
+            Err(Replay::Expired) => {
+                let ours = self.epochs.find(id, self.next_seq());
+                ours.ok_or(Replay::Expired)
+            }
+            Err(replay) => Err(replay),
+        }
+    }
+
+    /// The newest evicted event that a subscriber with this selection would miss; 0: there is none.
+    pub(in crate::log) fn newest_forgotten(&self, selection: &Selection) -> Seq {
+        self.forgotten.newest(selection)
+    }
+
+    /// The epoch of an entry.
+    pub(in crate::log) fn epoch_of(&self, seq: Seq) -> &Epoch {
+        self.epochs.epoch_of(seq)
+    }
+
+    /// Where a retained entry begins; the head for the next one.
+    pub(in crate::log) fn start_of(&self, seq: Seq) -> Position {
+        let before = seq
+            .0
+            .checked_sub(1)
+            .and_then(|before| self.entry(Seq(before)));
+        before.map_or_else(|| self.tail(), |before| before.end)
     }
 
     /// The batches that hold the wire stream from `at` to the head.
@@ -441,7 +514,7 @@ impl Ring {
     }
 
     /// The position of the oldest retained event; the head if there is none.
-    fn tail(&self) -> Position {
+    pub(in crate::log) fn tail(&self) -> Position {
         if self.entries.is_empty() {
             return self.head;
         }
