@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::error::UpstreamError;
 use super::latency::Latency;
 use crate::config::OnLag;
-use crate::log::Replay;
+use crate::log::{Follows, Replay};
 
 /// The counters of a channel.
 #[derive(Debug, Default)]
@@ -77,13 +77,19 @@ pub enum RefusedBy {
 /// What a new subscriber was given of the past.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Replayed {
+    /// The whole history: it had seen nothing.
+    All,
     /// All that it had missed.
     Complete,
-    /// The whole history, because what it had missed is not all there any more.
+    /// What `on_gap` says, because what it had missed is not all there any more.
     Expired,
-    /// Nothing: it asked for nothing.
+    /// The newest event of each key: it had seen nothing.
+    Latest,
+    /// Nothing: it had seen nothing.
     Live,
-    /// The whole history, because its id is not known.
+    /// Some of the newest events: it had seen nothing.
+    Newest,
+    /// What `on_gap` says, because its id is not known.
     Unknown,
 }
 
@@ -178,8 +184,11 @@ impl Counters {
 
     /// How many subscribers were given this of the past.
     pub fn replays(&self, replayed: Replayed) -> &Counter {
-        let [complete, expired, live, unknown] = &self.replays;
+        let [all, complete, expired, latest, live, newest, unknown] = &self.replays;
         match replayed {
+            Replayed::All => all,
+            Replayed::Latest => latest,
+            Replayed::Newest => newest,
             Replayed::Complete => complete,
             Replayed::Expired => expired,
             Replayed::Live => live,
@@ -252,11 +261,22 @@ impl RefusedBy {
 
 impl Replayed {
     /// Every outcome.
-    pub const ALL: [Self; 4] = [Self::Complete, Self::Expired, Self::Live, Self::Unknown];
+    pub const ALL: [Self; 7] = [
+        Self::All,
+        Self::Complete,
+        Self::Expired,
+        Self::Latest,
+        Self::Live,
+        Self::Newest,
+        Self::Unknown,
+    ];
 
     /// The outcome's name.
     pub fn name(self) -> &'static str {
         match self {
+            Self::All => "all",
+            Self::Latest => "latest",
+            Self::Newest => "newest",
             Self::Complete => "complete",
             Self::Expired => "expired",
             Self::Live => "live",
@@ -265,13 +285,16 @@ impl Replayed {
     }
 }
 
-impl From<&Replay> for Replayed {
-    fn from(replay: &Replay) -> Self {
-        match replay {
-            Replay::Complete => Self::Complete,
-            Replay::Expired => Self::Expired,
-            Replay::Live(_) => Self::Live,
-            Replay::Unknown => Self::Unknown,
+impl From<(Replay, Follows)> for Replayed {
+    fn from(given: (Replay, Follows)) -> Self {
+        match given {
+            (Replay::Complete, _) | (Replay::Fresh, Follows::Rest) => Self::Complete,
+            (Replay::Expired, _) => Self::Expired,
+            (Replay::Fresh, Follows::All) => Self::All,
+            (Replay::Fresh, Follows::Latest) => Self::Latest,
+            (Replay::Fresh, Follows::Live) => Self::Live,
+            (Replay::Fresh, Follows::Newest) => Self::Newest,
+            (Replay::Unknown, _) => Self::Unknown,
         }
     }
 }

@@ -49,6 +49,7 @@ impl Intake {
         self.batch_bytes = batch_bytes(settings);
         self.notices = settings.notices;
         self.writer.set_ids(settings.ids);
+        self.writer.set_keying(settings.keying(), Instant::now());
     }
 
     /// Takes an event of the origin.

@@ -138,7 +138,8 @@ impl Channel {
     /// A channel of this kind without events, whose log counts to `budget`, and the log's writer.
     pub(crate) fn within(kind: &Kind, budget: &Budget) -> (Self, Writer) {
         let settings = kind.settings();
-        let (log, writer) = Log::within(settings.history.clone(), settings.ids, budget);
+        let (log, mut writer) = Log::within(settings.history.clone(), settings.ids, budget);
+        writer.set_keying(settings.keying(), Instant::now());
         let now = SystemTime::now();
         let status = Status {
             state: State::Connecting,

@@ -85,6 +85,8 @@ impl Upstream {
             self.last_event_id.clone_from(&bookmark.last_event_id);
             Missed::NotResumed
         } else {
+            // What that one said last is no state of this one.
+            self.intake.writer.begin_epoch(Instant::now());
             Missed::OtherSource
         });
         // As it was until the stream is open: this process may end before that.

@@ -161,6 +161,9 @@ pub(super) fn settings(s: &Settings, findings: &mut Findings) {
         findings,
     );
     check("max_subscribers", &s.max_subscribers).refuse_zero(findings);
+    check("latest.keys", &s.latest.keys).refuse_zero(findings);
+    let advice = "write how much is kept for keys that do not change, like `\"4MiB\"`";
+    check("latest.bytes", &s.latest.bytes).refuse_zero(advice, findings);
     let advice = "for any age, write `\"none\"`; for no history, `history = { events = 0 }`";
     check("history.age", &s.history.age).refuse_if(
         |age| age.0 == Some(Duration::ZERO),

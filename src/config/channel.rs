@@ -7,6 +7,7 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use crate::config::JsonPointer;
 use crate::config::UpstreamTls;
 use crate::config::credential;
 
@@ -25,6 +26,14 @@ pub struct Channel {
     pub ids: Ids,
     /// Bounds of the log.
     pub history: History,
+    /// What a newcomer gets of the past.
+    pub join: Join,
+    /// What a client gets of the past whose place in it is not known.
+    pub on_gap: OnGap,
+    /// What makes two events say the same thing at different times.
+    pub conflate_by: ConflateBy,
+    /// Bounds of what is kept of the newest events of each key.
+    pub latest: LatestLimits,
     /// What idle clients are sent.
     pub heartbeat: Heartbeat,
     /// Bounds of the random reconnection time told to subscribers.
@@ -161,6 +170,81 @@ pub struct History {
     pub bytes: usize,
     /// Oldest age; `None`: any.
     pub age: Option<Duration>,
+}
+
+/// `join`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Join {
+    /// The whole history.
+    All,
+    /// The newest event of each key.
+    Latest,
+    /// Nothing.
+    Live,
+    /// So many of the newest events.
+    Newest(usize),
+}
+
+/// `on_gap`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnGap {
+    /// The whole history.
+    All,
+    /// The newest event of each key.
+    Latest,
+    /// Nothing.
+    Live,
+}
+
+/// `conflate_by`: the key of an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ConflateBy {
+    /// The origin's id.
+    Id,
+    /// A member of the data, which is JSON.
+    Pointer(JsonPointer),
+    /// The event type.
+    Type,
+}
+
+/// `latest`: bounds of the newest events of each key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LatestLimits {
+    /// Most keys.
+    pub keys: usize,
+    /// Most bytes of the events that the history has no more, and of their keys.
+    pub bytes: usize,
+}
+
+/// How the newest event of each key is known, where it is wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Keying {
+    /// What is the key.
+    pub by: ConflateBy,
+    /// How much is kept.
+    pub limits: LatestLimits,
+}
+
+/// As it is written.
+impl fmt::Display for ConflateBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Id => f.write_str("id"),
+            Self::Pointer(pointer) => pointer.fmt(f),
+            Self::Type => f.write_str("type"),
+        }
+    }
+}
+
+impl Channel {
+    /// How the newest event of each key is known; `None`: nobody wants it.
+    pub fn keying(&self) -> Option<Keying> {
+        let is_wanted = self.join == Join::Latest || self.on_gap == OnGap::Latest;
+        is_wanted.then(|| Keying {
+            by: self.conflate_by.clone(),
+            limits: self.latest,
+        })
+    }
 }
 
 /// `heartbeat`

@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use crate::config::Access;
 use crate::config::Config;
+use crate::config::ConflateBy;
 use crate::config::Credentials;
+use crate::config::Ids;
+use crate::config::Join;
 use crate::config::Origins;
 use crate::config::defaults;
 use crate::config::findings::Finding;
@@ -46,6 +49,7 @@ pub(super) fn between_settings(s: &Settings, findings: &mut Findings) {
     let retry = [("retry.min", &s.retry.min), ("retry.max", &s.retry.max)];
     ordered(retry, [defaults::RETRY_MIN, defaults::RETRY_MAX], findings);
     sizes(s, findings);
+    newcomers(s, findings);
     heartbeat(s, findings);
     cors(&s.cors, findings);
 }
@@ -161,6 +165,34 @@ fn sizes(s: &Settings, findings: &mut Findings) {
         let message = format!("never applies: an event has no more than {event}");
         let advice = format!("write at most `\"{event}\"`, or make `max_event_bytes` larger");
         findings.warn(span, Mistake::new(message, advice).of("max_line_bytes"));
+    }
+}
+
+/// What newcomers get, and what there is to give.
+fn newcomers(s: &Settings, findings: &mut Findings) {
+    let kept = s.history.events.get_or(defaults::HISTORY_EVENTS);
+    if let (Some(Join::Newest(n)), Some(span)) = (s.join.written(), s.join.span())
+        && *n > kept.0
+        && !s.history.events.is_wrong()
+    {
+        let message = format!(
+            "is more than the history has (`history.events`, {})",
+            kept.0
+        );
+        let advice = format!(
+            "write at most {}, or `\"all\"`; or make `history.events` larger",
+            kept.0
+        );
+        findings.warn(span, Mistake::new(message, advice).of("join"));
+    }
+    let shows_ids = s.ids.get_or(Ids::Fill) != Ids::Gateway && !s.ids.is_wrong();
+    if let (Some(ConflateBy::Id), Some(span)) = (s.conflate_by.written(), s.conflate_by.span())
+        && shows_ids
+    {
+        let message =
+            "an id that comes again is no place in the stream: who has seen it last can't resume";
+        let advice = "write `ids = \"gateway\"` too, so that clients get ids of the gateway's";
+        findings.warn(span, Mistake::new(message, advice).of("conflate_by"));
     }
 }
 

@@ -14,12 +14,15 @@ use crate::config::StateKeeping;
 use crate::config::UnknownPath;
 use crate::config::admin::AdminAddresses;
 use crate::config::channel::Access;
+use crate::config::channel::ConflateBy;
 use crate::config::channel::Credentials;
 use crate::config::channel::CursorOnConnect;
 use crate::config::channel::End;
 use crate::config::channel::HeartbeatForm;
 use crate::config::channel::Ids;
+use crate::config::channel::Join;
 use crate::config::channel::Notices;
+use crate::config::channel::OnGap;
 use crate::config::channel::OnLag;
 use crate::config::channel::OnNewUrl;
 use crate::config::channel::Ready;
@@ -160,6 +163,9 @@ table! {
         max_line_bytes: Bytes,
         max_event_bytes: Bytes,
         ids: Ids,
+        join: Join,
+        on_gap: OnGap,
+        conflate_by: ConflateBy,
         heartbeat: OrNever<Duration>,
         heartbeat_form: HeartbeatForm,
         cursor_on_connect: CursorOnConnect,
@@ -176,6 +182,7 @@ table! {
         upstream_tls: UpstreamTlsTable,
         backoff: BackoffTable,
         history: HistoryTable,
+        latest: LatestTable,
         retry: RetryTable,
         lag: LagTable,
         cors: CorsTable,
@@ -207,6 +214,14 @@ table! {
         events: Count,
         bytes: Bytes,
         age: OrNever<Duration>,
+    }
+}
+
+table! {
+    /// `latest`
+    LatestTable {
+        keys: Count,
+        bytes: Bytes,
     }
 }
 
@@ -248,6 +263,7 @@ pub(super) const PLACES: &[(&str, &[&str])] = &[
     ("in `upstream_tls`", UpstreamTlsTable::KEYS),
     ("in `backoff`", BackoffTable::KEYS),
     ("in `history`", HistoryTable::KEYS),
+    ("in `latest`", LatestTable::KEYS),
     ("in `retry`", RetryTable::KEYS),
     ("in `lag`", LagTable::KEYS),
     ("in `cors`", CorsTable::KEYS),

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::config::Channel;
 use crate::config::Config;
+use crate::config::ConflateBy;
 use crate::config::Cors;
 use crate::config::Credentials;
 use crate::config::CursorOnConnect;
@@ -19,10 +20,13 @@ use crate::config::HeartbeatForm;
 use crate::config::History;
 use crate::config::Http2;
 use crate::config::Ids;
+use crate::config::Join;
 use crate::config::Lag;
+use crate::config::LatestLimits;
 use crate::config::ListenAddress;
 use crate::config::Listener;
 use crate::config::Notices;
+use crate::config::OnGap;
 use crate::config::OnLag;
 use crate::config::OnNewUrl;
 use crate::config::Origins;
@@ -129,6 +133,7 @@ pub(super) fn channel(named: &NamedChannel, findings: &mut Findings) -> Option<C
     let upstream = upstream(named)?;
     let hosts = place.host.written().map_or(&[][..], |hosts| &hosts.0);
     let history_bytes = s.history.bytes.get_or(defaults::HISTORY_BYTES);
+    let join = s.join.get_or(Join::Live);
     Some(Channel {
         name: name.clone(),
         path: place.path.written()?.0.clone(),
@@ -136,13 +141,24 @@ pub(super) fn channel(named: &NamedChannel, findings: &mut Findings) -> Option<C
         upstream,
         ids: s.ids.get_or(Ids::Fill),
         history: History {
-            events: s.history.events.get_or(Count(1000)).0,
+            events: s.history.events.get_or(defaults::HISTORY_EVENTS).0,
             bytes: history_bytes.0,
             age: s
                 .history
                 .age
                 .get_or(OrNever(Some(Duration::from_secs(600))))
                 .0,
+        },
+        join,
+        on_gap: s.on_gap.get_or(match join {
+            // Whoever builds on the state wants it again.
+            Join::Latest => OnGap::Latest,
+            Join::All | Join::Live | Join::Newest(_) => OnGap::All,
+        }),
+        conflate_by: (s.conflate_by.written().cloned()).unwrap_or(ConflateBy::Type),
+        latest: LatestLimits {
+            keys: s.latest.keys.get_or(Count(10_000)).0,
+            bytes: s.latest.bytes.get_or(Bytes::mib(4)).0,
         },
         heartbeat: Heartbeat {
             interval: s.heartbeat.get_or(OrNever(Some(Duration::from_secs(15)))).0,

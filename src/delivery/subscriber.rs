@@ -8,8 +8,9 @@ use tokio::time::Instant;
 
 use super::body::Ending;
 use super::lag::Debt;
+use super::prologue::Prologue;
 use super::push_framed;
-use super::tail::{Piece, Tail};
+use super::tail::{Events, Piece, Tail};
 use super::tally::Tally;
 use super::transport::Transport;
 use super::wire::{Framing, MAX_PIECES, Wire};
@@ -118,9 +119,16 @@ impl Subscriber {
     }
 
     /// Sets where it begins, and what it gets before.
-    pub(super) fn begin(&mut self, at: Position, prologue: Vec<u8>) {
+    pub(super) fn begin(&mut self, at: Position, prologue: Prologue) {
         self.at = at;
-        self.push_tail(Piece::Own(prologue));
+        self.push_tail(Piece::Own(prologue.bytes));
+        if let Some(snapshot) = prologue.snapshot {
+            let events = Events::new(&snapshot, 0, self.framing);
+            if let Some(events) = events {
+                self.push_tail(Piece::Events(Box::new(events)));
+            }
+        }
+        self.push_tail(Piece::Own(prologue.cursor));
     }
 
     /// Writes the bytes from `at`, which are the same for all the crowd of this framing, up to `to`.
@@ -174,11 +182,13 @@ impl Subscriber {
     /// Writes the tail and what follows of the wire stream, once, as much as one turn allows.
     pub(super) fn write_own(&mut self, wire: &Wire, tally: &mut Tally) -> Wrote {
         let mut pieces = [IoSlice::new(&[]); MAX_PIECES];
-        let (mut n_pieces, mut n_wanted) = self
-            .tail
-            .as_ref()
-            .map_or((0, 0), |tail| tail.gather(&mut pieces));
-        if self.leaving.is_none() && !self.is_adrift() {
+        let mut is_all = true;
+        let (mut n_pieces, mut n_wanted) = (0, 0);
+        if let Some(tail) = &self.tail {
+            let offered = tail.gather(&mut pieces, WRITE_BYTES);
+            (n_pieces, n_wanted, is_all) = (offered.n_slices, offered.n_bytes, offered.is_all);
+        }
+        if is_all && self.leaving.is_none() && !self.is_adrift() {
             let room = WRITE_BYTES.saturating_sub(n_wanted).max(1);
             let free = pieces.get_mut(n_pieces..).unwrap_or_default();
             let n_wire = wire.gather(self.at, self.framing, room, free);
@@ -221,11 +231,11 @@ impl Subscriber {
         let mut n_wire = n;
         if let Some(tail) = &mut self.tail {
             let is_live = self.has_caught_up;
-            n_wire = tail.advance(n, |appended_at| {
+            n_wire = tail.advance(n, |appended_at, n_events| {
                 if is_live {
-                    tally.note_live(appended_at, 1);
+                    tally.note_live(appended_at, n_events);
                 } else {
-                    tally.note_replayed(1);
+                    tally.note_replayed(n_events);
                 }
             });
             if tail.is_empty() {
@@ -252,6 +262,10 @@ impl Subscriber {
 
     /// All that was offered was taken: what now?
     fn finish_turn(&mut self, wire: &Wire) -> Wrote {
+        if self.tail.as_ref().is_some_and(|tail| !tail.is_sent()) {
+            self.pace = Pace::Queued;
+            return Wrote::Some;
+        }
         let sent = match self.leaving {
             Some(leaving) if leaving.ending == Ending::Clean => self.transport.try_close(),
             Some(_) | None => self.transport.try_flush(),
@@ -338,6 +352,7 @@ impl Subscriber {
         if let Some(tail) = &mut self.tail {
             // What it will not get now, it gets when it resumes.
             tail.set_debt(None);
+            tail.end_at_event();
         }
         if let Some((piece, end)) = wire.rest_of_event(self.at, self.framing) {
             self.push_tail(piece);

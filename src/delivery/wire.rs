@@ -10,7 +10,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::lag::Distance;
-use super::tail::Piece;
+use super::tail::{Piece, rest_of_event};
 use crate::log::{Batch, Count, Feed, Position, Taken};
 
 /// The batches that some subscriber of this shard has yet to get.
@@ -208,15 +208,9 @@ impl Wire {
         }
         let (mut at, mut left) = (at, n_bytes);
         for batch in self.from(at) {
-            for (bytes, end) in batch.payloads_from(at) {
-                if left < bytes.len() {
-                    return batch.after_payload(at, left);
-                }
-                left -= bytes.len();
-                at = end;
-                if left == 0 {
-                    return at;
-                }
+            (at, left) = batch.advance_plain(at, left);
+            if left == 0 {
+                return at;
             }
         }
         at
@@ -229,14 +223,7 @@ impl Wire {
         at: Position,
         framing: Framing,
     ) -> Option<(Piece, Position)> {
-        let batch = self.from(at).next()?;
-        let (range, end) = batch.rest_of_event(at)?;
-        let range = match framing {
-            Framing::Chunked => range,
-            // Without the line end of the chunk.
-            Framing::Plain => range.start..range.end.saturating_sub(2),
-        };
-        Some((Piece::Rest(Arc::clone(batch), range), end))
+        rest_of_event(self.from(at).next()?, at, framing)
     }
 
     fn from(&self, at: Position) -> impl Iterator<Item = &Arc<Batch>> {

@@ -178,6 +178,29 @@ impl Batch {
             })
     }
 
+    /// Where a subscriber with chunk framing stands that was at `at` and took `n` more bytes, and how
+    /// many of them were not of this batch.
+    pub fn advance_chunked(&self, at: Position, n: usize) -> (Position, usize) {
+        let left = self.chunked_from(at).len();
+        (at + n.min(left) as u64, n.saturating_sub(left))
+    }
+
+    /// The same without chunk framing.
+    pub fn advance_plain(&self, mut at: Position, n: usize) -> (Position, usize) {
+        let mut left = n;
+        for (bytes, end) in self.payloads_from(at) {
+            if left < bytes.len() {
+                return (self.after_payload(at, left), 0);
+            }
+            left -= bytes.len();
+            at = end;
+            if left == 0 {
+                break;
+            }
+        }
+        (at, left)
+    }
+
     /// Where a subscriber without chunk framing stands that was at `at` and took `n` more bytes of
     /// the event there.
     pub fn after_payload(&self, at: Position, n: usize) -> Position {

@@ -13,10 +13,12 @@ mod forgotten;
 #[cfg(any(test, fuzzing))]
 mod fuzz;
 mod id;
+mod key;
 mod repeats;
 mod replay;
 mod retained;
 mod ring;
+mod snapshot;
 #[cfg(any(test, fuzzing))]
 #[cfg_attr(not(test), expect(dead_code, reason = "the fuzzer needs some of it"))]
 pub(crate) mod testing;
@@ -35,9 +37,10 @@ pub use self::feed::{Feed, Outlet, Taken};
 pub use self::fuzz::fuzz_ids;
 pub use self::id::{Epoch, Seq};
 pub use self::repeats::{Repeats, Verdict};
-pub use self::replay::{Replay, Start};
+pub use self::replay::{Follows, Replay, Start, Wish};
 pub use self::retained::{Implausible, Retained};
 use self::ring::Ring;
+pub use self::snapshot::{News, Removals, Snapshot};
 #[cfg(any(test, fuzzing))]
 pub use self::view::fuzz_cursor;
 pub use self::view::{MAX_SOURCES, Progress, Recipe, Selection, Tagging, ViewWriter};
@@ -69,6 +72,10 @@ pub struct Size {
     pub held_bytes: usize,
     /// How often an id came again with other content.
     pub n_ambiguous: u64,
+    /// Keys of which the newest event is known.
+    pub n_keys: usize,
+    /// Keys that had to be given up, for want of room.
+    pub n_keys_given_up: u64,
 }
 
 #[derive(Debug)]
@@ -151,25 +158,41 @@ impl Log {
         self.lock().feeds.retain(|other| !Arc::ptr_eq(other, feed));
     }
 
-    /// Where a subscriber begins that has seen `last_event_id`.
+    /// Where a subscriber begins, and what it gets before.
     ///
     /// A shard that takes its feed after this call has every batch from there on: there is no seam
     /// between replay and live.
-    pub fn start(&self, last_event_id: Option<&str>, now: Instant) -> Start {
+    pub fn start<'a>(&self, wish: impl Into<Wish<'a>>, now: Instant) -> Start {
+        let wish = wish.into();
         if let Some(sources) = &self.shared.sources {
-            return self.start_in_view(sources, last_event_id, now);
+            return self.start_in_view(sources, &wish, now);
         }
         let mut state = self.lock();
         state.ring.evict(now);
-        let (at, replay) = state.ring.start_after(last_event_id);
-        let batches = state.ring.batches_from(at).cloned().collect();
+        let begin = state.ring.begin(&wish, now);
+        let batches = state.ring.batches_from(begin.at).cloned().collect();
         Start {
-            at,
-            replay,
+            at: begin.at,
+            replay: begin.replay,
+            follows: begin.follows,
+            tip: (state.ring.tip_id()).filter(|_| begin.at == state.ring.head()),
+            snapshot: begin.snapshot,
             ahead: Vec::new(),
             batches,
             ended: state.ended,
         }
+    }
+
+    /// What is new to a subscriber that has everything up to `position`, which is between events: the
+    /// newest event of each key since, those that take one back included. The wire stream goes on at
+    /// [`News::at`]; a shard takes its feed after this call, as after [`Log::start`]. `None`: the channel does not know its events by keys.
+    pub fn newest_after(&self, position: Position, now: Instant) -> Option<News> {
+        let mut state = self.lock();
+        state.ring.evict(now);
+        let snapshot = state.ring.snapshot(Removals::Told, now)?;
+        let mut news = snapshot.after(position);
+        news.batches = state.ring.batches_from(news.at).cloned().collect();
+        Some(news)
     }
 
     /// Drops what is older than the limit allows, for logs to which nothing is appended.
@@ -210,6 +233,8 @@ impl Log {
             n_events: state.ring.n_events(),
             held_bytes: state.ring.held_bytes(),
             n_ambiguous: state.ring.n_ambiguous(),
+            n_keys: state.ring.n_keys().0,
+            n_keys_given_up: state.ring.n_keys().1,
         }
     }
 

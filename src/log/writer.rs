@@ -8,12 +8,13 @@ use tokio::time::Instant;
 use super::batch::{Batch, BatchBuilder, Count, Position};
 use super::forgotten::Kind;
 use super::id::{Epoch, Seq};
+use super::key::Keyed;
 use super::repeats::{Repeats, Verdict};
 use super::retained::{Implausible, Retained};
 use super::ring::{Entry, WireId};
 use super::view::Places;
 use super::{Ending, Log};
-use crate::config::Ids;
+use crate::config::{ConflateBy, Ids, Keying};
 use crate::sse::Event;
 
 /// Encodes events and appends them to its log, batch by batch.
@@ -25,6 +26,10 @@ pub struct Writer {
     builder: BatchBuilder,
     /// Entries of the events in `builder`; their ends count from its start.
     entries: Vec<Entry>,
+    /// What makes the key of an event, if somebody wants to know.
+    by: Option<ConflateBy>,
+    /// Keys of the events in `builder`.
+    keys: Vec<(Seq, Keyed)>,
     /// The number that the next event gets.
     next_seq: Seq,
     /// The head of the log, without what is in `builder`.
@@ -46,6 +51,8 @@ impl Writer {
             epoch,
             builder: BatchBuilder::default(),
             entries: Vec::new(),
+            by: None,
+            keys: Vec::new(),
             next_seq: Seq::FIRST,
             head: 0,
             count: Count::default(),
@@ -62,6 +69,9 @@ impl Writer {
             (Ids::Fill, None) | (Ids::Gateway, _) => WireId::Gateway,
             (Ids::Upstream, None) => WireId::None,
         };
+        if let Some(by) = &self.by {
+            self.keys.push((self.next_seq, Keyed::of(event, by)));
+        }
         let ours = (wire_id == WireId::Gateway).then(|| self.epoch.id(self.next_seq));
         // An empty id takes the last one back (WHATWG HTML, 9.2.6), which only the origin may do.
         let theirs = origin_id.or(event.id.filter(|id| id.is_empty()));
@@ -74,6 +84,11 @@ impl Writer {
 
     /// Encodes a notice: an event of ours, without an id, so that no cursor moves.
     pub fn push_notice(&mut self, event_type: &str, data: &str) {
+        if self.by.is_some()
+            && let Some(keyed) = Keyed::of_notice(event_type)
+        {
+            self.keys.push((self.next_seq, keyed));
+        }
         self.builder.push_notice(event_type, data);
         self.note_entry(None, WireId::Notice);
     }
@@ -136,6 +151,14 @@ impl Writer {
         self.ids = ids;
     }
 
+    /// Knows the events by their keys from now on, or no longer; those that are retained too.
+    pub fn set_keying(&mut self, keying: Option<Keying>, now: Instant) {
+        // What is pending is known by the keys before.
+        self.commit(now);
+        self.by = keying.as_ref().map(|keying| keying.by.clone());
+        self.log.lock().ring.set_keying(keying);
+    }
+
     /// What our ids begin with.
     #[cfg(any(test, fuzzing))]
     pub(super) fn epoch_text(&self) -> String {
@@ -178,7 +201,8 @@ impl Writer {
         let mut state = self.log.lock();
         let state = &mut *state;
         if let Some(batch) = &batch {
-            state.ring.append(batch, self.entries.drain(..), now);
+            let entries = self.entries.drain(..);
+            state.ring.append(batch, entries, &mut self.keys, now);
         }
         if let Some(places) = &mut state.places {
             note(places, state.ring.first_seq());

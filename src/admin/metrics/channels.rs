@@ -296,6 +296,24 @@ fn encode_logs(encoder: &mut DescriptorEncoder<'_>, seen: &[Seen<'_>]) -> fmt::R
         sizes
             .iter()
             .map(|(one, size)| (one.label(), size.n_ambiguous)),
+    )?;
+    gauges(
+        encoder,
+        (
+            "ssecast_log_keys",
+            "Keys whose newest event is known, where somebody wants it",
+        ),
+        sizes.iter().map(|(one, size)| (one.label(), size.n_keys)),
+    )?;
+    counters(
+        encoder,
+        (
+            "ssecast_log_keys_given_up",
+            "Keys that had to be given up for want of room",
+        ),
+        sizes
+            .iter()
+            .map(|(one, size)| (one.label(), size.n_keys_given_up)),
     )
 }
 

@@ -208,6 +208,10 @@ impl Channel {
             upstream,
             ids,
             history,
+            join,
+            on_gap,
+            conflate_by,
+            latest,
             heartbeat,
             retry,
             cursor_on_connect,
@@ -229,6 +233,8 @@ impl Channel {
             || *access != old.access
             || *ready != old.ready;
         let delivery = *history != old.history
+            || *join != old.join
+            || *on_gap != old.on_gap
             || *heartbeat != old.heartbeat
             || *retry != old.retry
             || *cursor_on_connect != old.cursor_on_connect
@@ -239,7 +245,13 @@ impl Channel {
             || *max_subscribers != old.max_subscribers;
         let own = if *coalesce != old.coalesce {
             UpstreamChange::Reconnect
-        } else if *ids != old.ids || *notices != old.notices || *history != old.history {
+        } else if *ids != old.ids
+            || *notices != old.notices
+            || *history != old.history
+            || *conflate_by != old.conflate_by
+            || *latest != old.latest
+            || self.keying().is_some() != old.keying().is_some()
+        {
             UpstreamChange::Follow
         } else {
             UpstreamChange::None

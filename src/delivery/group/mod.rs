@@ -22,14 +22,14 @@ use super::budget::Budget;
 use super::heartbeat::Heartbeat;
 use super::inbox::{GroupKey, Inbox, Mark, SubscriberKey};
 use super::pass::{Kind, Pass};
-use super::prologue::{push_framed, push_prologue};
+use super::prologue::Prologue;
 use super::pulse::Lag;
 use super::subscriber::{Pace, Subscriber, Wrote};
 use super::tally::Tally;
 use super::wire::Wire;
 use crate::channel::{Channel, Departure, Replayed};
 use crate::config;
-use crate::log::{Feed, Position};
+use crate::log::{Feed, Position, Wish};
 
 /// The subscribers of one channel on one shard.
 pub(super) struct Group {
@@ -216,7 +216,8 @@ impl Group {
         }
         let start = loop {
             let log = self.channel.log();
-            let start = log.start(arrival.last_event_id.as_deref(), now);
+            let wish = Wish::of(&settings, arrival.last_event_id.as_deref());
+            let start = log.start(wish, now);
             // After `start`, so that there is no seam between what it found and what the feed
             // brings. If the feed's events were dropped just now, there is one.
             if self.pull(now, followup) == Continuity::Kept {
@@ -225,18 +226,18 @@ impl Group {
         };
         let counters = self.channel.counters();
         counters.arrivals.add(1);
-        counters.replays(Replayed::from(&start.replay)).add(1);
+        let replayed = Replayed::from((start.replay, start.follows));
+        counters.replays(replayed).add(1);
         if start.replay.reset_reason().is_some() {
             counters.resets.add(1);
         }
         self.wire.reach_back(&start.batches);
-        let mut prologue = arrival.head;
-        let told = (&start.replay, self.channel.status().state);
-        let heartbeat = self.heartbeat.as_ref();
-        push_prologue(&mut prologue, &settings, told, heartbeat, arrival.framing);
-        for block in &start.ahead {
-            push_framed(&mut prologue, block, arrival.framing);
+        if start.is_partial() {
+            counters.gaps.add(1);
         }
+        let state = self.channel.status().state;
+        let told = (&start, state, self.heartbeat.as_ref());
+        let prologue = Prologue::new(arrival.head, &settings, told, arrival.framing);
         let entry = self.subscribers.vacant_entry();
         let index = entry.key();
         let bell = inbox.bell(SubscriberKey { group: key, index });

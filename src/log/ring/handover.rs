@@ -20,6 +20,7 @@ impl Ring {
             self.evict_batch();
         }
         self.held_entries.resize(self.entry_bytes);
+        self.shrink_keys(max_bytes);
         let mut entries = self.entries.iter().peekable();
         let batches = self.batches.iter().map(|batch| {
             // The first batch may hold events that are evicted.
@@ -45,6 +46,8 @@ impl Ring {
                 is_ambiguous: self.is_evicted_ambiguous,
                 ..self.identity(entry)
             }),
+            source_from: self.source_from.0,
+            latest: self.latest.as_ref().map(|latest| latest.export(now)),
         }
     }
 
@@ -100,6 +103,9 @@ impl Ring {
                 self.note_identity(&event.identity);
             }
         }
+        self.source_from = Seq(retained.source_from.max(Seq::FIRST.0));
+        self.take_over(retained.latest.as_ref(), (now, age));
+        self.index_retained();
         self.evict(now);
         if self.budget.is_exceeded() {
             self.give_up(self.held_bytes, 1);

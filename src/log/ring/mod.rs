@@ -11,6 +11,8 @@
 //! ```
 
 mod handover;
+mod latest;
+mod newcomers;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -19,12 +21,16 @@ use memchr::memrchr;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+pub(in crate::log) use self::newcomers::Begin;
 use crate::config::History;
 use crate::log::batch::{Batch, Count, Position};
 use crate::log::epochs::Epochs;
 use crate::log::forgotten::{Forgotten, Kind};
 use crate::log::id::{Epoch, Seq};
+use crate::log::key::Keyed;
 use crate::log::replay::Replay;
+use crate::log::ring::latest::Latest;
+use crate::log::snapshot::Snapshots;
 use crate::log::view::Selection;
 use crate::memory::{Budget, Held, WhatFor};
 
@@ -94,6 +100,13 @@ pub(in crate::log) struct Ring {
     n_ambiguous: u64,
     /// What is still known of evicted events.
     forgotten: Forgotten,
+    /// The newest event of each key, where somebody wants it.
+    latest: Option<Latest>,
+    /// The first event of the present source.
+    source_from: Seq,
+    snapshots: Snapshots,
+    /// Keys that had to go, for want of room.
+    n_keys_given_up: u64,
 }
 
 /// What the index knows of one origin id.
@@ -139,6 +152,10 @@ impl Ring {
             index: HashMap::new(),
             n_ambiguous: 0,
             forgotten: Forgotten::new(budget),
+            latest: None,
+            source_from: Seq::FIRST,
+            snapshots: Snapshots::default(),
+            n_keys_given_up: 0,
         }
     }
 
@@ -152,10 +169,12 @@ impl Ring {
         &mut self,
         batch: &Arc<Batch>,
         entries: impl Iterator<Item = Entry>,
+        keys: &mut Vec<(Seq, Keyed)>,
         now: Instant,
     ) {
         let n_bytes = batch.len();
         self.push(batch, entries);
+        self.note_keys(keys.drain(..));
         self.evict(now);
         if self.budget.is_exceeded() {
             // So that appending never makes it worse, until somebody evicts where it hurts least.
@@ -188,6 +207,7 @@ impl Ring {
         // The entry before the oldest that is retained can be resumed from, too.
         let oldest = Seq(self.first_seq.0.saturating_sub(1));
         self.epochs.begin(epoch, self.next_seq(), oldest);
+        self.forget_source();
     }
 
     /// Retains so much from now on.
@@ -218,39 +238,50 @@ impl Ring {
             self.evict_batch();
         }
         self.held_entries.resize(self.entry_bytes);
+        self.evict_keys();
+        self.snapshots.expire(now);
         self.held_bytes < held_before
     }
 
     /// Drops the oldest batches, as many as free `n_bytes`, but not the newest `n_kept`; returns how
     /// much was freed.
     pub(in crate::log) fn give_up(&mut self, n_bytes: usize, n_kept: usize) -> usize {
-        let held_before = self.held_bytes + self.entry_bytes;
-        let freed = |ring: &Self| held_before - (ring.held_bytes + ring.entry_bytes);
+        self.snapshots.clear();
+        let held = |ring: &Self| ring.held_bytes + ring.entry_bytes + ring.latest_bytes();
+        let held_before = held(self);
+        // What is copied on the way out is not free.
+        let freed = |ring: &Self| held_before.saturating_sub(held(ring));
         while self.batches.len() > n_kept && freed(self) < n_bytes {
             self.evict_batch();
         }
         self.held_entries.resize(self.entry_bytes);
+        self.evict_keys();
+        let missing = n_bytes.saturating_sub(freed(self));
+        self.give_up_keys(missing);
         freed(self)
     }
 
     /// Drops the oldest batch with its entries.
     fn evict_batch(&mut self) {
-        let Some(oldest) = self.batches.pop_front() else {
+        let Some(oldest) = self.batches.front() else {
             return;
         };
-        self.held_bytes -= oldest.len();
-        let end = oldest.end();
+        let (end, n_bytes) = (oldest.end(), oldest.len());
         while self.entries.front().is_some_and(|entry| entry.end <= end) {
             self.evict_entry();
         }
+        self.batches.pop_front();
+        self.held_bytes -= n_bytes;
     }
 
-    /// When the oldest batch was appended.
+    /// When the oldest batch was appended; without any, the oldest event that is kept for its key.
     pub(in crate::log) fn oldest(&self) -> Option<Instant> {
-        self.batches.front().map(|batch| batch.appended_at())
+        let oldest = self.batches.front().map(|batch| batch.appended_at());
+        oldest.or_else(|| self.latest.as_ref()?.oldest())
     }
 
     fn evict_entry(&mut self) {
+        self.keep_newest_of_key();
         let Some(entry) = self.entries.pop_front() else {
             return;
         };
@@ -304,17 +335,6 @@ impl Ring {
             slot.is_ambiguous |= is_other;
             slot.was_on_wire |= is_on_wire;
             self.n_ambiguous += u64::from(is_other);
-        }
-    }
-
-    /// Where a subscriber starts that has seen `last_event_id`, and what that means.
-    pub(in crate::log) fn start_after(&self, last_event_id: Option<&str>) -> (Position, Replay) {
-        let Some(id) = last_event_id else {
-            return (self.head, Replay::Live(self.tip_id()));
-        };
-        match self.locate(id) {
-            Ok(at) => (at, Replay::Complete),
-            Err(replay) => (self.tail(), replay),
         }
     }
 
@@ -533,7 +553,7 @@ impl Ring {
     }
 
     /// The id of the newest event that has one, if it can be resumed from.
-    fn tip_id(&self) -> Option<String> {
+    pub(in crate::log) fn tip_id(&self) -> Option<String> {
         let seq = self.tip?;
         let entry = self.retained_or_last_evicted(seq)?;
         match entry.wire_id {

@@ -2,6 +2,7 @@
 
 mod batches;
 mod fuzz;
+mod latest;
 mod lookup;
 mod model;
 mod repeats;

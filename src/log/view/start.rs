@@ -7,7 +7,8 @@ use super::cursor::Cursor;
 use super::places::Found;
 use super::writer::push_id;
 use crate::log::id::Seq;
-use crate::log::replay::{Replay, Start};
+use crate::log::replay::{Follows, Replay, Start, Wish};
+use crate::log::ring::Begin;
 use crate::log::{Log, State};
 use crate::sse;
 
@@ -15,15 +16,15 @@ use crate::sse;
 const MOST_BYTES_AHEAD: usize = 256 * 1024;
 
 impl Log {
-    /// Where a subscriber of this view begins that has seen `last_event_id`.
+    /// Where a subscriber of this view begins.
     pub(in crate::log) fn start_in_view(
         &self,
         sources: &Sources,
-        last_event_id: Option<&str>,
+        wish: &Wish<'_>,
         now: Instant,
     ) -> Start {
         // Before our own lock: the sources have theirs.
-        let seen = last_event_id.map(|id| sources.resolve(id));
+        let seen = wish.last_event_id.map(|id| sources.resolve(id));
         let mut state = self.lock();
         state.ring.evict(now);
         let first = state.ring.first_seq();
@@ -37,20 +38,29 @@ impl Log {
             let ahead = ahead(&state, sources, &found, cursor).ok_or(Replay::Unknown)?;
             Ok((state.ring.start_of(found.start), ahead))
         });
-        let (at, replay, ahead) = match found {
-            None => {
-                let tip = state.places.as_ref().map(|places| places.tip().to_owned());
-                let tip = tip.filter(|tip| !tip.is_empty());
-                (state.ring.head(), Replay::Live(tip), Vec::new())
+        let (begin, ahead) = match found {
+            None => (state.ring.begin_with(Replay::Fresh, wish, now), Vec::new()),
+            Some(Ok((at, ahead))) => {
+                let begin = Begin {
+                    at,
+                    replay: Replay::Complete,
+                    follows: Follows::Rest,
+                    snapshot: None,
+                };
+                (begin, ahead)
             }
-            Some(Ok((at, ahead))) => (at, Replay::Complete, ahead),
-            Some(Err(replay)) => (state.ring.tail(), replay, Vec::new()),
+            Some(Err(replay)) => (state.ring.begin_with(replay, wish, now), Vec::new()),
         };
+        let tip = state.places.as_ref().map(|places| places.tip().to_owned());
+        let is_tip = |tip: &String| !tip.is_empty() && begin.at == state.ring.head();
         Start {
-            at,
-            replay,
+            at: begin.at,
+            replay: begin.replay,
+            follows: begin.follows,
+            tip: tip.filter(is_tip),
+            snapshot: begin.snapshot,
             ahead,
-            batches: state.ring.batches_from(at).cloned().collect(),
+            batches: state.ring.batches_from(begin.at).cloned().collect(),
             ended: state.ended,
         }
     }

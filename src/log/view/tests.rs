@@ -269,12 +269,13 @@ impl World {
         let at = start.batches.last().map_or(start.at, |last| last.end());
         let retained: Vec<&str> = unread.iter().map(|one| one.data.as_str()).collect();
         match &start.replay {
-            Replay::Live(tip) => {
+            Replay::Fresh => {
+                let tip = start.tip;
                 assert_eq!(last_id, None);
                 let client = &mut self.clients[client];
                 client.next = read_so_far;
                 client.saved.clone_from(&client.next);
-                client.last_id = tip.clone().filter(|_| takes_tip);
+                client.last_id = tip.filter(|_| takes_tip);
             }
             Replay::Complete => {
                 let client = &mut self.clients[client];
