@@ -14,15 +14,13 @@ use crate::config::StateKeeping;
 use crate::config::UnknownPath;
 use crate::config::admin::AdminAddresses;
 use crate::config::channel::Access;
-use crate::config::channel::ConflateBy;
+use crate::config::channel::Connect;
 use crate::config::channel::Credentials;
 use crate::config::channel::CursorOnConnect;
 use crate::config::channel::End;
 use crate::config::channel::HeartbeatForm;
 use crate::config::channel::Ids;
-use crate::config::channel::Join;
 use crate::config::channel::Notices;
-use crate::config::channel::OnGap;
 use crate::config::channel::OnLag;
 use crate::config::channel::OnNewUrl;
 use crate::config::channel::Ready;
@@ -33,6 +31,8 @@ use crate::config::findings::Findings;
 use crate::config::header::Headers;
 use crate::config::host::HostName;
 use crate::config::include::IncludePattern;
+use crate::config::key_table::FieldName;
+use crate::config::key_table::ParameterName;
 use crate::config::origin::AllowedOrigins;
 use crate::config::path::ChannelPath;
 use crate::config::reader::Setting;
@@ -147,11 +147,26 @@ table! {
         host: OneOrMany<HostName>,
         upstream: OneOrMany<UpstreamUrl>,
     }
+    tables {
+        key: KeyTable,
+    }
+}
+
+table! {
+    /// `key`
+    KeyTable {
+        query: OneOrMany<ParameterName>,
+        headers: OneOrMany<FieldName>,
+    }
 }
 
 table! {
     /// `[channels.NAME]` and `[defaults]`: what a channel may inherit.
     Settings {
+        connect: Connect,
+        linger: Duration,
+        first_answer: Duration,
+        max_instances: Count,
         same_source: OnNewUrl,
         upstream_headers: Headers,
         upstream_http: UpstreamHttp,
@@ -163,15 +178,11 @@ table! {
         max_line_bytes: Bytes,
         max_event_bytes: Bytes,
         ids: Ids,
-        join: Join,
-        on_gap: OnGap,
-        conflate_by: ConflateBy,
         heartbeat: OrNever<Duration>,
         heartbeat_form: HeartbeatForm,
         cursor_on_connect: CursorOnConnect,
         notices: Notices,
         coalesce: Duration,
-        write_timeout: OrNever<Duration>,
         end: End,
         refuse: Refuse,
         max_subscribers: Count,
@@ -182,7 +193,6 @@ table! {
         upstream_tls: UpstreamTlsTable,
         backoff: BackoffTable,
         history: HistoryTable,
-        latest: LatestTable,
         retry: RetryTable,
         lag: LagTable,
         cors: CorsTable,
@@ -218,14 +228,6 @@ table! {
 }
 
 table! {
-    /// `latest`
-    LatestTable {
-        keys: Count,
-        bytes: Bytes,
-    }
-}
-
-table! {
     /// `retry`
     RetryTable {
         min: Duration,
@@ -237,8 +239,6 @@ table! {
     /// `lag`
     LagTable {
         limit: Bytes,
-        events: Count,
-        age: OrNever<Duration>,
         then: OnLag,
     }
 }
@@ -259,11 +259,11 @@ pub(super) const PLACES: &[(&str, &[&str])] = &[
     ("in `tls` of `[listen.NAME]`", CertificateTable::KEYS),
     ("in `[admin]`", AdminTable::KEYS),
     ("in `[channels.NAME]`", Place::KEYS),
+    ("in `key` of `[channels.NAME]`", KeyTable::KEYS),
     ("in `[channels.NAME]` or `[defaults]`", Settings::KEYS),
     ("in `upstream_tls`", UpstreamTlsTable::KEYS),
     ("in `backoff`", BackoffTable::KEYS),
     ("in `history`", HistoryTable::KEYS),
-    ("in `latest`", LatestTable::KEYS),
     ("in `retry`", RetryTable::KEYS),
     ("in `lag`", LagTable::KEYS),
     ("in `cors`", CorsTable::KEYS),

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::config::Channel;
 use crate::config::Config;
-use crate::config::ConflateBy;
+use crate::config::Connect;
 use crate::config::Cors;
 use crate::config::Credentials;
 use crate::config::CursorOnConnect;
@@ -20,13 +20,10 @@ use crate::config::HeartbeatForm;
 use crate::config::History;
 use crate::config::Http2;
 use crate::config::Ids;
-use crate::config::Join;
 use crate::config::Lag;
-use crate::config::LatestLimits;
 use crate::config::ListenAddress;
 use crate::config::Listener;
 use crate::config::Notices;
-use crate::config::OnGap;
 use crate::config::OnLag;
 use crate::config::OnNewUrl;
 use crate::config::Origins;
@@ -45,6 +42,7 @@ use crate::config::findings::Finding;
 use crate::config::findings::Findings;
 use crate::config::findings::Mistake;
 use crate::config::findings::Severity;
+use crate::config::key_table;
 use crate::config::listen_tls;
 use crate::config::origin::AllowedOrigins;
 use crate::config::reader::Table as _;
@@ -112,7 +110,8 @@ pub(super) fn channel(named: &NamedChannel, findings: &mut Findings) -> Option<C
     checks::between_settings(s, findings);
     upstream_tls::check(s, findings);
     checks::place(place, findings);
-    upstream_urls::check(&place.upstream, findings);
+    upstream_urls::check(place, findings);
+    key_table::check(named, findings);
     checks::access(named, findings);
     let name = name.get_ref();
     for (key, is_absent, example) in [
@@ -131,34 +130,32 @@ pub(super) fn channel(named: &NamedChannel, findings: &mut Findings) -> Option<C
     }
 
     let upstream = upstream(named)?;
+    let key = key_table::meant(named);
     let hosts = place.host.written().map_or(&[][..], |hosts| &hosts.0);
     let history_bytes = s.history.bytes.get_or(defaults::HISTORY_BYTES);
-    let join = s.join.get_or(Join::Live);
     Some(Channel {
         name: name.clone(),
         path: place.path.written()?.0.clone(),
+        connect: s.connect.get_or(if key.is_empty() {
+            Connect::Eager
+        } else {
+            Connect::OnDemand
+        }),
+        key,
+        linger: s.linger.get_or(Duration::from_secs(30)),
+        first_answer: s.first_answer.get_or(Duration::from_secs(2)),
+        max_instances: s.max_instances.get_or(Count(10_000)).0,
         hosts: hosts.iter().map(|host| host.get_ref().0.clone()).collect(),
         upstream,
         ids: s.ids.get_or(Ids::Fill),
         history: History {
-            events: s.history.events.get_or(defaults::HISTORY_EVENTS).0,
+            events: s.history.events.get_or(Count(1000)).0,
             bytes: history_bytes.0,
             age: s
                 .history
                 .age
                 .get_or(OrNever(Some(Duration::from_secs(600))))
                 .0,
-        },
-        join,
-        on_gap: s.on_gap.get_or(match join {
-            // Whoever builds on the state wants it again.
-            Join::Latest => OnGap::Latest,
-            Join::All | Join::Live | Join::Newest(_) => OnGap::All,
-        }),
-        conflate_by: (s.conflate_by.written().cloned()).unwrap_or(ConflateBy::Type),
-        latest: LatestLimits {
-            keys: s.latest.keys.get_or(Count(10_000)).0,
-            bytes: s.latest.bytes.get_or(Bytes::mib(4)).0,
         },
         heartbeat: Heartbeat {
             interval: s.heartbeat.get_or(OrNever(Some(Duration::from_secs(15)))).0,
@@ -171,13 +168,8 @@ pub(super) fn channel(named: &NamedChannel, findings: &mut Findings) -> Option<C
         lag: Lag {
             // Nobody can lag beyond what is kept.
             limit_bytes: s.lag.limit.get_or(defaults::LAG_LIMIT.min(history_bytes)).0,
-            limit_events: s.lag.events.written().map(|count| count.0),
-            limit_age: s.lag.age.get_or(OrNever(None)).0,
             then: s.lag.then.get_or(OnLag::Disconnect),
         },
-        write_timeout: (s.write_timeout)
-            .get_or(OrNever(Some(Duration::from_secs(30))))
-            .0,
         end: s.end.get_or(End::Cut),
         refuse: s.refuse.get_or(Refuse::Retry),
         max_subscribers: s.max_subscribers.written().map(|count| count.0),

@@ -34,8 +34,6 @@ pub(super) struct Shard {
     queue: VecDeque<SubscriberKey>,
     /// When to look at a group's heartbeat.
     heartbeats: BinaryHeap<Reverse<(Instant, GroupKey)>>,
-    /// When to look at a group's subscribers that take nothing.
-    looks: BinaryHeap<Reverse<(Instant, GroupKey)>>,
     /// When to look whether those who leave are gone.
     leaving: BinaryHeap<Reverse<(Instant, SubscriberKey)>>,
     /// Channels whose subscribers leave one after another.
@@ -64,7 +62,6 @@ impl Shard {
             passes: VecDeque::new(),
             queue: VecDeque::new(),
             heartbeats: BinaryHeap::new(),
-            looks: BinaryHeap::new(),
             leaving: BinaryHeap::new(),
             partings: Vec::new(),
             followup: Followup::default(),
@@ -84,19 +81,15 @@ impl Shard {
             } else {
                 self.wait(&mut mail, &mut timer).await;
             }
-            self.step(&mut mail, Instant::now());
+            let now = Instant::now();
+            self.read(&mut mail, now);
+            self.look_at_timers(now);
+            self.take_turn(now);
+            self.count();
             if self.has_work() {
                 go_to_the_end_of_the_queue().await;
             }
         }
-    }
-
-    /// Reads the mail, looks at what is due, and works for a turn.
-    pub(super) fn step(&mut self, mail: &mut Mail, now: Instant) {
-        self.read(mail, now);
-        self.look_at_timers(now);
-        self.take_turn(now);
-        self.count();
     }
 
     /// Waits for mail or the next deadline.
@@ -105,10 +98,9 @@ impl Shard {
     /// setting it wakes the reactor. When it fires too early, the shard just looks.
     async fn wait(&self, mail: &mut Mail, timer: &mut Pin<Box<Sleep>>) {
         let next_heartbeat = self.heartbeats.peek().map(|Reverse((at, _))| *at);
-        let next_look = self.looks.peek().map(|Reverse((at, _))| *at);
         let next_deadline = self.leaving.peek().map(|Reverse((at, _))| *at);
         let next_goodbye = self.partings.iter().filter_map(Goodbyes::next_at).min();
-        let next = [next_heartbeat, next_look, next_deadline, next_goodbye];
+        let next = [next_heartbeat, next_deadline, next_goodbye];
         let next = next.into_iter().flatten().min();
         if let Some(at) = next
             && (at < timer.deadline() || timer.is_elapsed())
@@ -172,7 +164,7 @@ impl Shard {
             else {
                 continue;
             };
-            if let Some(at) = group.reconfigure(now, &mut self.followup) {
+            if let Some(at) = group.reconfigure(now) {
                 self.heartbeats.push(Reverse((at, key)));
             }
             self.follow_up(key);
@@ -180,12 +172,9 @@ impl Shard {
         // Of changes, too, only one timer per group is left.
         let groups = &self.groups;
         self.heartbeats.retain(|Reverse((at, key))| {
-            let group = groups.get(*key);
-            group.is_some_and(|group| group.is_heartbeat_due(*at))
-        });
-        self.looks.retain(|Reverse((at, key))| {
-            let group = groups.get(*key);
-            group.is_some_and(|group| group.is_look_due(*at))
+            groups
+                .get(*key)
+                .is_some_and(|group| group.is_heartbeat_due(*at))
         });
     }
 
@@ -250,16 +239,6 @@ impl Shard {
                 self.heartbeats.push(Reverse((at, key)));
             }
             self.follow_up(key);
-        }
-        while let Some(Reverse((at, key))) = self.looks.peek().copied()
-            && at <= now
-        {
-            self.looks.pop();
-            let group = self.groups.get_mut(key);
-            if let Some(group) = group.filter(|group| group.is_look_due(at)) {
-                group.look(now, &mut self.followup);
-                self.follow_up(key);
-            }
         }
         self.say_goodbyes(now);
         while let Some(Reverse((at, key))) = self.leaving.peek().copied()
@@ -377,9 +356,6 @@ impl Shard {
             let key = SubscriberKey { group: key, index };
             self.leaving.push(Reverse((deadline, key)));
         }
-        if let Some(at) = self.followup.look_at.take() {
-            self.looks.push(Reverse((at, key)));
-        }
         let Some(group) = self.groups.get_mut(key) else {
             return;
         };
@@ -395,7 +371,7 @@ impl Shard {
         }
     }
 
-    pub(super) fn has_work(&self) -> bool {
+    fn has_work(&self) -> bool {
         !self.passes.is_empty() || !self.queue.is_empty()
     }
 }

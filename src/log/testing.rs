@@ -1,11 +1,4 @@
-//! What tests and the fuzzer need to read a wire stream back.
-
-#![expect(
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "a failed helper is a failed test"
-)]
+//! What tests need to read a wire stream back.
 
 use tokio::time::Instant;
 

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Followup, Group, QUIET};
+use super::{Followup, Group};
 use crate::channel::Departure;
-use crate::config::End;
+use crate::config::{End, OnLag};
 use crate::delivery::body::Ending;
 use crate::delivery::pass::Kind;
 use crate::delivery::subscriber::{Leaving, Subscriber};
@@ -17,6 +17,12 @@ use crate::delivery::{GOODBYE_GRACE, return_time};
 
 /// How long those who are dismissed may take for what there was when they were.
 const DISMISSAL_GRACE: Duration = Duration::from_millis(500);
+
+/// Time between two warnings about subscribers that lag: when an origin floods, thousands do.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// How far behind a subscriber may be when memory has run out: what one write carries.
+const RELIEF_LAG_BYTES: u64 = 64 * 1024;
 
 impl Group {
     /// Wants every subscriber to leave once it has what there is now, or when that takes too long.
@@ -49,6 +55,21 @@ impl Group {
         self.let_go(index, leaving, followup);
     }
 
+    /// Makes those leave for whom much is kept in memory that the log has given up, or would; they
+    /// come back by id when there is room.
+    pub(in crate::delivery) fn relieve(&mut self, now: Instant, followup: &mut Followup) {
+        let is_far_behind =
+            |one: &Subscriber| one.needs_wire() && self.wire.lag(one.at()) > RELIEF_LAG_BYTES;
+        let far_behind: Vec<usize> = (self.subscribers.iter())
+            .filter(|(_, one)| is_far_behind(one))
+            .map(|(index, _)| index)
+            .collect();
+        for index in far_behind {
+            self.leave(index, Departure::Lagged, now, followup);
+        }
+        self.trim();
+    }
+
     /// Ends a subscriber whose goodbye was not taken in time.
     pub(in crate::delivery) fn cut(&mut self, index: usize, now: Instant) {
         let leaving = self.subscribers.get(index).and_then(Subscriber::leaving);
@@ -56,6 +77,27 @@ impl Group {
             && leaving.deadline <= now
         {
             self.remove(index, leaving.departure);
+        }
+    }
+
+    /// Makes a straggler leave if it is too far behind.
+    pub(super) fn judge_lag(&mut self, index: usize, now: Instant, followup: &mut Followup) {
+        let Some(subscriber) = self.subscribers.get(index) else {
+            return;
+        };
+        let settings = &self.settings;
+        // Who still replays is behind by its own wish: as far as the log reaches.
+        let allowance = if subscriber.has_caught_up() {
+            0
+        } else {
+            settings.history.bytes
+        };
+        let limit = settings.lag.limit_bytes.saturating_add(allowance);
+        if self.wire.lag(subscriber.at()) <= limit as u64 {
+            return;
+        }
+        match settings.lag.then {
+            OnLag::Disconnect => self.leave(index, Departure::Lagged, now, followup),
         }
     }
 
