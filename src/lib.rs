@@ -2,7 +2,7 @@
 //!
 //! The crate's map, from the bottom up; imports point downwards only:
 //!
-//! - [`sse`]: the event stream format. No I/O, no clock. [`memory`]: how much is held, and for what.
+//! - [`sse`]: the event stream format. No I/O, no clock. [`memory`]: how much is held, and for what. `sync`: a lock.
 //! - [`config`]: what is written, what is meant, and what is wrong with it.
 //! - [`net`]: listeners, sockets, outgoing connections. [`log`]: the history of a channel.
 //! - [`channel`]: one upstream, one log.
@@ -27,4 +27,5 @@ pub mod memory;
 pub mod net;
 pub mod sse;
 pub mod state;
+mod sync;
 pub mod systemd;

@@ -30,7 +30,7 @@ pub async fn serve(listener: Listener, facts: Arc<Facts>) {
     let mut connections = Connections::new(facts);
     loop {
         tokio::select! {
-            socket = listener.accept() => connections.begin(socket),
+            (socket, _peer) = listener.accept() => connections.begin(socket),
             () = connections.one_ends() => {}
         }
     }

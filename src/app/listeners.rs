@@ -6,27 +6,27 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
+use arc_swap::ArcSwap;
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::Instant;
 
 use super::RunError;
+use super::reception::Reception;
 use crate::admin;
 use crate::config::diff::{Change, Place, PlaceKey, places};
-use crate::config::{self, ListenAddress};
-use crate::http::{Gateway, Seen, serve_connection};
+use crate::config::{self, ListenAddress, ProxyProtocol};
 use crate::net::listener::Listener;
-use crate::net::permit::{Admission, Permits};
 use crate::net::tls::{Reread, ServerTls};
 
 /// The listeners that accept. Dropping it closes all of them.
 #[derive(Debug, Default)]
 pub(super) struct Listeners {
     running: Vec<Running>,
-    /// Owns the accept loops, and what they hold: the listening sockets.
+    /// Owns the accept loops, and what they hold: the listening sockets; and who lets those in that
+    /// wait.
     accepting: JoinSet<()>,
+    /// Each address has a lane of its own.
+    n_lanes: usize,
 }
 
 /// A listening socket that nobody accepts from yet.
@@ -36,27 +36,25 @@ pub(super) struct Bound {
     name: String,
     /// What tells it from the others.
     key: PlaceKey,
-    /// Of all addresses of the listener; `None`: in the clear.
-    tls: Option<Arc<ServerTls>>,
+    speech: Speech,
 }
 
 /// What is new for a reload, and what is gone. Dropping it changes nothing.
 #[derive(Debug)]
 pub(super) struct Prepared {
     bound: Vec<Bound>,
-    /// Addresses whose listener has another name, or speaks TLS otherwise.
-    changed: Vec<(PlaceKey, String, Option<Arc<ServerTls>>)>,
+    /// Addresses whose listener has another name, or speaks otherwise.
+    changed: Vec<(PlaceKey, String, Speech)>,
     removed: Vec<PlaceKey>,
 }
 
 /// How connections of an address speak; a reload replaces it while the socket stays.
-type Speech = Arc<ArcSwapOption<ServerTls>>;
-
-/// What every accept loop needs.
-#[derive(Debug, Clone)]
-pub(super) struct Reception {
-    pub(super) gateway: Arc<Gateway>,
-    pub(super) permits: Permits,
+#[derive(Debug)]
+pub(super) struct Speech {
+    /// Of all addresses of the listener; `None`: in the clear.
+    pub(super) tls: Option<Arc<ServerTls>>,
+    /// Whether the PROXY protocol comes first.
+    pub(super) proxy_protocol: ProxyProtocol,
 }
 
 /// One address of one listener that accepts.
@@ -67,13 +65,9 @@ struct Running {
     key: PlaceKey,
     /// With the port that the kernel chose.
     address: ListenAddress,
-    /// `None`: in the clear.
-    tls: Speech,
+    speech: Arc<ArcSwap<Speech>>,
     task: AbortHandle,
 }
-
-/// Time between two warnings that clients are refused.
-const REFUSALS_QUIET: Duration = Duration::from_secs(10);
 
 impl Bound {
     /// Binds every address of these listeners. Must be called inside the runtime that will accept.
@@ -90,7 +84,7 @@ impl Bound {
             .collect()
     }
 
-    fn bind(place: &Place, tls: Option<Arc<ServerTls>>) -> Result<Self, RunError> {
+    fn bind(place: &Place, speech: Speech) -> Result<Self, RunError> {
         let (name, address) = (&place.listener.name, &place.key.address);
         let listener = Listener::bind(address).map_err(|cause| RunError::Listen {
             name: name.clone(),
@@ -101,7 +95,7 @@ impl Bound {
             listener,
             name: name.clone(),
             key: place.key.clone(),
-            tls,
+            speech,
         })
     }
 }
@@ -113,7 +107,14 @@ struct Speeches {
 }
 
 impl Speeches {
-    fn of(&mut self, listener: &config::Listener) -> Result<Option<Arc<ServerTls>>, RunError> {
+    fn of(&mut self, listener: &config::Listener) -> Result<Speech, RunError> {
+        Ok(Speech {
+            tls: self.tls_of(listener)?,
+            proxy_protocol: listener.proxy_protocol,
+        })
+    }
+
+    fn tls_of(&mut self, listener: &config::Listener) -> Result<Option<Arc<ServerTls>>, RunError> {
         let Some(settings) = &listener.tls else {
             return Ok(None);
         };
@@ -144,6 +145,11 @@ fn server_tls(listener: &config::Listener) -> Result<Option<Arc<ServerTls>>, Run
 }
 
 impl Listeners {
+    /// Lets those in who wait for their turn, wherever they came.
+    pub(super) fn begin(&mut self, reception: Reception) {
+        self.accepting.spawn(async { reception.let_in().await });
+    }
+
     /// Accepts from now on.
     pub(super) fn serve(&mut self, bound: Bound, reception: Reception) {
         let address = bound.listener.address().clone();
@@ -151,20 +157,26 @@ impl Listeners {
             listener,
             name,
             key,
-            tls,
+            speech,
         } = bound;
-        let scheme = if tls.is_some() { "https" } else { "http" };
+        let scheme = if speech.tls.is_some() {
+            "https"
+        } else {
+            "http"
+        };
         tracing::info!(%address, listener = name, scheme, "listening");
-        let tls = Arc::new(ArcSwapOption::new(tls));
-        let speech = Arc::clone(&tls);
+        let speech = Arc::new(ArcSwap::from_pointee(speech));
+        let spoken = Arc::clone(&speech);
+        let lane = self.n_lanes;
+        self.n_lanes += 1;
         let task = self
             .accepting
-            .spawn(async move { accept(listener, speech, reception).await });
+            .spawn(async move { accept(listener, spoken, lane, reception).await });
         self.running.push(Running {
             name,
             key,
             address,
-            tls,
+            speech,
             task,
         });
     }
@@ -175,10 +187,10 @@ impl Listeners {
     ///
     /// The first that can't be had; nothing has changed then.
     pub(super) fn prepare(&self, changes: &[Change<Place>]) -> Result<Prepared, RunError> {
-        let known = self.running.iter().filter_map(|running| {
-            let tls = running.tls.load_full()?;
-            Some((running.name.clone(), tls))
-        });
+        let known = self
+            .running
+            .iter()
+            .filter_map(|running| Some((running.name.clone(), running.tls()?)));
         let mut speeches = Speeches {
             by_name: known.collect(),
         };
@@ -190,12 +202,12 @@ impl Listeners {
         for change in changes {
             match change {
                 Change::Added(place) => {
-                    let tls = speeches.of(&place.listener)?;
-                    prepared.bound.push(Bound::bind(place, tls)?);
+                    let speech = speeches.of(&place.listener)?;
+                    prepared.bound.push(Bound::bind(place, speech)?);
                 }
                 Change::Changed { new, .. } => {
-                    let tls = speeches.of(&new.listener)?;
-                    let change = (new.key.clone(), new.listener.name.clone(), tls);
+                    let speech = speeches.of(&new.listener)?;
+                    let change = (new.key.clone(), new.listener.name.clone(), speech);
                     prepared.changed.push(change);
                 }
                 Change::Removed(old) => prepared.removed.push(old.key.clone()),
@@ -206,10 +218,10 @@ impl Listeners {
 
     /// Accepts where it was prepared, and nowhere else. Connections that were accepted go on.
     pub(super) async fn apply(&mut self, prepared: Prepared, reception: &Reception) {
-        for (key, name, tls) in prepared.changed {
+        for (key, name, speech) in prepared.changed {
             if let Some(running) = self.running.iter_mut().find(|one| one.key == key) {
                 running.name = name;
-                running.tls.store(tls);
+                running.speech.store(Arc::new(speech));
             }
         }
         for bound in prepared.bound {
@@ -232,7 +244,7 @@ impl Listeners {
         let mut all = Reread::Unchanged;
         let mut seen: Vec<Arc<ServerTls>> = Vec::new();
         let meant = self.running.iter().filter(|one| is_meant(&one.name));
-        for tls in meant.filter_map(|running| running.tls.load_full()) {
+        for tls in meant.filter_map(Running::tls) {
             if seen.iter().any(|other| Arc::ptr_eq(other, &tls)) {
                 continue;
             }
@@ -248,7 +260,7 @@ impl Listeners {
 
     /// The files of all certificates.
     pub(super) fn files(&self) -> Vec<PathBuf> {
-        let speaking = self.running.iter().filter_map(|one| one.tls.load_full());
+        let speaking = self.running.iter().filter_map(Running::tls);
         speaking.flat_map(|tls| tls.files()).collect()
     }
 
@@ -262,7 +274,7 @@ impl Listeners {
         let places = self.running.iter().map(|running| admin::Place {
             listener: running.name.clone(),
             address: running.address.to_string(),
-            tls: running.tls.load_full(),
+            tls: running.tls(),
         });
         places.collect()
     }
@@ -274,32 +286,16 @@ impl Listeners {
     }
 }
 
+impl Running {
+    fn tls(&self) -> Option<Arc<ServerTls>> {
+        self.speech.load().tls.clone()
+    }
+}
+
 /// Accepts for ever; ends when it is aborted.
-async fn accept(listener: Listener, tls: Speech, reception: Reception) -> ! {
-    let Reception { gateway, permits } = reception;
-    let mut quiet_until = Instant::now();
+async fn accept(listener: Listener, speech: Arc<ArcSwap<Speech>>, lane: usize, to: Reception) -> ! {
     loop {
-        let socket = listener.accept().await;
-        let acquired = permits.acquire();
-        let is_refused = !matches!(acquired, Some((_, Admission::Admitted)));
-        if is_refused && quiet_until <= Instant::now() {
-            quiet_until = Instant::now() + REFUSALS_QUIET;
-            tracing::warn!("max_connections or memory is reached: new clients are refused");
-        }
-        let Some((permit, admission)) = acquired else {
-            // Refusing takes a descriptor too, and there is none to spare.
-            tracing::debug!("closed a connection beyond the reserve for refusals");
-            continue;
-        };
-        if let (number, Some(shard)) = gateway.next_shard() {
-            let seen = Seen {
-                socket,
-                tls: tls.load_full(),
-                permit,
-                admission,
-                shard: number,
-            };
-            shard.spawn(serve_connection(Arc::clone(&gateway), seen));
-        }
+        let accepted = listener.accept().await;
+        to.receive(lane, accepted, &speech.load());
     }
 }

@@ -10,9 +10,9 @@ mod admin;
 mod channels;
 mod drain;
 mod error;
-mod launcher;
 mod limits;
 mod listeners;
+mod reception;
 mod reload;
 mod service;
 mod signals;
@@ -33,7 +33,8 @@ use self::admin::AdminListeners;
 use self::channels::Channels;
 pub use self::error::RunError;
 pub use self::limits::affordable_connections;
-use self::listeners::{Bound, Listeners, Reception};
+use self::listeners::{Bound, Listeners};
+use self::reception::Reception;
 use self::reload::Reload;
 pub use self::reload::tell;
 use self::signals::Signals;
@@ -124,10 +125,8 @@ impl App {
             routes: channels.routes(pages),
         };
         let gateway = Arc::new(Gateway::new(current, Arc::clone(shards), memory.clone()));
-        let reception = Reception {
-            gateway: Arc::clone(&gateway),
-            permits: Permits::within(max_connections, &memory, request_bytes),
-        };
+        let permits = Permits::within(max_connections, &memory, request_bytes);
+        let reception = Reception::new(Arc::clone(&gateway), permits);
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
             threads = n_shards,
@@ -136,6 +135,7 @@ impl App {
             "started"
         );
         let mut listeners = Listeners::default();
+        listeners.begin(reception.clone());
         for bound in bound {
             listeners.serve(bound, reception.clone());
         }
@@ -239,6 +239,7 @@ impl App {
         self.facts.begin_stopping();
         systemd::stopping(&service::status(&self.gateway, &self.facts));
         self.listeners.close().await;
+        self.reception.close();
         let mut retiring = std::mem::take(&mut self.retiring);
         tokio::select! {
             () = self.drain(&mut retiring) => {}
@@ -255,8 +256,7 @@ impl App {
     async fn go_on(&self) -> RunError {
         let gateway = &self.gateway;
         let within_memory = keep_within(&gateway.memory, &gateway.shards, || {
-            let current = gateway.current();
-            current.routes.channels()
+            gateway.current().routes.channels().cloned().collect()
         });
         tokio::select! {
             () = self.delivery.broken() => RunError::ShardBroke,
@@ -277,8 +277,10 @@ impl App {
             succession::leave(directory, &self.channels);
         }
         let sum = |count: fn(&Counters) -> u64| -> u64 {
-            let sources = self.channels.sources();
-            sources.map(|one| count(one.kind().counters())).sum()
+            self.channels
+                .iter()
+                .map(|channel| count(channel.counters()))
+                .sum()
         };
         tracing::info!(
             events = sum(|counters| counters.events.value()),
@@ -292,9 +294,9 @@ impl App {
         );
     }
 
-    /// The channels, ordered by name; of those on demand, the instances that there are.
-    pub fn channels(&self) -> Vec<Channel> {
-        self.channels.all()
+    /// The channels, ordered by name.
+    pub fn channels(&self) -> impl Iterator<Item = &Channel> {
+        self.channels.iter()
     }
 
     /// The addresses that were bound.
@@ -309,7 +311,9 @@ async fn evict(channels: &Channels) -> ! {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        channels.evict(Instant::now());
+        for channel in channels.iter() {
+            channel.log().evict(Instant::now());
+        }
     }
 }
 

@@ -6,7 +6,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::error::UpstreamError;
 use super::latency::Latency;
-use crate::log::Replay;
+use crate::config::OnLag;
+use crate::log::{Follows, Replay};
+use crate::net::permit::Limit;
 
 /// The counters of a channel.
 #[derive(Debug, Default)]
@@ -37,13 +39,10 @@ pub struct Counters {
     pub latency: Latency,
     /// Subscribers that came.
     pub arrivals: Counter,
-    /// Instances that were made because somebody asked for them.
-    pub instances: Counter,
-    /// Ambiguous ids of instances that are gone; those of the others are in their logs.
-    pub ambiguous_ids_gone: Counter,
     /// Subscribers that were told that their history is incomplete.
     pub resets: Counter,
-    first_answers: [Counter; FirstAnswered::ALL.len()],
+    lagged: [Counter; OnLag::ALL.len()],
+    lag_missed: [Counter; OnLag::ALL.len()],
     refusals: [Counter; RefusedBy::ALL.len()],
     replays: [Counter; Replayed::ALL.len()],
     departures: [Counter; Departure::ALL.len()],
@@ -64,10 +63,16 @@ pub struct Failures([Counter; UpstreamError::REASONS.len()]);
 /// By what a request for a stream was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RefusedBy {
+    /// `connection_rate`
+    ConnectionRate,
     /// `max_connections`
     MaxConnections,
     /// `max_instances`
     MaxInstances,
+    /// `max_connections_per_address`
+    MaxConnectionsPerAddress,
+    /// `max_connections_per_network`
+    MaxConnectionsPerNetwork,
     /// `max_subscribers`
     MaxSubscribers,
     /// `[server] memory`
@@ -76,39 +81,30 @@ pub enum RefusedBy {
     Stop,
 }
 
-/// What the origin of a new instance said first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FirstAnswered {
-    /// Nothing in time, or a failure that may pass: clients got a stream and wait.
-    Held,
-    /// An event stream, or that it is over.
-    Opened,
-    /// 401
-    Unauthorized,
-    /// 403
-    Forbidden,
-    /// 404
-    NotFound,
-    /// 410
-    Gone,
-}
-
 /// What a new subscriber was given of the past.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Replayed {
+    /// The whole history: it had seen nothing.
+    All,
     /// All that it had missed.
     Complete,
-    /// The whole history, because what it had missed is not all there any more.
+    /// What `on_gap` says, because what it had missed is not all there any more.
     Expired,
-    /// Nothing: it asked for nothing.
+    /// The newest event of each key: it had seen nothing.
+    Latest,
+    /// Nothing: it had seen nothing.
     Live,
-    /// The whole history, because its id is not known.
+    /// Some of the newest events: it had seen nothing.
+    Newest,
+    /// What `on_gap` says, because its id is not known.
     Unknown,
 }
 
 /// Why a subscriber's stream ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Departure {
+    /// It was there for `max_age`.
+    Aged,
     /// The client closed the connection, or sent what no subscriber sends.
     ClientLeft,
     /// It was further behind than `lag.limit`, or than the log reaches.
@@ -117,23 +113,58 @@ pub enum Departure {
     Over,
     /// The configuration no longer has the channel.
     Removed,
+    /// Its socket took nothing for `write_timeout`, or its peer left unanswered for so long what was
+    /// sent.
+    Stalled,
     /// The gateway stops.
     Stopped,
-    /// The socket failed: reset, or silent for too long.
+    /// The socket failed.
     WriteFailed,
 }
 
 impl Counters {
     /// How many subscribers left for this reason.
     pub fn departures(&self, departure: Departure) -> &Counter {
-        let [client_left, lagged, over, removed, stopped, write_failed] = &self.departures;
+        let [
+            aged,
+            client_left,
+            lagged,
+            over,
+            removed,
+            stalled,
+            stopped,
+            write_failed,
+        ] = &self.departures;
         match departure {
+            Departure::Aged => aged,
             Departure::ClientLeft => client_left,
             Departure::Lagged => lagged,
             Departure::Over => over,
             Departure::Removed => removed,
+            Departure::Stalled => stalled,
             Departure::Stopped => stopped,
             Departure::WriteFailed => write_failed,
+        }
+    }
+}
+
+impl Counters {
+    /// How often a subscriber was too far behind and was dealt with by this policy.
+    pub fn lagged(&self, policy: OnLag) -> &Counter {
+        Self::of_policy(&self.lagged, policy)
+    }
+
+    /// How many events subscribers did not get by this policy.
+    pub fn lag_missed(&self, policy: OnLag) -> &Counter {
+        Self::of_policy(&self.lag_missed, policy)
+    }
+
+    fn of_policy(counters: &[Counter; OnLag::ALL.len()], policy: OnLag) -> &Counter {
+        let [conflate, disconnect, skip] = counters;
+        match policy {
+            OnLag::Conflate => conflate,
+            OnLag::Disconnect => disconnect,
+            OnLag::Skip => skip,
         }
     }
 }
@@ -142,15 +173,21 @@ impl Counters {
     /// How many requests were refused by this.
     pub fn refusals(&self, by: RefusedBy) -> &Counter {
         let [
+            connection_rate,
             max_connections,
+            per_address,
+            per_network,
             max_instances,
             max_subscribers,
             memory,
             stopping,
         ] = &self.refusals;
         match by {
+            RefusedBy::ConnectionRate => connection_rate,
             RefusedBy::MaxConnections => max_connections,
             RefusedBy::MaxInstances => max_instances,
+            RefusedBy::MaxConnectionsPerAddress => per_address,
+            RefusedBy::MaxConnectionsPerNetwork => per_network,
             RefusedBy::MaxSubscribers => max_subscribers,
             RefusedBy::Memory => memory,
             RefusedBy::Stop => stopping,
@@ -162,23 +199,13 @@ impl Counters {
         self.refusals.iter().map(Counter::value).sum()
     }
 
-    /// How many new instances were told this first.
-    pub fn first_answers(&self, answered: FirstAnswered) -> &Counter {
-        let [held, opened, unauthorized, forbidden, not_found, gone] = &self.first_answers;
-        match answered {
-            FirstAnswered::Held => held,
-            FirstAnswered::Opened => opened,
-            FirstAnswered::Unauthorized => unauthorized,
-            FirstAnswered::Forbidden => forbidden,
-            FirstAnswered::NotFound => not_found,
-            FirstAnswered::Gone => gone,
-        }
-    }
-
     /// How many subscribers were given this of the past.
     pub fn replays(&self, replayed: Replayed) -> &Counter {
-        let [complete, expired, live, unknown] = &self.replays;
+        let [all, complete, expired, latest, live, newest, unknown] = &self.replays;
         match replayed {
+            Replayed::All => all,
+            Replayed::Latest => latest,
+            Replayed::Newest => newest,
             Replayed::Complete => complete,
             Replayed::Expired => expired,
             Replayed::Live => live,
@@ -229,8 +256,11 @@ impl Moment {
 
 impl RefusedBy {
     /// Every cause.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 8] = [
+        Self::ConnectionRate,
         Self::MaxConnections,
+        Self::MaxConnectionsPerAddress,
+        Self::MaxConnectionsPerNetwork,
         Self::MaxInstances,
         Self::MaxSubscribers,
         Self::Memory,
@@ -240,8 +270,11 @@ impl RefusedBy {
     /// The name, as it is counted.
     pub fn name(self) -> &'static str {
         match self {
+            Self::ConnectionRate => "connection-rate",
             Self::MaxConnections => "max-connections",
             Self::MaxInstances => "max-instances",
+            Self::MaxConnectionsPerAddress => "max-connections-per-address",
+            Self::MaxConnectionsPerNetwork => "max-connections-per-network",
             Self::MaxSubscribers => "max-subscribers",
             Self::Memory => "memory",
             Self::Stop => "stopping",
@@ -249,37 +282,36 @@ impl RefusedBy {
     }
 }
 
-impl FirstAnswered {
-    /// Every answer.
-    pub const ALL: [Self; 6] = [
-        Self::Held,
-        Self::Opened,
-        Self::Unauthorized,
-        Self::Forbidden,
-        Self::NotFound,
-        Self::Gone,
-    ];
-
-    /// The answer's name, as it is counted.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Held => "held",
-            Self::Opened => "opened",
-            Self::Unauthorized => "401",
-            Self::Forbidden => "403",
-            Self::NotFound => "404",
-            Self::Gone => "410",
+impl From<Limit> for RefusedBy {
+    fn from(limit: Limit) -> Self {
+        match limit {
+            Limit::Address => Self::MaxConnectionsPerAddress,
+            Limit::Connections => Self::MaxConnections,
+            Limit::Memory => Self::Memory,
+            Limit::Network => Self::MaxConnectionsPerNetwork,
+            Limit::Rate => Self::ConnectionRate,
         }
     }
 }
 
 impl Replayed {
     /// Every outcome.
-    pub const ALL: [Self; 4] = [Self::Complete, Self::Expired, Self::Live, Self::Unknown];
+    pub const ALL: [Self; 7] = [
+        Self::All,
+        Self::Complete,
+        Self::Expired,
+        Self::Latest,
+        Self::Live,
+        Self::Newest,
+        Self::Unknown,
+    ];
 
     /// The outcome's name.
     pub fn name(self) -> &'static str {
         match self {
+            Self::All => "all",
+            Self::Latest => "latest",
+            Self::Newest => "newest",
             Self::Complete => "complete",
             Self::Expired => "expired",
             Self::Live => "live",
@@ -288,13 +320,16 @@ impl Replayed {
     }
 }
 
-impl From<&Replay> for Replayed {
-    fn from(replay: &Replay) -> Self {
-        match replay {
-            Replay::Complete => Self::Complete,
-            Replay::Expired => Self::Expired,
-            Replay::Live(_) => Self::Live,
-            Replay::Unknown => Self::Unknown,
+impl From<(Replay, Follows)> for Replayed {
+    fn from(given: (Replay, Follows)) -> Self {
+        match given {
+            (Replay::Complete, _) | (Replay::Fresh, Follows::Rest) => Self::Complete,
+            (Replay::Expired, _) => Self::Expired,
+            (Replay::Fresh, Follows::All) => Self::All,
+            (Replay::Fresh, Follows::Latest) => Self::Latest,
+            (Replay::Fresh, Follows::Live) => Self::Live,
+            (Replay::Fresh, Follows::Newest) => Self::Newest,
+            (Replay::Unknown, _) => Self::Unknown,
         }
     }
 }
@@ -313,11 +348,13 @@ impl Counter {
 
 impl Departure {
     /// Every reason.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
+        Self::Aged,
         Self::ClientLeft,
         Self::Lagged,
         Self::Over,
         Self::Removed,
+        Self::Stalled,
         Self::Stopped,
         Self::WriteFailed,
     ];
@@ -325,10 +362,12 @@ impl Departure {
     /// The reason's name, as it is logged.
     pub fn reason(self) -> &'static str {
         match self {
+            Self::Aged => "aged",
             Self::ClientLeft => "client-left",
             Self::Lagged => "lagged",
             Self::Over => "over",
             Self::Removed => "removed",
+            Self::Stalled => "stalled",
             Self::Stopped => "stopped",
             Self::WriteFailed => "write-failed",
         }

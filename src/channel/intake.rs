@@ -4,7 +4,7 @@ use tokio::time::Instant;
 
 use super::Channel;
 use crate::config::{self, Notices};
-use crate::log::{Repeats, Verdict, Writer};
+use crate::log::{GAP_NOTICE, Repeats, Verdict, Writer};
 use crate::sse::Event;
 
 /// Where parsed events go.
@@ -49,6 +49,7 @@ impl Intake {
         self.batch_bytes = batch_bytes(settings);
         self.notices = settings.notices;
         self.writer.set_ids(settings.ids);
+        self.writer.set_keying(settings.keying(), Instant::now());
     }
 
     /// Takes an event of the origin.
@@ -96,7 +97,7 @@ impl Intake {
         self.channel.counters().gaps.add(1);
         if is_told {
             let data = format!(r#"{{"missed":"unknown","reason":"{reason}"}}"#);
-            self.writer.push_notice("ssecast.gap", &data);
+            self.writer.push_notice(GAP_NOTICE, &data);
             self.writer.commit(now);
         }
     }

@@ -28,10 +28,14 @@ const MOST_STREAMS: Count = Count(1024);
 const LEAST_PING_INTERVAL: Duration = Duration::from_secs(1);
 /// An idle client is not worth a packet more often.
 const LEAST_HEARTBEAT: Duration = Duration::from_secs(1);
+/// What is sent in bursts, or over a network that loses packets, waits for longer than that.
+const LEAST_WRITE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Less would be a storm of its own.
+const LEAST_MAX_AGE: Duration = Duration::from_secs(1);
+/// Below this, coming back costs more than staying.
+const SHORT_MAX_AGE: Duration = Duration::from_secs(60);
 /// More than this is felt as delay.
 const MOST_COALESCE: Duration = Duration::from_secs(1);
-/// Clients and proxies give up a request that has no answer.
-const MOST_FIRST_ANSWER: Duration = Duration::from_secs(30);
 /// As many as browsers follow.
 const MOST_REDIRECTS: Count = Count(20);
 /// Origins that send heartbeats mostly do so every 15 to 30 seconds.
@@ -150,11 +154,6 @@ pub(super) fn settings(s: &Settings, findings: &mut Findings) {
             &s.history.bytes,
             "for no history, write `history = { events = 0 }`",
         ),
-        (
-            "lag.limit",
-            &s.lag.limit,
-            "write how far a client may lag, like `\"1MiB\"`",
-        ),
     ] {
         check(key, setting).refuse_zero(advice, findings);
     }
@@ -166,19 +165,17 @@ pub(super) fn settings(s: &Settings, findings: &mut Findings) {
         findings,
     );
     check("max_subscribers", &s.max_subscribers).refuse_zero(findings);
-    check("max_instances", &s.max_instances).refuse_zero(findings);
-    let advice = "write at most `\"30s\"`; a request waits for it";
-    check("first_answer", &s.first_answer).refuse_if(
-        |time| *time > MOST_FIRST_ANSWER,
-        Mistake::new("is too long", advice),
-        findings,
-    );
+    check("latest.keys", &s.latest.keys).refuse_zero(findings);
+    let advice = "write how much is kept for keys that do not change, like `\"4MiB\"`";
+    check("latest.bytes", &s.latest.bytes).refuse_zero(advice, findings);
+    max_age(s, findings);
     let advice = "for any age, write `\"none\"`; for no history, `history = { events = 0 }`";
     check("history.age", &s.history.age).refuse_if(
         |age| age.0 == Some(Duration::ZERO),
         Mistake::new("cannot be zero", advice),
         findings,
     );
+    lag(s, findings);
     let advice = "write at least `\"1s\"`; for none at all, write `\"off\"`";
     check("heartbeat", &s.heartbeat).refuse_if(
         |OrNever(interval)| interval.is_some_and(|interval| interval < LEAST_HEARTBEAT),
@@ -201,6 +198,22 @@ pub(super) fn settings(s: &Settings, findings: &mut Findings) {
     upstream(s, findings);
 }
 
+fn max_age(s: &Settings, findings: &mut Findings) {
+    let advice = "write at least `\"1s\"`; for any age, write `\"none\"`";
+    check("max_age", &s.max_age).refuse_if(
+        |age| age.0.is_some_and(|age| age < LEAST_MAX_AGE),
+        Mistake::new("is too short", advice),
+        findings,
+    );
+    if let (Some(OrNever(Some(age))), Some(span)) = (s.max_age.written(), s.max_age.span())
+        && (LEAST_MAX_AGE..SHORT_MAX_AGE).contains(age)
+    {
+        let message = "is so short that clients are busy coming back";
+        let advice = "write minutes or hours; a balancer that clients should move to needs no more";
+        findings.warn(span, Mistake::new(message, advice).of("max_age"));
+    }
+}
+
 /// How patient the gateway is with an upstream.
 fn upstream(s: &Settings, findings: &mut Findings) {
     let advice = "write a time, like `\"30s\"`; for no return at all, write `\"off\"`";
@@ -217,4 +230,24 @@ fn upstream(s: &Settings, findings: &mut Findings) {
         let advice = "make it longer than the pause between the upstream's events or comments";
         findings.warn(span, Mistake::new(message, advice).of("idle_timeout"));
     }
+}
+
+/// How far clients may lag, and how long they may take.
+fn lag(s: &Settings, findings: &mut Findings) {
+    let advice = "write how far a client may lag, like `\"1MiB\"`";
+    check("lag.limit", &s.lag.limit).refuse_zero(advice, findings);
+    check("lag.events", &s.lag.events).refuse_zero(findings);
+    check("lag.age", &s.lag.age).refuse_if(
+        |age| age.0 == Some(Duration::ZERO),
+        Mistake::new("cannot be zero", "for any age, write `\"none\"`"),
+        findings,
+    );
+    check("write_timeout", &s.write_timeout).refuse_if(
+        |OrNever(timeout)| timeout.is_some_and(|timeout| timeout < LEAST_WRITE_TIMEOUT),
+        Mistake::new(
+            "is so short that healthy clients are cut off",
+            "write at least `\"1s\"`; for none at all, write `\"off\"`",
+        ),
+        findings,
+    );
 }

@@ -7,27 +7,17 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use crate::config::JsonPointer;
 use crate::config::UpstreamTls;
-use crate::config::key::KeyRules;
-use crate::config::url::UrlTemplate;
+use crate::config::credential;
 
 /// `[channels.NAME]`, with `[defaults]` applied.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Channel {
     /// The table's name: the channel's identity.
     pub name: String,
-    /// The absolute request path (percent-encoding normalised), unique per host; it may have variables.
+    /// The literal, absolute request path (percent-encoding normalised), unique per host.
     pub path: String,
-    /// What else tells its instances from each other, besides the variables of the path.
-    pub key: KeyRules,
-    /// When it asks its upstream.
-    pub connect: Connect,
-    /// How long an instance and its upstream outlive the last subscriber.
-    pub linger: Duration,
-    /// How long the first who ask for an instance wait for what its origin says.
-    pub first_answer: Duration,
-    /// Most instances at a time.
-    pub max_instances: usize,
     /// Host names (lower case, without port) that this channel answers to; empty: any.
     pub hosts: Vec<String>,
     /// Where the events come from.
@@ -36,6 +26,14 @@ pub struct Channel {
     pub ids: Ids,
     /// Bounds of the log.
     pub history: History,
+    /// What a newcomer gets of the past.
+    pub join: Join,
+    /// What a client gets of the past whose place in it is not known.
+    pub on_gap: OnGap,
+    /// What makes two events say the same thing at different times.
+    pub conflate_by: ConflateBy,
+    /// Bounds of what is kept of the newest events of each key.
+    pub latest: LatestLimits,
     /// What idle clients are sent.
     pub heartbeat: Heartbeat,
     /// Bounds of the random reconnection time told to subscribers.
@@ -48,12 +46,18 @@ pub struct Channel {
     pub coalesce: Duration,
     /// When a subscriber is too slow, and what becomes of it.
     pub lag: Lag,
+    /// How long a subscriber's socket may take nothing while there is something to send; `None`: for
+    /// ever.
+    pub write_timeout: Option<Duration>,
     /// How a stream ends that the client should resume.
     pub end: End,
     /// How a request over a limit is refused.
     pub refuse: Refuse,
     /// Most subscribers of this channel; `None`: unbounded.
     pub max_subscribers: Option<usize>,
+    /// How long a subscriber stays, before it is told to come back; `None`: as long as it likes. Each
+    /// stays a random part of it.
+    pub max_age: Option<Duration>,
     /// Which other origins' pages may read it; `None`: same-origin only.
     pub cors: Option<Cors>,
     /// Whether the process is ready without this channel's upstream.
@@ -69,7 +73,7 @@ pub struct Channel {
 pub struct Upstream {
     /// Where the stream can be had, the best place first: absolute http or https URLs without
     /// fragment or user info, each once, at least one.
-    pub urls: Vec<UrlTemplate>,
+    pub urls: Vec<http::Uri>,
     /// What becomes of the stream when a reload changes the URL (`same_source`).
     pub on_new_url: OnNewUrl,
     /// Header fields to send besides our own, in the file's order, each name once; the values are
@@ -101,13 +105,13 @@ pub struct Upstream {
 impl Upstream {
     /// The URLs as logs may show them: without queries, which may carry credentials.
     pub fn shown_urls(&self) -> impl Iterator<Item = String> {
-        self.urls.iter().map(UrlTemplate::shown)
+        self.urls.iter().map(credential::without_query)
     }
 
     /// The URL with this place in the list, as logs may show it.
     pub fn shown_url(&self, place: usize) -> String {
         let url = self.urls.get(place);
-        url.map(UrlTemplate::shown).unwrap_or_default()
+        url.map(credential::without_query).unwrap_or_default()
     }
 }
 
@@ -129,15 +133,6 @@ impl fmt::Debug for Upstream {
             .field("max_event_bytes", &self.max_event_bytes)
             .finish()
     }
-}
-
-/// `connect`
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Connect {
-    /// As long as the process runs.
-    Eager,
-    /// While somebody is there, and a little longer.
-    OnDemand,
 }
 
 /// `same_source`
@@ -180,6 +175,81 @@ pub struct History {
     pub age: Option<Duration>,
 }
 
+/// `join`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Join {
+    /// The whole history.
+    All,
+    /// The newest event of each key.
+    Latest,
+    /// Nothing.
+    Live,
+    /// So many of the newest events.
+    Newest(usize),
+}
+
+/// `on_gap`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnGap {
+    /// The whole history.
+    All,
+    /// The newest event of each key.
+    Latest,
+    /// Nothing.
+    Live,
+}
+
+/// `conflate_by`: the key of an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ConflateBy {
+    /// The origin's id.
+    Id,
+    /// A member of the data, which is JSON.
+    Pointer(JsonPointer),
+    /// The event type.
+    Type,
+}
+
+/// `latest`: bounds of the newest events of each key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LatestLimits {
+    /// Most keys.
+    pub keys: usize,
+    /// Most bytes of the events that the history has no more, and of their keys.
+    pub bytes: usize,
+}
+
+/// How the newest event of each key is known, where it is wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Keying {
+    /// What is the key.
+    pub by: ConflateBy,
+    /// How much is kept.
+    pub limits: LatestLimits,
+}
+
+/// As it is written.
+impl fmt::Display for ConflateBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Id => f.write_str("id"),
+            Self::Pointer(pointer) => pointer.fmt(f),
+            Self::Type => f.write_str("type"),
+        }
+    }
+}
+
+impl Channel {
+    /// How the newest event of each key is known; `None`: nobody wants it.
+    pub fn keying(&self) -> Option<Keying> {
+        let is_wanted = self.join == Join::Latest || self.on_gap == OnGap::Latest;
+        is_wanted.then(|| Keying {
+            by: self.conflate_by.clone(),
+            limits: self.latest,
+        })
+    }
+}
+
 /// `heartbeat`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Heartbeat {
@@ -194,7 +264,7 @@ pub struct Heartbeat {
 pub enum HeartbeatForm {
     /// `:` and a line feed, invisible to pages.
     Comment,
-    /// An event of this type with empty-object data (`{}`), visible to pages.
+    /// An event of this type whose data says how often it comes, visible to pages.
     Event(String),
 }
 
@@ -218,11 +288,15 @@ pub enum Notices {
     None,
 }
 
-/// `lag`
+/// `lag`: bounds of a subscriber's distance from the head, all of which hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lag {
-    /// Largest distance from the head, in bytes of the wire stream.
+    /// In bytes of the wire stream.
     pub limit_bytes: usize,
+    /// In events of the origin; `None`: any number.
+    pub limit_events: Option<usize>,
+    /// Of the oldest event that it lacks; `None`: any age.
+    pub limit_age: Option<Duration>,
     /// What becomes of a subscriber beyond it.
     pub then: OnLag,
 }
@@ -230,8 +304,26 @@ pub struct Lag {
 /// `lag.then`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnLag {
+    /// Give it the newest event of each key, and go on from there.
+    Conflate,
     /// End its stream; it resumes by id.
     Disconnect,
+    /// Go on at the head.
+    Skip,
+}
+
+impl OnLag {
+    /// Every policy.
+    pub const ALL: [Self; 3] = [Self::Conflate, Self::Disconnect, Self::Skip];
+
+    /// The word for it, in files, logs and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Conflate => "conflate",
+            Self::Disconnect => "disconnect",
+            Self::Skip => "skip",
+        }
+    }
 }
 
 /// `end`

@@ -5,12 +5,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use matchit::InsertError;
-use matchit::Router;
-
 use crate::config::Access;
 use crate::config::Config;
+use crate::config::ConflateBy;
 use crate::config::Credentials;
+use crate::config::Ids;
+use crate::config::Join;
 use crate::config::Origins;
 use crate::config::defaults;
 use crate::config::findings::Finding;
@@ -49,6 +49,7 @@ pub(super) fn between_settings(s: &Settings, findings: &mut Findings) {
     let retry = [("retry.min", &s.retry.min), ("retry.max", &s.retry.max)];
     ordered(retry, [defaults::RETRY_MIN, defaults::RETRY_MAX], findings);
     sizes(s, findings);
+    newcomers(s, findings);
     heartbeat(s, findings);
     cors(&s.cors, findings);
 }
@@ -167,6 +168,34 @@ fn sizes(s: &Settings, findings: &mut Findings) {
     }
 }
 
+/// What newcomers get, and what there is to give.
+fn newcomers(s: &Settings, findings: &mut Findings) {
+    let kept = s.history.events.get_or(defaults::HISTORY_EVENTS);
+    if let (Some(Join::Newest(n)), Some(span)) = (s.join.written(), s.join.span())
+        && *n > kept.0
+        && !s.history.events.is_wrong()
+    {
+        let message = format!(
+            "is more than the history has (`history.events`, {})",
+            kept.0
+        );
+        let advice = format!(
+            "write at most {}, or `\"all\"`; or make `history.events` larger",
+            kept.0
+        );
+        findings.warn(span, Mistake::new(message, advice).of("join"));
+    }
+    let shows_ids = s.ids.get_or(Ids::Fill) != Ids::Gateway && !s.ids.is_wrong();
+    if let (Some(ConflateBy::Id), Some(span)) = (s.conflate_by.written(), s.conflate_by.span())
+        && shows_ids
+    {
+        let message =
+            "an id that comes again is no place in the stream: who has seen it last can't resume";
+        let advice = "write `ids = \"gateway\"` too, so that clients get ids of the gateway's";
+        findings.warn(span, Mistake::new(message, advice).of("conflate_by"));
+    }
+}
+
 fn cors(table: &CorsTable, findings: &mut Findings) {
     let Some(span) = table.credentials.span() else {
         return;
@@ -214,7 +243,7 @@ pub(super) fn own_cors(own: &CorsTable, defaults: &CorsTable, findings: &mut Fin
 /// `path`, `host`
 pub(super) fn place(place: &Place, findings: &mut Findings) {
     if let (Some(path), Some(span)) = (place.path.written(), place.path.span()) {
-        let message = if path.0.replace("{*", "").contains('*') {
+        let message = if path.0.contains('*') {
             "`*` stands for itself; it does not match other paths"
         } else if path.0.contains("/:") {
             "`:` stands for itself; it does not begin a variable"
@@ -222,7 +251,7 @@ pub(super) fn place(place: &Place, findings: &mut Findings) {
             ""
         };
         if !message.is_empty() {
-            let advice = "write `{name}` for any segment, and `{*rest}` for the rest of a path";
+            let advice = "write a channel for each path";
             findings.warn(span, Mistake::new(message, advice).of("path"));
         }
     }
@@ -283,44 +312,41 @@ pub(super) fn access(named: &NamedChannel, findings: &mut Findings) {
 pub(super) fn distinct_places(channels: &[NamedChannel], findings: &mut Findings) {
     let mut in_order: Vec<&NamedChannel> = channels.iter().collect();
     in_order.sort_by_key(|channel| channel.name.span().start);
-    let mut routers: BTreeMap<&str, Router<&NamedChannel>> = BTreeMap::new();
+    let mut by_path: BTreeMap<&str, Vec<&NamedChannel>> = BTreeMap::new();
     for second in in_order {
         let Some(path) = second.place.path.written() else {
             continue;
         };
-        let hosts = match (second.place.host.written(), second.place.host.is_absent()) {
-            (Some(OneOrMany(hosts)), _) => {
-                hosts.iter().map(|one| one.get_ref().0.as_str()).collect()
-            }
-            // A channel for any host is behind the ones that name it, so they do not conflict.
-            (None, true) => vec![""],
-            (None, false) => continue,
-        };
-        let mut hosts = hosts.into_iter();
-        let first = hosts.find_map(|host| {
-            let router = routers.entry(host).or_default();
-            let conflict = router.insert(&path.0, second).err()?;
-            let InsertError::Conflict { with } = conflict else {
-                return None;
-            };
-            // Under which name it is there.
-            router.at(&with).ok().map(|found| *found.value)
-        });
-        let Some(first) = first.filter(|first| first.name != second.name) else {
-            continue;
-        };
+        let others = by_path.entry(&path.0).or_default();
+        let first = others
+            .iter()
+            .find(|first| is_same_host(first, second))
+            .copied();
+        others.push(second);
+        let Some(first) = first else { continue };
         let (Some(span), Some(other)) = (second.place.path.span(), first.place.path.span()) else {
             continue;
         };
-        let is_same = first.place.path.written() == Some(path);
-        let (first, second) = (first.name.get_ref(), second.name.get_ref());
-        let message = if is_same {
-            format!("the channels `{first}` and `{second}` have the same path and host")
-        } else {
-            format!("the paths of `{first}` and `{second}` lead to the same requests")
-        };
+        let message = format!(
+            "the channels `{}` and `{}` have the same path and host",
+            first.name.get_ref(),
+            second.name.get_ref(),
+        );
         let advice = "give one of them another `path`, or each its own `host`";
         let finding = Finding::new(Severity::Error, Some(span), Mistake::new(message, advice));
-        findings.push(finding.with_note(format!("the path of `{first}`"), other));
+        let note = format!("the path of `{}`", first.name.get_ref());
+        findings.push(finding.with_note(note, other));
+    }
+}
+
+/// A channel for any host is behind the ones that name it, so they do not conflict.
+fn is_same_host(a: &NamedChannel, b: &NamedChannel) -> bool {
+    let (a, b) = (&a.place.host, &b.place.host);
+    match (a.written(), b.written()) {
+        (None, None) => a.is_absent() && b.is_absent(),
+        (Some(OneOrMany(a)), Some(OneOrMany(b))) => a
+            .iter()
+            .any(|host| b.iter().any(|other| other.get_ref() == host.get_ref())),
+        _ => false,
     }
 }

@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use crate::config::units::Bytes;
+use crate::config::values::Count;
 
 /// `[server] memory`
 pub(super) const MEMORY: Bytes = Bytes::mib(2048);
 /// `drain`
 pub(super) const DRAIN: Duration = Duration::from_secs(20);
+/// `history.events`
+pub(super) const HISTORY_EVENTS: Count = Count(1000);
 /// `history.bytes`
 pub(super) const HISTORY_BYTES: Bytes = Bytes::mib(4);
 /// `max_event_bytes`

@@ -75,8 +75,7 @@ impl Read for Headers {
     }
 }
 
-/// The name of a header field that may be sent.
-pub(super) fn name_of(name: &str) -> Result<HeaderName, Mistake> {
+fn name_of(name: &str) -> Result<HeaderName, Mistake> {
     let Ok(parsed) = HeaderName::from_bytes(name.as_bytes()) else {
         let advice = "field names are made of letters, digits and `-`, like `X-Api-Version`";
         return Err(Mistake::new(

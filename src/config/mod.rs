@@ -27,6 +27,7 @@ use crate::config::snippet::Source;
 
 mod address;
 mod admin;
+mod admission;
 mod bounds;
 mod channel;
 mod checks;
@@ -37,11 +38,12 @@ pub mod diff;
 mod file_less;
 mod file_path;
 mod findings;
+#[cfg(any(test, fuzzing))]
+mod fuzz;
 mod header;
 mod host;
 mod include;
-mod key;
-mod key_table;
+mod json_pointer;
 mod listen_tls;
 mod machine;
 mod origin;
@@ -53,7 +55,6 @@ mod state;
 mod stop;
 mod suggestion;
 mod syntax;
-mod template;
 #[cfg(test)]
 mod tests;
 mod units;
@@ -64,9 +65,14 @@ mod validate;
 mod values;
 
 pub use self::admin::Admin;
+pub use self::admission::AddressLimits;
+pub use self::admission::ConnectionRate;
+pub use self::admission::NetworkLimit;
+pub use self::admission::ProxyProtocol;
+pub use self::admission::TrustedProxies;
 pub use self::channel::Access;
 pub use self::channel::Channel;
-pub use self::channel::Connect;
+pub use self::channel::ConflateBy;
 pub use self::channel::Cors;
 pub use self::channel::Credentials;
 pub use self::channel::CursorOnConnect;
@@ -75,8 +81,12 @@ pub use self::channel::Heartbeat;
 pub use self::channel::HeartbeatForm;
 pub use self::channel::History;
 pub use self::channel::Ids;
+pub use self::channel::Join;
+pub use self::channel::Keying;
 pub use self::channel::Lag;
+pub use self::channel::LatestLimits;
 pub use self::channel::Notices;
+pub use self::channel::OnGap;
 pub use self::channel::OnLag;
 pub use self::channel::OnNewUrl;
 pub use self::channel::Origins;
@@ -88,25 +98,21 @@ pub use self::diagnostics::Diagnostic;
 pub use self::diagnostics::Diagnostics;
 pub use self::file_less::FileLess;
 pub use self::findings::Severity;
+#[cfg(any(test, fuzzing))]
+pub use self::fuzz::fuzz_path;
 pub use self::include::Sources;
-pub use self::key::Key;
-pub use self::key::KeyError;
-pub use self::key::KeyPart;
-pub use self::key::KeyRules;
+pub use self::json_pointer::JsonPointer;
 pub use self::listen_tls::CertificateFiles;
 pub use self::listen_tls::ListenTls;
 pub use self::machine::Machine;
 pub use self::machine::MemoryLimit;
 pub use self::path::normalize_path;
 pub use self::state::StateKeeping;
-pub use self::template::Extent;
-pub use self::template::Variable;
 pub use self::units::show_bytes;
 pub use self::units::show_duration;
 pub use self::upstream_tls::ClientIdentity;
 pub use self::upstream_tls::UpstreamTls;
 pub use self::upstream_tls::Verification;
-pub use self::url::UrlTemplate;
 
 /// Everything one process is told to do.
 #[derive(Debug, Clone, PartialEq)]
@@ -219,6 +225,12 @@ pub struct Server {
     pub threads: Option<usize>,
     /// Most downstream connections; `None`: the descriptor limit less a reserve.
     pub max_connections: Option<usize>,
+    /// How fast connections are begun; `None`: as fast as they come.
+    pub connection_rate: Option<ConnectionRate>,
+    /// Most connections from one place.
+    pub address_limits: AddressLimits,
+    /// Who is believed that says for whom it asks.
+    pub trusted_proxies: TrustedProxies,
     /// What logs, connections, TLS and HTTP/2 may hold together, in bytes.
     pub memory: usize,
     /// How long a client may take for the TLS handshake.
@@ -268,6 +280,8 @@ pub struct Listener {
     pub addresses: Vec<ListenAddress>,
     /// `None`: in the clear.
     pub tls: Option<ListenTls>,
+    /// Whether connections begin with the PROXY protocol.
+    pub proxy_protocol: ProxyProtocol,
 }
 
 /// One address to bind.

@@ -13,14 +13,18 @@ use crate::config::ListenAddress;
 use crate::config::StateKeeping;
 use crate::config::UnknownPath;
 use crate::config::admin::AdminAddresses;
+use crate::config::admission::ProxyProtocol;
+use crate::config::admission::TrustedProxy;
 use crate::config::channel::Access;
-use crate::config::channel::Connect;
+use crate::config::channel::ConflateBy;
 use crate::config::channel::Credentials;
 use crate::config::channel::CursorOnConnect;
 use crate::config::channel::End;
 use crate::config::channel::HeartbeatForm;
 use crate::config::channel::Ids;
+use crate::config::channel::Join;
 use crate::config::channel::Notices;
+use crate::config::channel::OnGap;
 use crate::config::channel::OnLag;
 use crate::config::channel::OnNewUrl;
 use crate::config::channel::Ready;
@@ -31,8 +35,6 @@ use crate::config::findings::Findings;
 use crate::config::header::Headers;
 use crate::config::host::HostName;
 use crate::config::include::IncludePattern;
-use crate::config::key_table::FieldName;
-use crate::config::key_table::ParameterName;
 use crate::config::origin::AllowedOrigins;
 use crate::config::path::ChannelPath;
 use crate::config::reader::Setting;
@@ -94,6 +96,10 @@ table! {
     ServerTable {
         threads: Count,
         max_connections: Count,
+        connection_rate: ConnectionRateTable,
+        max_connections_per_address: Count,
+        max_connections_per_network: NetworkLimitTable,
+        trusted_proxies: OneOrMany<TrustedProxy>,
         memory: Bytes,
         handshake_timeout: Duration,
         header_timeout: Duration,
@@ -104,6 +110,24 @@ table! {
     }
     tables {
         http2: Http2Table,
+    }
+}
+
+table! {
+    /// `connection_rate`
+    ConnectionRateTable {
+        per_second: Count,
+        burst: Count,
+        queue: Count,
+    }
+}
+
+table! {
+    /// `max_connections_per_network`
+    NetworkLimitTable {
+        max: Count,
+        ipv4: Count,
+        ipv6: Count,
     }
 }
 
@@ -122,6 +146,7 @@ table! {
     ListenTable {
         address: OneOrMany<ListenAddress>,
         tls: OneOrMany<CertificateTable>,
+        proxy_protocol: ProxyProtocol,
     }
 }
 
@@ -147,26 +172,11 @@ table! {
         host: OneOrMany<HostName>,
         upstream: OneOrMany<UpstreamUrl>,
     }
-    tables {
-        key: KeyTable,
-    }
-}
-
-table! {
-    /// `key`
-    KeyTable {
-        query: OneOrMany<ParameterName>,
-        headers: OneOrMany<FieldName>,
-    }
 }
 
 table! {
     /// `[channels.NAME]` and `[defaults]`: what a channel may inherit.
     Settings {
-        connect: Connect,
-        linger: Duration,
-        first_answer: Duration,
-        max_instances: Count,
         same_source: OnNewUrl,
         upstream_headers: Headers,
         upstream_http: UpstreamHttp,
@@ -178,14 +188,19 @@ table! {
         max_line_bytes: Bytes,
         max_event_bytes: Bytes,
         ids: Ids,
+        join: Join,
+        on_gap: OnGap,
+        conflate_by: ConflateBy,
         heartbeat: OrNever<Duration>,
         heartbeat_form: HeartbeatForm,
         cursor_on_connect: CursorOnConnect,
         notices: Notices,
         coalesce: Duration,
+        write_timeout: OrNever<Duration>,
         end: End,
         refuse: Refuse,
         max_subscribers: Count,
+        max_age: OrNever<Duration>,
         ready: Ready,
         access: Access,
     }
@@ -193,6 +208,7 @@ table! {
         upstream_tls: UpstreamTlsTable,
         backoff: BackoffTable,
         history: HistoryTable,
+        latest: LatestTable,
         retry: RetryTable,
         lag: LagTable,
         cors: CorsTable,
@@ -228,6 +244,14 @@ table! {
 }
 
 table! {
+    /// `latest`
+    LatestTable {
+        keys: Count,
+        bytes: Bytes,
+    }
+}
+
+table! {
     /// `retry`
     RetryTable {
         min: Duration,
@@ -239,6 +263,8 @@ table! {
     /// `lag`
     LagTable {
         limit: Bytes,
+        events: Count,
+        age: OrNever<Duration>,
         then: OnLag,
     }
 }
@@ -254,16 +280,18 @@ table! {
 /// Where each key is at home, for those who put it elsewhere.
 pub(super) const PLACES: &[(&str, &[&str])] = &[
     ("in `[server]`", ServerTable::KEYS),
+    ("in `connection_rate`", ConnectionRateTable::KEYS),
+    ("in `max_connections_per_network`", NetworkLimitTable::KEYS),
     ("in `http2`", Http2Table::KEYS),
     ("in `[listen.NAME]`", ListenTable::KEYS),
     ("in `tls` of `[listen.NAME]`", CertificateTable::KEYS),
     ("in `[admin]`", AdminTable::KEYS),
     ("in `[channels.NAME]`", Place::KEYS),
-    ("in `key` of `[channels.NAME]`", KeyTable::KEYS),
     ("in `[channels.NAME]` or `[defaults]`", Settings::KEYS),
     ("in `upstream_tls`", UpstreamTlsTable::KEYS),
     ("in `backoff`", BackoffTable::KEYS),
     ("in `history`", HistoryTable::KEYS),
+    ("in `latest`", LatestTable::KEYS),
     ("in `retry`", RetryTable::KEYS),
     ("in `lag`", LagTable::KEYS),
     ("in `cors`", CorsTable::KEYS),

@@ -11,12 +11,13 @@ use crate::config::reader::Table as _;
 use crate::config::schema::AdminTable;
 use crate::config::schema::BackoffTable;
 use crate::config::schema::CertificateTable;
+use crate::config::schema::ConnectionRateTable;
 use crate::config::schema::CorsTable;
 use crate::config::schema::HistoryTable;
 use crate::config::schema::Http2Table;
-use crate::config::schema::KeyTable;
 use crate::config::schema::LagTable;
 use crate::config::schema::ListenTable;
+use crate::config::schema::NetworkLimitTable;
 use crate::config::schema::Place;
 use crate::config::schema::RetryTable;
 use crate::config::schema::ServerTable;
@@ -75,6 +76,8 @@ fn files_that_we_ship_are_valid_and_give_no_warning() {
 fn the_reference_has_every_key() {
     let tables = [
         ServerTable::KEYS,
+        ConnectionRateTable::KEYS,
+        NetworkLimitTable::KEYS,
         Http2Table::KEYS,
         ListenTable::KEYS,
         CertificateTable::KEYS,
@@ -87,7 +90,6 @@ fn the_reference_has_every_key() {
         RetryTable::KEYS,
         LagTable::KEYS,
         CorsTable::KEYS,
-        KeyTable::KEYS,
     ];
     for key in tables.concat() {
         let is_mentioned = REFERENCE.lines().any(|line| {
@@ -113,10 +115,11 @@ fn the_reference_tells_the_real_defaults() {
             rest.push('\n');
         }
     }
-    // All but `max_connections`, `state`, `max_subscribers`, `access` and `connect`, which have none.
+    // All but `max_connections`, `connection_rate`, the limits per address and network, `state`,
+    // `max_subscribers` and `access`, which have none.
     assert_eq!(
         n_left_out,
-        ServerTable::KEYS.len() + AdminTable::KEYS.len() + Settings::KEYS.len() - 5
+        ServerTable::KEYS.len() + AdminTable::KEYS.len() + Settings::KEYS.len() - 7
     );
     assert_eq!(parse(&rest).config, parse(REFERENCE).config);
 }
@@ -269,6 +272,28 @@ fn every_word_has_its_meaning() {
         })
     );
     assert_eq!(channel("ids = \"upstream\"").ids, Ids::Upstream);
+    let policies = |keys: &str| {
+        let c = channel(keys);
+        (c.join, c.on_gap, c.keying().map(|keying| keying.by))
+    };
+    assert_eq!(policies(""), (Join::Live, OnGap::All, None));
+    assert_eq!(policies("join = \"all\"").0, Join::All);
+    assert_eq!(policies("join = 10").0, Join::Newest(10));
+    assert_eq!(policies("on_gap = \"live\"").1, OnGap::Live);
+    let by = Some(ConflateBy::Type);
+    assert_eq!(
+        policies("join = \"latest\""),
+        (Join::Latest, OnGap::Latest, by.clone())
+    );
+    assert_eq!(
+        policies("on_gap = \"latest\""),
+        (Join::Live, OnGap::Latest, by)
+    );
+    let pointer = JsonPointer::parse("/a/b").map(ConflateBy::Pointer);
+    assert_eq!(
+        policies("join = \"latest\"\non_gap = \"all\"\nconflate_by = \"/a/b\""),
+        (Join::Latest, OnGap::All, pointer)
+    );
     assert_eq!(channel("notices = \"none\"").notices, Notices::None);
     let server = parse(&format!(
         "{MINIMAL}[server]\nunknown_path = \"list\"\nthreads = 3"
@@ -419,7 +444,7 @@ proptest! {
     }
 
     #[test]
-    fn any_value_of_any_key_is_read_without_a_panic(key in 0..40usize, value in "\\PC{0,20}") {
+    fn any_value_of_any_key_is_read_without_a_panic(key in 0..80usize, value in "\\PC{0,20}") {
         let keys = [Place::KEYS, Settings::KEYS].concat();
         let key = keys[key % keys.len()];
         for value in [value.clone(), format!("{value:?}"), format!("{{ {value} = 1 }}")] {

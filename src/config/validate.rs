@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::config::Channel;
 use crate::config::Config;
-use crate::config::Connect;
+use crate::config::ConflateBy;
 use crate::config::Cors;
 use crate::config::Credentials;
 use crate::config::CursorOnConnect;
@@ -20,10 +20,13 @@ use crate::config::HeartbeatForm;
 use crate::config::History;
 use crate::config::Http2;
 use crate::config::Ids;
+use crate::config::Join;
 use crate::config::Lag;
+use crate::config::LatestLimits;
 use crate::config::ListenAddress;
 use crate::config::Listener;
 use crate::config::Notices;
+use crate::config::OnGap;
 use crate::config::OnLag;
 use crate::config::OnNewUrl;
 use crate::config::Origins;
@@ -31,10 +34,12 @@ use crate::config::Ready;
 use crate::config::Refuse;
 use crate::config::Server;
 use crate::config::StateKeeping;
+use crate::config::TrustedProxies;
 use crate::config::UnknownPath;
 use crate::config::Upstream;
 use crate::config::UpstreamHttp;
 use crate::config::admin;
+use crate::config::admission;
 use crate::config::bounds;
 use crate::config::checks;
 use crate::config::defaults;
@@ -42,7 +47,6 @@ use crate::config::findings::Finding;
 use crate::config::findings::Findings;
 use crate::config::findings::Mistake;
 use crate::config::findings::Severity;
-use crate::config::key_table;
 use crate::config::listen_tls;
 use crate::config::origin::AllowedOrigins;
 use crate::config::reader::Table as _;
@@ -83,10 +87,17 @@ pub(super) fn config(document: Document, findings: &mut Findings) -> Config {
     checks::distinct_places(&channels, findings);
     stop::check(&document.server, &channels, findings);
 
+    let server = server(&document.server, findings);
+    let admin = admin::admin(&document.admin, document.listeners.as_deref(), findings);
+    let listeners = listeners(
+        document.listeners.unwrap_or_default(),
+        &server.trusted_proxies,
+        findings,
+    );
     let mut config = Config {
-        server: server(&document.server, findings),
-        admin: admin::admin(&document.admin, document.listeners.as_deref(), findings),
-        listeners: listeners(document.listeners.unwrap_or_default(), findings),
+        server,
+        admin,
+        listeners,
         channels: (channels.iter())
             .filter_map(|named| channel(named, findings))
             .map(Arc::new)
@@ -110,8 +121,7 @@ pub(super) fn channel(named: &NamedChannel, findings: &mut Findings) -> Option<C
     checks::between_settings(s, findings);
     upstream_tls::check(s, findings);
     checks::place(place, findings);
-    upstream_urls::check(place, findings);
-    key_table::check(named, findings);
+    upstream_urls::check(&place.upstream, findings);
     checks::access(named, findings);
     let name = name.get_ref();
     for (key, is_absent, example) in [
@@ -130,32 +140,34 @@ pub(super) fn channel(named: &NamedChannel, findings: &mut Findings) -> Option<C
     }
 
     let upstream = upstream(named)?;
-    let key = key_table::meant(named);
     let hosts = place.host.written().map_or(&[][..], |hosts| &hosts.0);
     let history_bytes = s.history.bytes.get_or(defaults::HISTORY_BYTES);
+    let join = s.join.get_or(Join::Live);
     Some(Channel {
         name: name.clone(),
         path: place.path.written()?.0.clone(),
-        connect: s.connect.get_or(if key.is_empty() {
-            Connect::Eager
-        } else {
-            Connect::OnDemand
-        }),
-        key,
-        linger: s.linger.get_or(Duration::from_secs(30)),
-        first_answer: s.first_answer.get_or(Duration::from_secs(2)),
-        max_instances: s.max_instances.get_or(Count(10_000)).0,
         hosts: hosts.iter().map(|host| host.get_ref().0.clone()).collect(),
         upstream,
         ids: s.ids.get_or(Ids::Fill),
         history: History {
-            events: s.history.events.get_or(Count(1000)).0,
+            events: s.history.events.get_or(defaults::HISTORY_EVENTS).0,
             bytes: history_bytes.0,
             age: s
                 .history
                 .age
                 .get_or(OrNever(Some(Duration::from_secs(600))))
                 .0,
+        },
+        join,
+        on_gap: s.on_gap.get_or(match join {
+            // Whoever builds on the state wants it again.
+            Join::Latest => OnGap::Latest,
+            Join::All | Join::Live | Join::Newest(_) => OnGap::All,
+        }),
+        conflate_by: (s.conflate_by.written().cloned()).unwrap_or(ConflateBy::Type),
+        latest: LatestLimits {
+            keys: s.latest.keys.get_or(Count(10_000)).0,
+            bytes: s.latest.bytes.get_or(Bytes::mib(4)).0,
         },
         heartbeat: Heartbeat {
             interval: s.heartbeat.get_or(OrNever(Some(Duration::from_secs(15)))).0,
@@ -168,11 +180,17 @@ pub(super) fn channel(named: &NamedChannel, findings: &mut Findings) -> Option<C
         lag: Lag {
             // Nobody can lag beyond what is kept.
             limit_bytes: s.lag.limit.get_or(defaults::LAG_LIMIT.min(history_bytes)).0,
+            limit_events: s.lag.events.written().map(|count| count.0),
+            limit_age: s.lag.age.get_or(OrNever(None)).0,
             then: s.lag.then.get_or(OnLag::Disconnect),
         },
+        write_timeout: (s.write_timeout)
+            .get_or(OrNever(Some(Duration::from_secs(30))))
+            .0,
         end: s.end.get_or(End::Cut),
         refuse: s.refuse.get_or(Refuse::Retry),
         max_subscribers: s.max_subscribers.written().map(|count| count.0),
+        max_age: s.max_age.get_or(OrNever(None)).0,
         cors: cors(&s.cors),
         ready: s.ready.get_or(Ready::Always),
         access: s.access.written().copied(),
@@ -220,6 +238,9 @@ pub(super) fn server(table: &ServerTable, findings: &mut Findings) -> Server {
     Server {
         threads: Some(table.threads.get_or(Count(0)).0).filter(|threads| *threads > 0),
         max_connections: table.max_connections.written().map(|count| count.0),
+        connection_rate: admission::connection_rate(table, findings),
+        address_limits: admission::address_limits(table, findings),
+        trusted_proxies: admission::trusted_proxies(table, findings),
         memory: table.memory.get_or(defaults::MEMORY).0,
         handshake_timeout: table.handshake_timeout.get_or(Duration::from_secs(10)),
         header_timeout: table.header_timeout.get_or(Duration::from_secs(10)),
@@ -248,7 +269,11 @@ fn http2(table: &Http2Table) -> Http2 {
     }
 }
 
-fn listeners(tables: Vec<NamedListener>, findings: &mut Findings) -> Vec<Listener> {
+fn listeners(
+    tables: Vec<NamedListener>,
+    trusted: &TrustedProxies,
+    findings: &mut Findings,
+) -> Vec<Listener> {
     let mut bound: Vec<(ListenAddress, Range<usize>)> = Vec::new();
     let mut listeners = Vec::new();
     for NamedListener { name, table } in tables {
@@ -282,6 +307,7 @@ fn listeners(tables: Vec<NamedListener>, findings: &mut Findings) -> Vec<Listene
         }
         listeners.push(Listener {
             tls: listen_tls::meant(&table, findings),
+            proxy_protocol: admission::proxy_protocol(&table, trusted, findings),
             name: name.into_inner(),
             addresses,
         });

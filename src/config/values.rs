@@ -5,15 +5,19 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::DeValue;
 
+use crate::config::JsonPointer;
 use crate::config::UnknownPath;
+use crate::config::admission::ProxyProtocol;
 use crate::config::channel::Access;
-use crate::config::channel::Connect;
+use crate::config::channel::ConflateBy;
 use crate::config::channel::Credentials;
 use crate::config::channel::CursorOnConnect;
 use crate::config::channel::End;
 use crate::config::channel::HeartbeatForm;
 use crate::config::channel::Ids;
+use crate::config::channel::Join;
 use crate::config::channel::Notices;
+use crate::config::channel::OnGap;
 use crate::config::channel::OnLag;
 use crate::config::channel::OnNewUrl;
 use crate::config::channel::Ready;
@@ -134,6 +138,16 @@ impl Read for Credentials {
     }
 }
 
+impl Read for ProxyProtocol {
+    fn read(entry: &Entry<'_>, findings: &mut Findings) -> Option<Self> {
+        Some(if read_switch(entry, findings)? {
+            Self::Required
+        } else {
+            Self::Off
+        })
+    }
+}
+
 impl Read for OnNewUrl {
     fn read(entry: &Entry<'_>, findings: &mut Findings) -> Option<Self> {
         Some(if read_switch(entry, findings)? {
@@ -154,7 +168,7 @@ impl Read for Verification {
     }
 }
 
-/// `heartbeat` says `"off"`, `history.age` says `"none"`.
+/// `heartbeat` and `write_timeout` say `"off"`, `history.age`, `lag.age` and `max_age` say `"none"`.
 impl Read for OrNever<Duration> {
     fn read(entry: &Entry<'_>, findings: &mut Findings) -> Option<Self> {
         let word = if entry.key.ends_with("age") {
@@ -225,14 +239,68 @@ fn unknown_word(text: &str, words: &[&str]) -> Mistake {
 
 words!(UnknownPath { "list" => ListPaths, "silent" => SayNothing, });
 words!(UpstreamHttp { "1.1" => One, "2" => Two, });
-words!(Connect { "eager" => Eager, "on-demand" => OnDemand, });
 words!(Ids { "fill" => Fill, "gateway" => Gateway, "upstream" => Upstream, });
 words!(Notices { "all" => All, "losses" => Losses, "none" => None, });
-words!(OnLag { "disconnect" => Disconnect, });
+words!(OnGap { "all" => All, "latest" => Latest, "live" => Live, });
+words!(OnLag { "disconnect" => Disconnect, "skip" => Skip, });
 words!(End { "clean" => Clean, "cut" => Cut, });
 words!(Refuse { "retry" => Retry, "503" => Unavailable, });
 words!(Ready { "always" => Always, "connected" => Connected, });
 words!(Access { "public" => Public, });
+
+/// A word, or a number of events.
+impl Read for Join {
+    fn read(entry: &Entry<'_>, findings: &mut Findings) -> Option<Self> {
+        let rule = "write `\"live\"`, `\"all\"`, `\"latest\"`, or how many of the newest events, like `10`";
+        let mistake = match entry.value.get_ref() {
+            DeValue::Integer(_) => match Count::read(entry, findings)? {
+                Count(0) => Mistake::new("cannot be zero", "for no event, write `\"live\"`"),
+                Count(n) => return Some(Self::Newest(n)),
+            },
+            DeValue::String(text) => match text.as_ref() {
+                "all" => return Some(Self::All),
+                "latest" => return Some(Self::Latest),
+                "live" => return Some(Self::Live),
+                _ if text.parse::<usize>().is_ok() => Mistake::new(
+                    "must be a number, not a string",
+                    format!("write `{text}`, without the quotes"),
+                ),
+                _ => unknown_word(text, &["live", "all", "latest"]),
+            },
+            _ => Mistake::new(
+                format!("must be a word or a number, not {}", entry.kind()),
+                rule,
+            ),
+        };
+        entry.refuse(mistake, findings);
+        None
+    }
+}
+
+impl FromText for ConflateBy {
+    const EXAMPLE: &'static str = "\"/symbol\"";
+
+    fn from_text(text: &str) -> Result<Self, Mistake> {
+        match text {
+            "id" => Ok(Self::Id),
+            "type" => Ok(Self::Type),
+            _ if text.starts_with('/') => match JsonPointer::parse(text) {
+                Some(pointer) => Ok(Self::Pointer(pointer)),
+                None => Err(Mistake::new(
+                    format!("`\"{text}\"` is not a JSON pointer"),
+                    "in a member's name, write `~0` for `~` and `~1` for `/`",
+                )),
+            },
+            _ => Err(Mistake::new(
+                format!("`\"{text}\"` is not a key of events"),
+                format!(
+                    "write `\"type\"`, `\"id\"`, or where in the data the key is, like `{}`",
+                    Self::EXAMPLE
+                ),
+            )),
+        }
+    }
+}
 
 impl FromText for HeartbeatForm {
     const EXAMPLE: &'static str = "\"event:heartbeat\"";

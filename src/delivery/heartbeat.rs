@@ -22,15 +22,14 @@ impl Heartbeat {
         let plain = match &settings.form {
             HeartbeatForm::Comment => sse::HEARTBEAT_COMMENT.to_vec(),
             HeartbeatForm::Event(event_type) => {
+                let data = format!(r#"{{"interval_ms":{}}}"#, interval.as_millis());
+                let event = Event {
+                    event_type,
+                    data: &data,
+                    id: None,
+                };
                 let mut block = Vec::new();
-                sse::encode_event(
-                    &mut block,
-                    &Event {
-                        event_type,
-                        data: "{}",
-                        id: None,
-                    },
-                );
+                sse::encode_event(&mut block, &event);
                 block
             }
         };
@@ -41,6 +40,17 @@ impl Heartbeat {
             chunked,
             plain,
         })
+    }
+
+    /// What a newcomer is told, so that a page knows from the beginning how long silence may last:
+    /// the first heartbeat, if it is one that pages see.
+    pub(super) fn introduction(&self) -> &[u8] {
+        if self.is_seen() { &self.plain } else { &[] }
+    }
+
+    /// Whether pages see it.
+    pub(super) fn is_seen(&self) -> bool {
+        self.plain != sse::HEARTBEAT_COMMENT
     }
 
     /// Its bytes, framed.

@@ -1,7 +1,7 @@
 //! What wakes a shard: new batches, sockets that are ready, new subscribers, the end.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
 use super::Arrival;
@@ -9,6 +9,7 @@ use super::goodbyes::Parting;
 use super::pulse::Question;
 use crate::channel::Channel;
 use crate::log::Outlet;
+use crate::sync::{Mutex, MutexGuard};
 
 /// A group's place in its shard.
 pub(super) type GroupKey = usize;

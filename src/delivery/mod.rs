@@ -8,12 +8,14 @@
 //! **Never Wait For A Subscriber**: a socket that does not take its bytes makes its subscriber a
 //! straggler, which waits for its own socket, alone.
 
+mod ages;
 mod body;
 mod budget;
 mod goodbyes;
 mod group;
 mod heartbeat;
 mod inbox;
+mod lag;
 mod pass;
 mod prologue;
 mod pulse;
@@ -50,7 +52,7 @@ use self::shard::{GOODBYE_GRACE, Shard};
 use self::transport::Transport;
 pub use self::wire::Framing;
 use crate::channel::{Channel, Seat};
-use crate::net::permit::Permit;
+use crate::net::permit::Standing;
 use crate::net::socket::{Socket, Unbound};
 
 /// All shards.
@@ -87,8 +89,8 @@ pub struct Arrival {
     pub last_event_id: Option<String>,
     /// The response head, which goes out first.
     pub head: Vec<u8>,
-    /// Its place in the channel and, if its connection is its own, among the connections.
-    pub places: (Seat, Option<Permit>),
+    /// Its place in the channel and among the connections.
+    pub places: (Seat, Standing),
 }
 
 /// How a socket comes to its shard.
@@ -223,18 +225,6 @@ impl Delivery {
     }
 }
 
-/// Tells that a task broke, if it is dropped because of that.
-struct OnPanic(Arc<Notify>);
-
-impl Drop for OnPanic {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            tracing::error!("an instance broke");
-            self.0.notify_one();
-        }
-    }
-}
-
 impl ShardHandle {
     /// Runs a task on the shard's thread.
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
@@ -263,16 +253,6 @@ impl ShardHandle {
             broken.notify_one();
         });
         handle
-    }
-
-    /// The same, for one of many tasks: it ends by itself, and has nobody who watches it but itself.
-    pub fn spawn_instance(&self, task: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
-        let guard = OnPanic(Arc::clone(&self.broken));
-        let task = self.runtime.spawn(async move {
-            let _guard = guard;
-            task.await;
-        });
-        task.abort_handle()
     }
 
     /// Makes those leave who are far behind, because memory has run out.

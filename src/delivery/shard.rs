@@ -5,7 +5,7 @@
 //! (handshakes, requests, upstreams) and to its reactor.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BTreeSet, BinaryHeap, VecDeque};
 use std::future::{Future as _, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -34,6 +34,11 @@ pub(super) struct Shard {
     queue: VecDeque<SubscriberKey>,
     /// When to look at a group's heartbeat.
     heartbeats: BinaryHeap<Reverse<(Instant, GroupKey)>>,
+    /// When to look at a group's subscribers that take nothing.
+    looks: BinaryHeap<Reverse<(Instant, GroupKey)>>,
+    /// When to look at how old a group's subscribers are: one entry for each group that has any whose
+    /// time is limited.
+    ages: BTreeSet<(Instant, GroupKey)>,
     /// When to look whether those who leave are gone.
     leaving: BinaryHeap<Reverse<(Instant, SubscriberKey)>>,
     /// Channels whose subscribers leave one after another.
@@ -62,6 +67,8 @@ impl Shard {
             passes: VecDeque::new(),
             queue: VecDeque::new(),
             heartbeats: BinaryHeap::new(),
+            looks: BinaryHeap::new(),
+            ages: BTreeSet::new(),
             leaving: BinaryHeap::new(),
             partings: Vec::new(),
             followup: Followup::default(),
@@ -81,15 +88,19 @@ impl Shard {
             } else {
                 self.wait(&mut mail, &mut timer).await;
             }
-            let now = Instant::now();
-            self.read(&mut mail, now);
-            self.look_at_timers(now);
-            self.take_turn(now);
-            self.count();
+            self.step(&mut mail, Instant::now());
             if self.has_work() {
                 go_to_the_end_of_the_queue().await;
             }
         }
+    }
+
+    /// Reads the mail, looks at what is due, and works for a turn.
+    pub(super) fn step(&mut self, mail: &mut Mail, now: Instant) {
+        self.read(mail, now);
+        self.look_at_timers(now);
+        self.take_turn(now);
+        self.count();
     }
 
     /// Waits for mail or the next deadline.
@@ -98,9 +109,17 @@ impl Shard {
     /// setting it wakes the reactor. When it fires too early, the shard just looks.
     async fn wait(&self, mail: &mut Mail, timer: &mut Pin<Box<Sleep>>) {
         let next_heartbeat = self.heartbeats.peek().map(|Reverse((at, _))| *at);
+        let next_look = self.looks.peek().map(|Reverse((at, _))| *at);
         let next_deadline = self.leaving.peek().map(|Reverse((at, _))| *at);
         let next_goodbye = self.partings.iter().filter_map(Goodbyes::next_at).min();
-        let next = [next_heartbeat, next_deadline, next_goodbye];
+        let next_aged = self.ages.first().map(|(at, _)| *at);
+        let next = [
+            next_heartbeat,
+            next_look,
+            next_deadline,
+            next_goodbye,
+            next_aged,
+        ];
         let next = next.into_iter().flatten().min();
         if let Some(at) = next
             && (at < timer.deadline() || timer.is_elapsed())
@@ -164,7 +183,7 @@ impl Shard {
             else {
                 continue;
             };
-            if let Some(at) = group.reconfigure(now) {
+            if let Some(at) = group.reconfigure(now, &mut self.followup) {
                 self.heartbeats.push(Reverse((at, key)));
             }
             self.follow_up(key);
@@ -172,9 +191,12 @@ impl Shard {
         // Of changes, too, only one timer per group is left.
         let groups = &self.groups;
         self.heartbeats.retain(|Reverse((at, key))| {
-            groups
-                .get(*key)
-                .is_some_and(|group| group.is_heartbeat_due(*at))
+            let group = groups.get(*key);
+            group.is_some_and(|group| group.is_heartbeat_due(*at))
+        });
+        self.looks.retain(|Reverse((at, key))| {
+            let group = groups.get(*key);
+            group.is_some_and(|group| group.is_look_due(*at))
         });
     }
 
@@ -240,7 +262,18 @@ impl Shard {
             }
             self.follow_up(key);
         }
+        while let Some(Reverse((at, key))) = self.looks.peek().copied()
+            && at <= now
+        {
+            self.looks.pop();
+            let group = self.groups.get_mut(key);
+            if let Some(group) = group.filter(|group| group.is_look_due(at)) {
+                group.look(now, &mut self.followup);
+                self.follow_up(key);
+            }
+        }
         self.say_goodbyes(now);
+        self.let_the_old_go(now);
         while let Some(Reverse((at, key))) = self.leaving.peek().copied()
             && at <= now
         {
@@ -288,6 +321,39 @@ impl Shard {
                     group.part(key.index, how, &mut self.followup);
                     self.follow_up(key.group);
                 }
+            }
+        }
+    }
+
+    /// Makes those leave who have been there for long enough; as many as a turn allows, if many have.
+    fn let_the_old_go(&mut self, now: Instant) {
+        for _ in 0..TURN_GOODBYES {
+            let Some((at, key)) = self.ages.first().copied() else {
+                return;
+            };
+            if at > now {
+                return;
+            }
+            if let Some(group) = self.groups.get_mut(key) {
+                group.let_the_oldest_go(now, &mut self.followup);
+            }
+            self.follow_up(key);
+        }
+    }
+
+    /// Notes when to look at a group's ages, if that is another time than before.
+    fn note_age(&mut self, key: GroupKey) {
+        let Some(group) = self.groups.get_mut(key) else {
+            return;
+        };
+        let next = group.next_age();
+        if group.noted_age != next {
+            let before = std::mem::replace(&mut group.noted_age, next);
+            if let Some(at) = before {
+                self.ages.remove(&(at, key));
+            }
+            if let Some(at) = next {
+                self.ages.insert((at, key));
             }
         }
     }
@@ -356,6 +422,10 @@ impl Shard {
             let key = SubscriberKey { group: key, index };
             self.leaving.push(Reverse((deadline, key)));
         }
+        if let Some(at) = self.followup.look_at.take() {
+            self.looks.push(Reverse((at, key)));
+        }
+        self.note_age(key);
         let Some(group) = self.groups.get_mut(key) else {
             return;
         };
@@ -371,7 +441,7 @@ impl Shard {
         }
     }
 
-    fn has_work(&self) -> bool {
+    pub(super) fn has_work(&self) -> bool {
         !self.passes.is_empty() || !self.queue.is_empty()
     }
 }
@@ -397,7 +467,7 @@ mod tests {
     use super::*;
     use crate::config::{self, Config};
     use crate::delivery::{Framing, Handover};
-    use crate::net::permit::Permits;
+    use crate::net::permit::{Permits, Standing};
     use crate::net::socket::Socket;
     use tokio::net::UnixStream;
 
@@ -410,14 +480,17 @@ mod tests {
 
     fn arrival(channel: &Channel) -> (Arrival, UnixStream) {
         let (ours, theirs) = UnixStream::pair().expect("a pair");
-        let (permit, _) = Permits::new(1).acquire().expect("a permit");
+        let permit = Permits::new(1).acquire().expect("a permit");
         let arrival = Arrival {
             channel: channel.clone(),
             socket: Handover::SameShard(Socket::Unix(ours)),
             framing: Framing::Chunked,
             last_event_id: None,
             head: Vec::new(),
-            places: (channel.join().expect("a seat"), Some(permit)),
+            places: (
+                channel.join().expect("a seat"),
+                Standing::Connection(permit),
+            ),
         };
         (arrival, theirs)
     }

@@ -7,14 +7,18 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::body::Ending;
+use super::lag::Debt;
+use super::prologue::Prologue;
 use super::push_framed;
-use super::tail::{Piece, Tail};
+use super::tail::{Events, Piece, Tail};
 use super::tally::Tally;
 use super::transport::Transport;
 use super::wire::{Framing, MAX_PIECES, Wire};
 use crate::channel::{Departure, Seat};
 use crate::log::Position;
-use crate::net::permit::Permit;
+use crate::memory::Budget;
+use crate::net::addresses::Identity;
+use crate::net::permit::Standing;
 use crate::sse;
 
 /// A subscriber on a shard.
@@ -31,11 +35,12 @@ pub(super) struct Subscriber {
     framing: Framing,
     /// Whether it was at the head once. Until then it replays, and is behind by its own wish.
     has_caught_up: bool,
+    /// How often it was looked at since its socket took something, while it was blocked.
+    n_looks: u8,
     /// How it goes once `tail` is out.
     leaving: Option<Leaving>,
-    /// Its place in the channel and among the connections. An HTTP/2 stream has no connection of
-    /// its own.
-    _places: (Seat, Option<Permit>),
+    /// Its place in the channel and among the connections.
+    places: (Seat, Standing),
 }
 
 /// How a subscriber goes.
@@ -71,6 +76,20 @@ pub(super) enum Wrote {
     Some,
 }
 
+/// What becomes of one whose socket may take nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Patience {
+    /// It is blocked.
+    Needed,
+    /// It is not.
+    NotNeeded,
+    /// It was blocked for too long.
+    Over,
+}
+
+/// How often a blocked subscriber is looked at within `write_timeout`.
+pub(super) const N_LOOKS: u8 = 4;
+
 /// The most that one write carries to a straggler, so that one can't hold up the others.
 const WRITE_BYTES: usize = 64 * 1024;
 
@@ -83,7 +102,7 @@ impl Subscriber {
         transport: Transport,
         waker: Waker,
         framing: Framing,
-        places: (Seat, Option<Permit>),
+        places: (Seat, Standing),
     ) -> Self {
         Self {
             transport,
@@ -93,15 +112,23 @@ impl Subscriber {
             pace: Pace::Queued,
             framing,
             has_caught_up: false,
+            n_looks: 0,
             leaving: None,
-            _places: places,
+            places,
         }
     }
 
     /// Sets where it begins, and what it gets before.
-    pub(super) fn begin(&mut self, at: Position, prologue: Vec<u8>) {
+    pub(super) fn begin(&mut self, at: Position, prologue: Prologue) {
         self.at = at;
-        self.push_tail(Piece::Own(prologue));
+        self.push_tail(Piece::Own(prologue.bytes));
+        if let Some(snapshot) = prologue.snapshot {
+            let events = Events::new(&snapshot, 0, self.framing);
+            if let Some(events) = events {
+                self.push_tail(Piece::Events(Box::new(events)));
+            }
+        }
+        self.push_tail(Piece::Own(prologue.cursor));
     }
 
     /// Writes the bytes from `at`, which are the same for all the crowd of this framing, up to `to`.
@@ -155,11 +182,13 @@ impl Subscriber {
     /// Writes the tail and what follows of the wire stream, once, as much as one turn allows.
     pub(super) fn write_own(&mut self, wire: &Wire, tally: &mut Tally) -> Wrote {
         let mut pieces = [IoSlice::new(&[]); MAX_PIECES];
-        let (mut n_pieces, mut n_wanted) = self
-            .tail
-            .as_ref()
-            .map_or((0, 0), |tail| tail.gather(&mut pieces));
-        if self.leaving.is_none() {
+        let mut is_all = true;
+        let (mut n_pieces, mut n_wanted) = (0, 0);
+        if let Some(tail) = &self.tail {
+            let offered = tail.gather(&mut pieces, WRITE_BYTES);
+            (n_pieces, n_wanted, is_all) = (offered.n_slices, offered.n_bytes, offered.is_all);
+        }
+        if is_all && self.leaving.is_none() && !self.is_adrift() {
             let room = WRITE_BYTES.saturating_sub(n_wanted).max(1);
             let free = pieces.get_mut(n_pieces..).unwrap_or_default();
             let n_wire = wire.gather(self.at, self.framing, room, free);
@@ -169,6 +198,10 @@ impl Subscriber {
                 .map(|piece| piece.len())
                 .sum::<usize>();
             n_pieces += n_wire;
+        }
+        if n_wanted == 0 && self.is_adrift() {
+            // Nothing was decided, so the socket takes nothing.
+            return self.block();
         }
         if n_wanted == 0 {
             return self.finish_turn(wire);
@@ -194,14 +227,15 @@ impl Subscriber {
     /// Notes that the socket took `n` bytes of the tail and what follows it.
     fn accept(&mut self, n: usize, wire: &Wire, tally: &mut Tally) {
         tally.note_bytes(n as u64);
+        self.n_looks = 0;
         let mut n_wire = n;
         if let Some(tail) = &mut self.tail {
             let is_live = self.has_caught_up;
-            n_wire = tail.advance(n, |batch| {
+            n_wire = tail.advance(n, |appended_at, n_events| {
                 if is_live {
-                    tally.note_live(batch.appended_at(), 1);
+                    tally.note_live(appended_at, n_events);
                 } else {
-                    tally.note_replayed(1);
+                    tally.note_replayed(n_events);
                 }
             });
             if tail.is_empty() {
@@ -228,6 +262,10 @@ impl Subscriber {
 
     /// All that was offered was taken: what now?
     fn finish_turn(&mut self, wire: &Wire) -> Wrote {
+        if self.tail.as_ref().is_some_and(|tail| !tail.is_sent()) {
+            self.pace = Pace::Queued;
+            return Wrote::Some;
+        }
         let sent = match self.leaving {
             Some(leaving) if leaving.ending == Ending::Clean => self.transport.try_close(),
             Some(_) | None => self.transport.try_flush(),
@@ -240,9 +278,10 @@ impl Subscriber {
         if let Some(leaving) = self.leaving {
             return self.go(leaving.departure);
         }
-        if self.at >= wire.head() {
+        if self.at >= wire.head() && !self.is_adrift() {
             self.pace = Pace::Flowing;
             self.has_caught_up = true;
+            self.n_looks = 0;
             return Wrote::All;
         }
         self.pace = Pace::Queued;
@@ -279,6 +318,8 @@ impl Subscriber {
             io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => {
                 Wrote::Gone(Departure::ClientLeft)
             }
+            // `TCP_USER_TIMEOUT` has passed.
+            io::ErrorKind::TimedOut => Wrote::Gone(Departure::Stalled),
             _ => Wrote::Gone(Departure::WriteFailed),
         }
     }
@@ -294,7 +335,7 @@ impl Subscriber {
             match self.transport.try_read(&mut [0; 16]) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                    return Err(Departure::WriteFailed);
+                    return Err(Departure::Stalled);
                 }
                 Ok(_) | Err(_) => return Err(Departure::ClientLeft),
             }
@@ -308,6 +349,11 @@ impl Subscriber {
             return false;
         }
         self.leaving = Some(leaving);
+        if let Some(tail) = &mut self.tail {
+            // What it will not get now, it gets when it resumes.
+            tail.set_debt(None);
+            tail.end_at_event();
+        }
         if let Some((piece, end)) = wire.rest_of_event(self.at, self.framing) {
             self.push_tail(piece);
             self.at = end;
@@ -326,17 +372,88 @@ impl Subscriber {
         true
     }
 
+    /// Casts it adrift: from now on nothing of the wire stream is kept for it, and what follows the
+    /// rest of its event is decided when its socket takes that.
+    pub(super) fn cast_adrift(&mut self, wire: &Wire, budget: &Budget) {
+        if self.leaving.is_some() || self.is_adrift() {
+            return;
+        }
+        if let Some((piece, end)) = wire.rest_of_event(self.at, self.framing) {
+            self.push_tail(piece);
+            self.at = end;
+        }
+        let debt = Debt::new(wire.count_at(self.at));
+        let tail = self.tail.get_or_insert_default();
+        tail.let_go_of_batches(budget);
+        tail.set_debt(Some(debt));
+        if self.pace == Pace::Flowing {
+            self.pace = Pace::Queued;
+        }
+    }
+
+    /// What it lacks, if it is adrift and its socket takes more: now it must be decided what it gets.
+    pub(super) fn due_debt(&mut self) -> Option<Debt> {
+        let tail = self.tail.as_ref()?;
+        let debt = tail.debt().filter(|_| tail.is_sent())?;
+        let mut cx = Context::from_waker(&self.waker);
+        let is_flushed = matches!(self.transport.try_flush(), Ok(true));
+        let is_writable = self.transport.poll_write_ready(&mut cx).is_ready();
+        (is_flushed && is_writable).then_some(debt)
+    }
+
+    /// Is not adrift any more: it goes on at `at`, after a notice.
+    pub(super) fn go_on(&mut self, at: Position, notice: Option<Vec<u8>>) {
+        let Some(tail) = &mut self.tail else { return };
+        tail.set_debt(None);
+        if let Some(notice) = notice {
+            tail.push(Piece::Own(notice));
+        }
+        self.at = at;
+        if tail.is_empty() {
+            self.tail = None;
+        }
+    }
+
     fn push_tail(&mut self, piece: Piece) {
         self.tail.get_or_insert_default().push(piece);
     }
 
     /// Whether it will read the wire stream from where it is, without waiting for a pass.
     pub(super) fn needs_wire(&self) -> bool {
-        self.pace != Pace::Flowing && self.leaving.is_none()
+        self.pace != Pace::Flowing && self.leaving.is_none() && !self.is_adrift()
+    }
+
+    /// Looks whether its socket takes anything.
+    pub(super) fn look(&mut self) -> Patience {
+        if self.pace != Pace::Blocked || self.leaving.is_some() {
+            return Patience::NotNeeded;
+        }
+        self.n_looks = self.n_looks.saturating_add(1);
+        if self.n_looks > N_LOOKS {
+            Patience::Over
+        } else {
+            Patience::Needed
+        }
+    }
+
+    /// Lets its connection take nothing for so long; see [`Transport::set_write_timeout`].
+    pub(super) fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        self.transport.set_write_timeout(timeout)
+    }
+
+    /// Whether it has no place in the wire stream at present.
+    pub(super) fn is_adrift(&self) -> bool {
+        (self.tail.as_ref()).is_some_and(|tail| tail.debt().is_some())
     }
 
     pub(super) fn at(&self) -> Position {
         self.at
+    }
+
+    /// Who it is, if anybody wanted to know.
+    pub(super) fn identity(&self) -> Option<&Identity> {
+        let (_, standing) = &self.places;
+        standing.identity()
     }
 
     pub(super) fn pace(&self) -> Pace {

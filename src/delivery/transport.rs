@@ -2,6 +2,7 @@
 
 use std::io;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use super::body::{BodyWriter, Ending};
 use crate::net::socket::Socket;
@@ -18,11 +19,23 @@ pub(super) enum Transport {
 
 impl Transport {
     /// Sets what every subscriber's connection needs.
-    pub(super) fn prepare(&self) -> io::Result<()> {
+    pub(super) fn prepare(&self, write_timeout: Option<Duration>) -> io::Result<()> {
         match self {
             // The connection was prepared when it became one.
             Self::Http2(_) => Ok(()),
-            Self::Socket(socket) => socket.prepare_for_delivery(),
+            Self::Socket(socket) => {
+                socket.prepare_for_delivery()?;
+                socket.set_write_timeout(write_timeout)
+            }
+        }
+    }
+
+    /// Has the kernel give the connection up when what was sent is not acknowledged for so long. That
+    /// of several streams of HTTP/2 is not one channel's: it has its own pings.
+    pub(super) fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        match self {
+            Self::Http2(_) => Ok(()),
+            Self::Socket(socket) => socket.set_write_timeout(timeout),
         }
     }
 

@@ -9,8 +9,9 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::tail::Piece;
-use crate::log::{Batch, Feed, Position, Taken};
+use super::lag::Distance;
+use super::tail::{Piece, rest_of_event};
+use crate::log::{Batch, Count, Feed, Position, Taken};
 
 /// The batches that some subscriber of this shard has yet to get.
 #[derive(Debug)]
@@ -19,6 +20,10 @@ pub(super) struct Wire {
     batches: VecDeque<Arc<Batch>>,
     /// Invariant: the end of the last batch that was taken from the feed, or dropped by it.
     head: Position,
+    /// What the log has had up to `head`.
+    count: Count,
+    /// What it has had up to where `batches` begin; `None` before anything was taken.
+    floor: Option<Count>,
 }
 
 /// How events are framed on a connection.
@@ -39,6 +44,8 @@ impl Wire {
         Self {
             batches: VecDeque::new(),
             head,
+            count: Count::default(),
+            floor: None,
         }
     }
 
@@ -51,6 +58,11 @@ impl Wire {
     pub(super) fn pull(&mut self, feed: &Feed) -> Taken {
         let taken = feed.take(&mut self.batches);
         self.head = taken.head;
+        self.count = taken.count;
+        self.floor.get_or_insert_with(|| {
+            let first = self.batches.front();
+            first.map_or(taken.count, |batch| batch.count_at(batch.start()))
+        });
         taken
     }
 
@@ -73,7 +85,10 @@ impl Wire {
             .front()
             .is_some_and(|batch| batch.end() <= floor)
         {
-            self.batches.pop_front();
+            self.floor = self
+                .batches
+                .pop_front()
+                .map(|last| last.count_at(last.end()));
         }
         if self.batches.is_empty() {
             // A burst must not leave its index behind in every quiet channel.
@@ -84,14 +99,39 @@ impl Wire {
     /// Forgets everything.
     pub(super) fn clear(&mut self) {
         self.batches.clear();
+        self.floor = Some(self.count);
     }
 
-    /// How far a subscriber at `at` is behind, once it has the event that it is inside of. The
-    /// newest batch does not count: however large it is, nobody can be blamed for not having it yet.
-    pub(super) fn lag(&self, at: Position) -> u64 {
-        self.batches.back().map_or(0, |newest| {
-            newest.start().saturating_sub(self.event_end(at))
-        })
+    /// What the log has had up to the head.
+    pub(super) fn count(&self) -> Count {
+        self.count
+    }
+
+    /// What the log has had up to `at`, which is a subscriber's place.
+    pub(super) fn count_at(&self, at: Position) -> Count {
+        let next = self.batches.partition_point(|batch| batch.end() <= at);
+        let batch = self.batches.get(next).filter(|batch| batch.start() <= at);
+        // Between two batches only if some were dropped there.
+        let before = || self.batches.get(next.checked_sub(1)?);
+        batch
+            .or_else(before)
+            .map(|batch| batch.count_at(at))
+            .or(self.floor)
+            .unwrap_or_default()
+    }
+
+    /// How far a subscriber at `at` is behind, once it has the event that it is inside of.
+    pub(super) fn distance(&self, at: Position, now: Instant) -> Distance {
+        let at = self.event_end(at);
+        let (Some(newest), Some(next)) = (self.batches.back(), self.from(at).next()) else {
+            return Distance::default();
+        };
+        let n_before = |at: Position| self.count_at(at).n_events;
+        Distance {
+            bytes: newest.start().saturating_sub(at),
+            n_events: n_before(newest.start()).saturating_sub(n_before(at)),
+            age: now.saturating_duration_since(next.appended_at()),
+        }
     }
 
     /// Where the event ends that `at` is inside of; `at` itself between events.
@@ -168,15 +208,9 @@ impl Wire {
         }
         let (mut at, mut left) = (at, n_bytes);
         for batch in self.from(at) {
-            for (bytes, end) in batch.payloads_from(at) {
-                if left < bytes.len() {
-                    return batch.after_payload(at, left);
-                }
-                left -= bytes.len();
-                at = end;
-                if left == 0 {
-                    return at;
-                }
+            (at, left) = batch.advance_plain(at, left);
+            if left == 0 {
+                return at;
             }
         }
         at
@@ -189,14 +223,7 @@ impl Wire {
         at: Position,
         framing: Framing,
     ) -> Option<(Piece, Position)> {
-        let batch = self.from(at).next()?;
-        let (range, end) = batch.rest_of_event(at)?;
-        let range = match framing {
-            Framing::Chunked => range,
-            // Without the line end of the chunk.
-            Framing::Plain => range.start..range.end.saturating_sub(2),
-        };
-        Some((Piece::Shared(Arc::clone(batch), range), end))
+        rest_of_event(self.from(at).next()?, at, framing)
     }
 
     fn from(&self, at: Position) -> impl Iterator<Item = &Arc<Batch>> {

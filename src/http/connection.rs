@@ -12,8 +12,11 @@ use tokio::time::timeout;
 use super::preface::{Prefixed, Protocol};
 use super::subscribe::REFUSAL_TIMEOUT;
 use super::{Gateway, http1, http2};
+use crate::config::ProxyProtocol;
 use crate::memory::WhatFor;
+use crate::net::peer::PeerAddr;
 use crate::net::permit::{Admission, Permit};
+use crate::net::proxy_protocol::{self, OnBehalfOf, ProxyError};
 use crate::net::socket::{Socket, Unbound};
 use crate::net::tls::{ALPN_HTTP2, HandshakeError, ServerTls, TlsStream};
 
@@ -22,21 +25,22 @@ use crate::net::tls::{ALPN_HTTP2, HandshakeError, ServerTls, TlsStream};
 pub struct Seen {
     /// The socket.
     pub socket: Unbound,
+    /// Who made it.
+    pub peer: PeerAddr,
     /// `None`: in the clear.
     pub tls: Option<Arc<ServerTls>>,
-    /// Its place among the connections.
+    /// Whether it begins by saying for whom it is.
+    pub proxy_protocol: ProxyProtocol,
+    /// Its place among the connections, and what it may have.
     pub permit: Permit,
-    /// What it may have.
-    pub admission: Admission,
-    /// The shard whose thread serves it.
-    pub shard: usize,
 }
 
 /// A connection as both protocols see it.
 pub(super) struct Peer {
     pub(super) gateway: Arc<Gateway>,
     pub(super) permit: Permit,
-    pub(super) admission: Admission,
+    /// Who asks, as far as the connection tells.
+    pub(super) address: PeerAddr,
     /// The shard whose thread this is.
     pub(super) shard: usize,
 }
@@ -49,31 +53,38 @@ const NOT_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\
     Content-Type: text/plain; charset=utf-8\r\nContent-Length: 40\r\nConnection: close\r\n\r\n\
     this port speaks TLS: ask with https://\n";
 
-/// Serves a connection on this thread until it ends or a shard has it.
-pub async fn serve_connection(gateway: Arc<Gateway>, seen: Seen) {
+/// Serves a connection on the thread of this shard until it ends or a shard has it.
+pub async fn serve_connection(gateway: Arc<Gateway>, seen: Seen, shard: usize) {
     let Seen {
         socket,
+        mut peer,
         tls,
-        permit,
-        admission,
-        shard,
+        proxy_protocol,
+        mut permit,
     } = seen;
-    let socket = match (socket.bind(), tls) {
-        (Ok(socket), None) => socket,
-        (Ok(socket), Some(tls)) => {
-            let held = permit.hold(WhatFor::Tls, TlsStream::IDLE_BYTES);
-            let shaking = TlsStream::accept(socket, tls.config(), held);
-            let patience = gateway.current().server.handshake_timeout;
-            match shake_hands(shaking, patience).await {
-                Some(stream) => Socket::Tls(stream),
-                None => return,
-            }
-        }
-        (Err(error), _) => {
+    let mut socket = match socket.bind() {
+        Ok(socket) => socket,
+        Err(error) => {
             tracing::warn!(%error, "a new connection could not be registered");
             return;
         }
     };
+    if proxy_protocol == ProxyProtocol::Required {
+        // Boxed: other connections need not have room for it.
+        match Box::pin(introduce(&gateway, &mut socket, (peer, permit))).await {
+            Some(introduced) => (peer, permit) = introduced,
+            None => return,
+        }
+    }
+    if let Some(tls) = tls {
+        let held = permit.hold(WhatFor::Tls, TlsStream::IDLE_BYTES);
+        let shaking = TlsStream::accept(socket, tls.config(), held);
+        let patience = gateway.current().server.handshake_timeout;
+        match shake_hands(shaking, patience).await {
+            Some(stream) => socket = Socket::Tls(stream),
+            None => return,
+        }
+    }
     let header_timeout = gateway.current().server.header_timeout;
     let begun = timeout(header_timeout, recognize(socket)).await;
     let (stream, protocol) = match begun {
@@ -91,7 +102,7 @@ pub async fn serve_connection(gateway: Arc<Gateway>, seen: Seen) {
     let peer = Peer {
         gateway,
         permit,
-        admission,
+        address: peer,
         shard,
     };
     match protocol {
@@ -99,6 +110,39 @@ pub async fn serve_connection(gateway: Arc<Gateway>, seen: Seen) {
         // Boxed: the task of an HTTP/1.1 connection need not have room for it.
         Protocol::Http2 => Box::pin(http2::serve(io, peer)).await,
     }
+}
+
+/// Learns from a trusted proxy for whom the connection is, and counts it to those of that address;
+/// `None`: it is closed.
+async fn introduce(
+    gateway: &Gateway,
+    socket: &mut Socket,
+    (proxy, mut permit): (PeerAddr, Permit),
+) -> Option<(PeerAddr, Permit)> {
+    let patience = gateway.current().server.header_timeout;
+    let reading = timeout(patience, proxy_protocol::read(socket)).await;
+    let client = match reading.unwrap_or(Err(ProxyError::Late)) {
+        Ok(OnBehalfOf::Client(client)) => client,
+        // Its own connection, which no limit is meant for.
+        Ok(OnBehalfOf::Nobody) => return Some((proxy, permit)),
+        Err(error) => {
+            tracing::debug!(%proxy, %error, "closed a connection");
+            gateway.proxy_errors.add(&error);
+            return None;
+        }
+    };
+    let is_proxy = client.is_trusted(&gateway.current().server.trusted_proxies);
+    if is_proxy || permit.admission() != Admission::Admitted {
+        return Some((client, permit));
+    }
+    match gateway.addresses.enter(client) {
+        Ok(identity) => permit.identify(identity),
+        Err(limit) => {
+            tracing::debug!(%client, limit = limit.name(), "refused a connection");
+            permit = permit.refuse(limit)?;
+        }
+    }
+    Some((client, permit))
 }
 
 /// What a connection speaks: over TLS what was agreed on (RFC 9113, 3.2), in the clear what its first

@@ -25,7 +25,9 @@ use super::connection::{Io, Peer};
 use super::head;
 use super::service::{Content, Outcome, respond};
 use super::subscribe::{REFUSAL_TIMEOUT, Subscription};
+use super::visitor::Visitor;
 use crate::delivery::{Arrival, Handover, push_framed};
+use crate::net::permit::Standing;
 use crate::net::socket::Socket;
 
 /// What the service leaves for the driver: the end of hyper's part.
@@ -55,12 +57,17 @@ pub(super) async fn serve(io: Io, peer: Peer) {
     let note = Arc::new(Mutex::new(None));
     let service = {
         let (gateway, note) = (Arc::clone(&peer.gateway), Arc::clone(&note));
-        let admission = peer.admission;
+        let (admission, address) = (peer.permit.admission(), peer.address);
         service_fn(move |request: Request<Incoming>| -> ResponseFuture {
             let request = request.map(|body| Content::from(&body));
             let (gateway, note) = (Arc::clone(&gateway), Arc::clone(&note));
             Box::pin(async move {
-                let left = match respond(&gateway, admission, &request).await {
+                let visitor = Visitor {
+                    gateway: &gateway,
+                    admission,
+                    address,
+                };
+                let left = match respond(&visitor, &request).await {
                     Outcome::Answer(answer) => return Ok(answer),
                     Outcome::Refuse(refused) => {
                         let mut bytes = head::encode(&refused.fields, refused.framing);
@@ -139,10 +146,14 @@ fn hand_over(mut peer: Peer, socket: Socket, subscription: Subscription) {
         channel,
         home,
         seat,
+        identity,
         framing,
         last_event_id,
         fields,
     } = subscription;
+    if let Some(identity) = identity {
+        peer.permit.identify(identity);
+    }
     let is_small = channel.n_subscribers() <= HOME_SUBSCRIBERS;
     let target = if is_small { home } else { peer.shard };
     let socket = if target == peer.shard {
@@ -165,6 +176,6 @@ fn hand_over(mut peer: Peer, socket: Socket, subscription: Subscription) {
         framing,
         last_event_id,
         head: head::encode(&fields, framing),
-        places: (seat, Some(peer.permit)),
+        places: (seat, Standing::Connection(peer.permit)),
     });
 }

@@ -30,9 +30,10 @@ use super::connection::{Io, Peer};
 use super::reply::Reply;
 use super::service::{Content, Outcome, respond};
 use super::subscribe::{REFUSAL_TIMEOUT, Refused, Subscription};
+use super::visitor::Visitor;
 use crate::config;
 use crate::delivery::{Arrival, CAPACITY, Cut, Ending, EventBody, Handover, ShardHandle, body};
-use crate::net::permit::Admission;
+use crate::net::permit::{Admission, Standing};
 
 /// What we take unread of a request's body, per stream and per connection: nobody needs to send one.
 const STREAM_WINDOW_BYTES: u32 = 16 * 1024;
@@ -56,7 +57,7 @@ pub(super) async fn serve(io: Io, peer: Peer) {
     let gateway = Arc::clone(&peer.gateway);
     // What the last streams are told must go out, too.
     let _lingering = gateway.shards.get(peer.shard).map(ShardHandle::linger);
-    let is_refused = peer.admission == Admission::Refused;
+    let is_refused = peer.permit.admission() != Admission::Admitted;
     let streams = Streams::default();
     let current = Arc::clone(&peer.gateway.current());
     let server = &current.server;
@@ -367,9 +368,14 @@ impl Service<Request<Incoming>> for Requests {
             shard: self.peer.shard,
             post: self.spawner.post(),
         };
-        let admission = self.peer.admission;
+        let (admission, address) = (self.peer.permit.admission(), self.peer.address);
         Box::pin(async move {
-            let outcome = respond(&asked.gateway, admission, &request).await;
+            let visitor = Visitor {
+                gateway: &asked.gateway,
+                admission,
+                address,
+            };
+            let outcome = respond(&visitor, &request).await;
             let response = asked.respond(outcome);
             Ok(without_content_of_head(request.method(), response))
         })
@@ -403,6 +409,7 @@ impl Asked {
             channel,
             home: _,
             seat,
+            identity,
             framing,
             last_event_id,
             fields,
@@ -416,7 +423,7 @@ impl Asked {
                 framing,
                 last_event_id,
                 head: Vec::new(),
-                places: (seat, None),
+                places: (seat, Standing::Stream(identity)),
             });
         }
         self.event_stream(fields, events, None)

@@ -8,6 +8,7 @@ mod accept;
 mod answer;
 mod connection;
 mod cors;
+mod forwarded;
 mod head;
 mod http1;
 mod http2;
@@ -17,18 +18,24 @@ mod route;
 mod service;
 mod stop;
 mod subscribe;
+mod visitor;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use arc_swap::{ArcSwap, Guard};
 
 pub use self::connection::{Seen, serve_connection};
+#[cfg(any(test, fuzzing))]
+pub use self::forwarded::fuzz_forwarded;
 pub use self::route::{Page, Routes};
 pub use self::stop::Stop;
 use crate::config;
 use crate::delivery::ShardHandle;
 use crate::memory::Budget;
+use crate::net::addresses::Addresses;
+use crate::net::gate::Gate;
+use crate::net::proxy_protocol::ProxyErrors;
 
 /// What all connections share.
 #[derive(Debug)]
@@ -41,6 +48,14 @@ pub struct Gateway {
     pub stop: Stop,
     /// What connections count to.
     pub memory: Budget,
+    /// Where connections wait for their turn.
+    pub gate: Gate<Seen>,
+    /// How many come from where.
+    pub addresses: Addresses,
+    /// What went wrong before connections began.
+    pub proxy_errors: ProxyErrors,
+    /// Subscriptions by trusted proxies that do not say for whom.
+    pub n_unattributed: AtomicU64,
     /// The shard that gets the next connection.
     next_shard: AtomicUsize,
 }
@@ -57,7 +72,13 @@ pub struct Current {
 impl Gateway {
     /// A gateway to what the routes of `current` lead to.
     pub fn new(current: Current, shards: Arc<[ShardHandle]>, memory: Budget) -> Self {
+        let addresses = Addresses::default();
+        addresses.set_limits(current.server.address_limits);
         Self {
+            gate: Gate::new(current.server.connection_rate),
+            addresses,
+            proxy_errors: ProxyErrors::default(),
+            n_unattributed: AtomicU64::new(0),
             current: ArcSwap::from_pointee(current),
             shards,
             stop: Stop::default(),
@@ -72,8 +93,10 @@ impl Gateway {
         self.current.load()
     }
 
-    /// Answers requests by this from now on.
+    /// Answers requests, and lets connections in, by this from now on.
     pub fn replace(&self, current: Current) {
+        self.gate.set_rate(current.server.connection_rate);
+        self.addresses.set_limits(current.server.address_limits);
         self.current.store(Arc::new(current));
     }
 

@@ -10,14 +10,14 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Versio
 use http_body_util::Full;
 use hyper::body::{Body as _, Incoming};
 
-use super::Gateway;
 use super::accept::{accepts_event_stream, names_event_stream, preferred_form};
 use super::answer::{METHODS, Refusal, empty, full};
 use super::cors::{allow_origin, allow_request, is_preflight};
 use super::head::describe_stream;
 use super::route::{Found, Route, host_of};
 use super::subscribe::{REFUSED_RETRY, Refused, Subscription, subscribe};
-use crate::config::{Key, KeyError, UnknownPath};
+use super::visitor::Visitor;
+use crate::config::UnknownPath;
 use crate::delivery::random_time;
 use crate::net::permit::Admission;
 
@@ -54,24 +54,17 @@ impl From<&Incoming> for Content {
 /// # Cancel safety
 ///
 /// May be dropped at any time: a place that was taken is given back.
-pub(super) async fn respond(
-    gateway: &Gateway,
-    admission: Admission,
-    request: &Request<Content>,
-) -> Outcome {
+pub(super) async fn respond(visitor: &Visitor<'_>, request: &Request<Content>) -> Outcome {
     let form = preferred_form(request.headers());
     let Some(host) = host(request) else {
         return Outcome::Answer(Refusal::BadHost.answer(form));
     };
-    let current = Arc::clone(&gateway.current());
+    let current = Arc::clone(&visitor.gateway.current());
     let routes = &current.routes;
     match routes.find(host, request.uri().path()) {
-        Found::Channel(route, captured) => {
-            let key = key_of(route, &captured, request);
-            respond_for_channel(route, key, admission, request).await
-        }
+        Found::Channel(route) => respond_for_channel(route, visitor, request).await,
         // Also what could be answered: the connection must end, so that its place can be had.
-        Found::Nothing | Found::Page(_) if admission == Admission::Refused => {
+        Found::Nothing | Found::Page(_) if visitor.admission != Admission::Admitted => {
             Outcome::Answer(Refusal::AtLimit(random_time(&REFUSED_RETRY)).answer(form))
         }
         Found::Page(page) if matches!(*request.method(), Method::GET | Method::HEAD) => {
@@ -87,17 +80,9 @@ pub(super) async fn respond(
     }
 }
 
-/// What tells the instance that is asked for from the others of its template.
-fn key_of(route: &Route, captured: &[String], request: &Request<Content>) -> Result<Key, KeyError> {
-    let captured = captured.iter().map(String::as_str);
-    let (query, fields) = (request.uri().query(), request.headers());
-    route.settings.key.key(captured, query, fields)
-}
-
 async fn respond_for_channel(
     route: &Route,
-    key: Result<Key, KeyError>,
-    admission: Admission,
+    visitor: &Visitor<'_>,
     request: &Request<Content>,
 ) -> Outcome {
     let settings = &route.settings;
@@ -111,7 +96,7 @@ async fn respond_for_channel(
         with_fields(refusal.answer(preferred_form(request.headers())), fields)
     };
     let is_for_stream = *request.method() == Method::GET && names_event_stream(request.headers());
-    if admission == Admission::Refused && !is_for_stream {
+    if visitor.admission != Admission::Admitted && !is_for_stream {
         return refuse(Refusal::AtLimit(random_time(&REFUSED_RETRY)), fields);
     }
     match *request.method() {
@@ -131,24 +116,14 @@ async fn respond_for_channel(
     if !accepts_event_stream(request.headers()) {
         return refuse(Refusal::NotAcceptable, fields);
     }
-    let key = match key {
-        Ok(key) => key,
-        Err(error) => return refuse(Refusal::BadKey(error), fields),
-    };
     if route.target.is_over() {
         return refuse(Refusal::Over, fields);
-    }
-    if let Some(status) = route.target.refusal(&key) {
-        return refuse(Refusal::ByOrigin(status), fields);
     }
     if request.method() == Method::HEAD {
         describe_stream(&mut fields);
         return with_fields(empty(StatusCode::OK), fields);
     }
-    match subscribe((route, key), admission, request, &mut fields).await {
-        Ok(outcome) => outcome,
-        Err(refusal) => refuse(refusal, fields),
-    }
+    subscribe(route, visitor, request, fields).await
 }
 
 /// The host that a request is for: of its absolute-form target, or of its one `Host` header field

@@ -10,9 +10,11 @@ use super::answer::Refusal;
 use super::head::describe_stream;
 use super::route::{Route, Target};
 use super::service::{Content, Outcome};
-use crate::channel::{Channel, Instance, NoSeat, RefusedBy, Seat, State};
-use crate::config::{Key, Refuse};
+use super::visitor::Visitor;
+use crate::channel::{Channel, RefusedBy, Seat};
+use crate::config::Refuse;
 use crate::delivery::{Framing, random_time, return_time};
+use crate::net::addresses::Identity;
 use crate::net::permit::Admission;
 use crate::sse;
 
@@ -33,6 +35,8 @@ pub(super) struct Subscription {
     /// The shard of the channel's upstream.
     pub(super) home: usize,
     pub(super) seat: Seat,
+    /// Whose it is, if the connection does not know.
+    pub(super) identity: Option<Box<Identity>>,
     pub(super) framing: Framing,
     pub(super) last_event_id: Option<String>,
     /// The header fields of the response.
@@ -49,115 +53,57 @@ pub(super) const REFUSED_RETRY: std::ops::RangeInclusive<Duration> =
 /// How long a refused client may take for its few bytes.
 pub(super) const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Where somebody was seated.
-struct Seated {
-    channel: Channel,
-    /// The shard of the channel's upstream.
-    home: usize,
-    seat: Seat,
-}
-
-/// Why somebody was not.
-enum Unseated {
-    /// By a limit.
-    Limit(RefusedBy),
-    /// For another reason.
-    Refusal(Refusal),
-}
-
-impl From<RefusedBy> for Unseated {
-    fn from(by: RefusedBy) -> Self {
-        Self::Limit(by)
-    }
-}
-
-impl From<NoSeat> for Unseated {
-    fn from(why: NoSeat) -> Self {
-        match why {
-            NoSeat::Limit(by) => Self::Limit(by),
-            NoSeat::Origin(status) => Self::Refusal(Refusal::ByOrigin(status)),
-        }
-    }
-}
-
-/// Subscribes who may be subscribed. `fields` are those of the response.
-///
-/// # Errors
-///
-/// Why not, for others than limits.
-///
-/// # Cancel safety
-///
-/// May be dropped at any time: a seat that was taken is given back.
+/// Subscribes who may be subscribed.
 pub(super) async fn subscribe(
-    (route, key): (&Route, Key),
-    admission: Admission,
+    route: &Route,
+    visitor: &Visitor<'_>,
     request: &Request<Content>,
-    fields: &mut HeaderMap,
-) -> Result<Outcome, Refusal> {
+    mut fields: HeaderMap,
+) -> Outcome {
     let framing = if request.version() == Version::HTTP_11 {
         Framing::Chunked
     } else {
         Framing::Plain
     };
-    let last_event_id = last_event_id(request);
-    let taken = match admission {
-        Admission::Admitted => take_seat(route, key, last_event_id.as_deref()).await,
-        // No upstream and no instance is made for it.
-        Admission::Refused => Err(RefusedBy::MaxConnections.into()),
+    let identity = match visitor.admission {
+        Admission::Admitted => visitor.identify(request.version(), request.headers()),
+        Admission::Refused(limit) => Err(limit),
     };
-    let seated = match taken {
-        Ok(seated) => seated,
-        Err(Unseated::Refusal(refusal)) => return Err(refusal),
-        Err(Unseated::Limit(by)) => {
+    let taken = match identity {
+        Ok(identity) => take_seat(route).await.map(|taken| (taken, identity)),
+        Err(limit) => Err(RefusedBy::from(limit)),
+    };
+    let ((channel, home, seat), identity) = match taken {
+        Ok(taken) => taken,
+        Err(by) => {
             route.target.counters().refusals(by).add(1);
             let channel = &route.settings.name;
-            tracing::debug!(channel, reason = by.name(), "refused a subscriber");
-            let fields = std::mem::take(fields);
-            return Ok(refuse_at_limit(route, framing, request, fields));
+            let client = visitor.address;
+            tracing::debug!(channel, reason = by.name(), %client, "refused a subscriber");
+            return refuse_at_limit(route, framing, request, fields);
         }
     };
-    describe_stream(fields);
-    Ok(Outcome::Subscribe(Subscription {
-        channel: seated.channel,
-        home: seated.home,
-        seat: seated.seat,
-        framing,
-        last_event_id,
-        fields: std::mem::take(fields),
-    }))
-}
-
-/// A seat in the channel that a route leads to. Who makes an instance, or comes before it is known what
-/// its origin says of it, waits for that.
-async fn take_seat(
-    route: &Route,
-    key: Key,
-    last_event_id: Option<&str>,
-) -> Result<Seated, Unseated> {
-    let template = match &route.target {
-        Target::Channel { channel, home } => {
-            return Ok(Seated {
-                channel: channel.clone(),
-                home: *home,
-                seat: channel.join()?,
-            });
-        }
-        Target::Template(template) => template,
-    };
-    let (instance, seat) = template.enter(key, last_event_id)?;
-    let Instance { channel, home, .. } = instance;
-    if let Some(status) = channel.first_answer().await.refusal() {
-        return Err(Unseated::Refusal(Refusal::ByOrigin(status)));
-    }
-    if channel.status().state == State::Over {
-        return Err(Unseated::Refusal(Refusal::Over));
-    }
-    Ok(Seated {
+    describe_stream(&mut fields);
+    Outcome::Subscribe(Subscription {
         channel,
         home,
         seat,
+        identity,
+        framing,
+        last_event_id: last_event_id(request),
+        fields,
     })
+}
+
+/// A seat in the channel that a route leads to, and the shard of its upstream.
+#[expect(
+    clippy::unused_async,
+    reason = "an instance on demand may keep its first clients waiting"
+)]
+async fn take_seat(route: &Route) -> Result<(Channel, usize, Seat), RefusedBy> {
+    match &route.target {
+        Target::Channel { channel, home } => Ok((channel.clone(), *home, channel.join()?)),
+    }
 }
 
 /// An `EventSource` gives up for ever at any status but 200: it gets a stream that ends at once.

@@ -23,11 +23,38 @@ pub struct Batch {
     bytes: Box<[u8]>,
     /// Where each event is in `bytes`, in order; never empty.
     marks: Box<[Mark]>,
+    /// Which of `marks` are no events of the origin's, in order.
+    notices: Box<[NoticeMark]>,
+    /// What the log had before this batch.
+    before: Count,
     /// When the batch was appended.
     appended_at: Instant,
     /// Counts the batch as long as anybody has it, evicted from its log or not.
     _held: Held,
 }
+
+/// How much a log has had up to a position, evicted or not. Only the difference of two means
+/// something.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Count {
+    /// Events of the origin.
+    pub n_events: u64,
+    /// Notices that events of the origin may be missing, nobody knows how many.
+    pub n_gaps: u64,
+    /// All notices, these included.
+    pub n_notices: u64,
+}
+
+/// An event of a batch that is a notice.
+#[derive(Debug, Clone, Copy)]
+struct NoticeMark {
+    /// Its place among the marks.
+    index: u32,
+    is_gap: bool,
+}
+
+/// The event type of the notice that events are missing.
+pub const GAP_NOTICE: &str = "ssecast.gap";
 
 /// The place of one event in its batch.
 ///
@@ -86,6 +113,24 @@ impl Batch {
             .map_or(at, |mark| self.start + u64::from(mark.end))
     }
 
+    /// What the log has had when a subscriber is at `at`.
+    pub fn count_at(&self, at: Position) -> Count {
+        let offset = at.saturating_sub(self.start);
+        let n_marks = self
+            .marks
+            .partition_point(|mark| u64::from(mark.end) <= offset);
+        let n_notices = self
+            .notices
+            .partition_point(|notice| (notice.index as usize) < n_marks);
+        let notices = self.notices.get(..n_notices).unwrap_or_default();
+        let n_gaps = notices.iter().filter(|notice| notice.is_gap).count();
+        Count {
+            n_events: self.before.n_events + (n_marks - n_notices) as u64,
+            n_gaps: self.before.n_gaps + n_gaps as u64,
+            n_notices: self.before.n_notices + n_notices as u64,
+        }
+    }
+
     /// How many events end after `from`, and not after `to`.
     pub fn n_events_between(&self, from: Position, to: Position) -> u64 {
         let n_until = |at: Position| {
@@ -133,6 +178,29 @@ impl Batch {
             })
     }
 
+    /// Where a subscriber with chunk framing stands that was at `at` and took `n` more bytes, and how
+    /// many of them were not of this batch.
+    pub fn advance_chunked(&self, at: Position, n: usize) -> (Position, usize) {
+        let left = self.chunked_from(at).len();
+        (at + n.min(left) as u64, n.saturating_sub(left))
+    }
+
+    /// The same without chunk framing.
+    pub fn advance_plain(&self, mut at: Position, n: usize) -> (Position, usize) {
+        let mut left = n;
+        for (bytes, end) in self.payloads_from(at) {
+            if left < bytes.len() {
+                return (self.after_payload(at, left), 0);
+            }
+            left -= bytes.len();
+            at = end;
+            if left == 0 {
+                break;
+            }
+        }
+        (at, left)
+    }
+
     /// Where a subscriber without chunk framing stands that was at `at` and took `n` more bytes of
     /// the event there.
     pub fn after_payload(&self, at: Position, n: usize) -> Position {
@@ -165,6 +233,7 @@ impl Mark {
 pub(super) struct BatchBuilder {
     bytes: Vec<u8>,
     marks: Vec<Mark>,
+    notices: Vec<NoticeMark>,
     /// The event being encoded; kept for its capacity.
     block: Vec<u8>,
 }
@@ -177,6 +246,28 @@ impl BatchBuilder {
         sse::encode_event(&mut block, event);
         self.push_block(&block);
         self.block = block;
+    }
+
+    /// Encodes a notice as one chunk.
+    pub(super) fn push_notice(&mut self, event_type: &str, data: &str) {
+        let index = narrow(self.marks.len());
+        let is_gap = event_type == GAP_NOTICE;
+        self.notices.push(NoticeMark { index, is_gap });
+        self.push(&Event {
+            event_type,
+            data,
+            id: None,
+        });
+    }
+
+    /// Takes a notice that is encoded already.
+    pub(super) fn push_notice_block(&mut self, block: &[u8]) {
+        let index = narrow(self.marks.len());
+        let type_line = block.split(|byte| *byte == b'\n').next();
+        let event_type = type_line.and_then(|line| line.strip_prefix(b"event: "));
+        let is_gap = event_type == Some(GAP_NOTICE.as_bytes());
+        self.notices.push(NoticeMark { index, is_gap });
+        self.push_block(block);
     }
 
     /// Takes an event that is encoded already.
@@ -198,11 +289,21 @@ impl BatchBuilder {
         self.marks.is_empty()
     }
 
-    /// Takes what was pushed as one batch that starts at `start`.
-    pub(super) fn build(&self, start: Position, now: Instant, budget: &Budget) -> Batch {
-        let n_bytes = size_of::<Batch>() + self.bytes.len() + size_of_val(self.marks.as_slice());
+    /// Takes what was pushed as one batch that starts at `start`, where the log has had `before`.
+    pub(super) fn build(
+        &self,
+        (start, before): (Position, Count),
+        now: Instant,
+        budget: &Budget,
+    ) -> Batch {
+        let n_bytes = size_of::<Batch>()
+            + self.bytes.len()
+            + size_of_val(self.marks.as_slice())
+            + size_of_val(self.notices.as_slice());
         Batch {
             start,
+            before,
+            notices: self.notices.as_slice().into(),
             // Exact copies: what the builder keeps is capacity for the next batch.
             bytes: self.bytes.as_slice().into(),
             marks: self.marks.as_slice().into(),
@@ -218,6 +319,7 @@ impl BatchBuilder {
         self.bytes.shrink_to(KEPT_BYTES);
         self.marks.clear();
         self.marks.shrink_to(KEPT_BYTES / size_of::<Mark>());
+        self.notices = Vec::new();
         self.block.clear();
         self.block.shrink_to(KEPT_BYTES);
     }
@@ -262,7 +364,12 @@ mod tests {
             data: "bb",
             id: None,
         });
-        builder.build(100, Instant::now(), &Budget::unlimited())
+        let before = Count {
+            n_events: 7,
+            n_gaps: 1,
+            n_notices: 3,
+        };
+        builder.build((100, before), Instant::now(), &Budget::unlimited())
     }
 
     #[test]
@@ -309,6 +416,44 @@ mod tests {
                 "at {at}"
             );
         }
+    }
+
+    #[test]
+    fn events_and_notices_are_counted_apart_and_go_on_from_batch_to_batch() {
+        let mut builder = BatchBuilder::default();
+        let event = Event {
+            event_type: "",
+            data: "a",
+            id: None,
+        };
+        builder.push_notice("ssecast.upstream", "{}");
+        builder.push(&event);
+        builder.push_notice(GAP_NOTICE, "{}");
+        builder.push(&event);
+        builder.push_notice_block(b"event: ssecast.gap\ndata: {}\n\n");
+        let count = |n_events, n_gaps, n_notices| Count {
+            n_events,
+            n_gaps,
+            n_notices,
+        };
+        let batch = builder.build((10, count(5, 2, 2)), Instant::now(), &Budget::unlimited());
+        let ends: Vec<Position> = batch.payloads_from(10).map(|(_, end)| end).collect();
+        let counts: Vec<Count> = ends.iter().map(|end| batch.count_at(*end)).collect();
+        let expected = [
+            count(5, 2, 3),
+            count(6, 2, 3),
+            count(6, 3, 4),
+            count(7, 3, 4),
+            count(7, 4, 5),
+        ];
+        assert_eq!(counts, expected);
+        assert_eq!(batch.count_at(10), count(5, 2, 2));
+        assert_eq!(batch.count_at(ends[0] - 1), count(5, 2, 2), "not yet");
+        builder.clear();
+        builder.push(&event);
+        let start = (batch.end(), batch.count_at(batch.end()));
+        let next = builder.build(start, Instant::now(), &Budget::unlimited());
+        assert_eq!(next.count_at(next.end()), count(8, 4, 5));
     }
 
     #[test]

@@ -11,7 +11,8 @@ use super::id::{Epoch, Seq};
 /// All epochs of a log that are still of use, the oldest first.
 #[derive(Debug)]
 pub(super) struct Epochs {
-    /// Invariant: each begins after the one before, so none but the last is without numbers.
+    /// Invariant: each begins after the one before, so none but the last is without numbers; and the
+    /// first may be: who has seen nothing of it can prove that it has missed nothing.
     past: VecDeque<Run>,
     current: Run,
 }
@@ -44,8 +45,13 @@ impl Epochs {
             epoch: Epoch::named(name),
             first: Seq(*first),
         });
+        let mut n_seen = 0;
+        let is_of_use = |run: &Run| {
+            n_seen += 1;
+            run.first < first || n_seen == 1
+        };
         Self {
-            past: past.filter(|run| run.first < first).collect(),
+            past: past.filter(is_of_use).collect(),
             current: Run {
                 epoch: current,
                 first,
@@ -63,7 +69,7 @@ impl Epochs {
     /// that can be resumed from, are forgotten if they are too many.
     pub(super) fn begin(&mut self, epoch: Epoch, first: Seq, oldest: Seq) {
         let ended = std::mem::replace(&mut self.current, Run { epoch, first });
-        if ended.first < first {
+        if ended.first < first || self.past.is_empty() {
             self.past.push_back(ended);
         }
         while self.past.len() > MAX_PAST_EPOCHS {
@@ -77,16 +83,21 @@ impl Epochs {
 
     /// The id of the event with this number.
     pub(super) fn id(&self, seq: Seq) -> String {
+        self.epoch_of(seq).id(seq)
+    }
+
+    /// The epoch of the event with this number.
+    pub(super) fn epoch_of(&self, seq: Seq) -> &Epoch {
         let past = || {
             let after = self.past.partition_point(|run| run.first <= seq);
-            self.past.get(after.checked_sub(1)?)
+            self.past.get(after.saturating_sub(1))
         };
         let run = if seq < self.current.first {
             past()
         } else {
             None
         };
-        run.unwrap_or(&self.current).epoch.id(seq)
+        &run.unwrap_or(&self.current).epoch
     }
 
     /// The number in an id that one of the epochs gave, or would have given if the event had needed
@@ -95,12 +106,26 @@ impl Epochs {
     pub(super) fn find(&self, id: &str, next: Seq) -> Option<Seq> {
         let mut end = next;
         for run in std::iter::once(&self.current).chain(self.past.iter().rev()) {
-            if let Some(seq) = run.epoch.seq_of(id) {
-                return (run.first..end).contains(&seq).then_some(seq);
+            // Two that began in the same millisecond may have the same name.
+            let seq = run.epoch.seq_of(id);
+            if let Some(seq) = seq.filter(|seq| (run.first..end).contains(seq)) {
+                return Some(seq);
             }
             end = run.first;
         }
         None
+    }
+
+    /// Whether `epoch` has named `seq`, or begins after it. Numbers from `next` on are not given yet.
+    pub(super) fn has_reached(&self, epoch: &Epoch, seq: Seq, next: Seq) -> bool {
+        let mut end = next;
+        for run in std::iter::once(&self.current).chain(self.past.iter().rev()) {
+            if run.epoch == *epoch && run.first <= seq.next() && seq < end {
+                return true;
+            }
+            end = run.first;
+        }
+        false
     }
 
     #[cfg(test)]
@@ -134,13 +159,28 @@ mod tests {
     }
 
     #[test]
-    fn an_epoch_without_events_leaves_nothing_behind() {
+    fn epochs_that_happen_to_have_the_same_name_find_their_own() {
+        let mut epochs = Epochs::new(epoch(1));
+        epochs.begin(epoch(1), Seq(4), Seq(1));
+        for seq in 1..6 {
+            let id = epochs.id(Seq(seq));
+            assert_eq!(epochs.find(&id, Seq(6)), Some(Seq(seq)), "{id}");
+        }
+        assert_eq!(epochs.find("e1-6", Seq(6)), None);
+    }
+
+    #[test]
+    fn of_epochs_without_events_only_the_first_is_left() {
         let mut epochs = Epochs::new(epoch(1));
         for n in 2..10 {
             epochs.begin(epoch(n), Seq(1), Seq(1));
         }
-        assert_eq!(epochs.len(), 1);
+        assert_eq!(epochs.len(), 2);
         assert_eq!(epochs.id(Seq(1)), "e9-1");
+        assert_eq!(epochs.epoch_of(Seq(0)), &epoch(1));
+        assert!(epochs.has_reached(&epoch(1), Seq(0), Seq(1)));
+        assert!(!epochs.has_reached(&epoch(1), Seq(1), Seq(2)));
+        assert!(!epochs.has_reached(&epoch(2), Seq(0), Seq(1)));
     }
 
     #[test]

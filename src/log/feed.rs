@@ -5,10 +5,11 @@
 //! subscribers by ending their streams.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use super::Ending;
-use super::batch::{Batch, Position};
+use super::batch::{Batch, Count, Position};
+use crate::sync::{Mutex, MutexGuard};
 
 /// Where a feed tells that it has something. Implemented by the shard.
 pub trait Outlet: Send + Sync {
@@ -31,6 +32,8 @@ struct State {
     max_pending_bytes: usize,
     /// Invariant: the end of the last batch that was pushed, pending or not.
     head: Position,
+    /// What the log has had up to there.
+    count: Count,
     is_overrun: bool,
     ended: Option<Ending>,
     /// Whether the outlet was told since the last `take`.
@@ -42,6 +45,8 @@ struct State {
 pub struct Taken {
     /// Where the wire stream ends, also if its last batches were dropped.
     pub head: Position,
+    /// What the log has had up to there.
+    pub count: Count,
     /// Batches were dropped: what is taken is no longer contiguous with what was.
     pub is_overrun: bool,
     /// Whether the log has ended, after the batches that were taken.
@@ -52,11 +57,12 @@ impl Feed {
     pub(super) fn new(
         outlet: Box<dyn Outlet>,
         max_pending_bytes: usize,
-        (head, ended): (Position, Option<Ending>),
+        ((head, count), ended): ((Position, Count), Option<Ending>),
     ) -> Self {
         let state = State {
             max_pending_bytes,
             head,
+            count,
             ended,
             ..State::default()
         };
@@ -69,6 +75,7 @@ impl Feed {
     pub(super) fn push(&self, batch: &Arc<Batch>) {
         let mut state = self.lock();
         state.head = batch.end();
+        state.count = batch.count_at(state.head);
         state.pending_bytes += batch.len();
         state.pending.push_back(Arc::clone(batch));
         if state.pending_bytes > state.max_pending_bytes && state.pending.len() > 1 {
@@ -99,6 +106,7 @@ impl Feed {
         into.extend(state.pending.drain(..));
         Taken {
             head: state.head,
+            count: state.count,
             is_overrun: std::mem::take(&mut state.is_overrun),
             ended: state.ended,
         }

@@ -1,5 +1,6 @@
 //! Sequence numbers, and the ids that the gateway makes of them.
 
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The place of an entry in its log, counted from 1. Never reused, whatever [`Epoch`] follows.
@@ -20,7 +21,7 @@ impl Seq {
 /// What tells one run of sequence numbers from another, so that a run that begins anew can't be taken
 /// for the old one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Epoch(String);
+pub struct Epoch(Arc<str>);
 
 impl Epoch {
     /// An epoch that no earlier process had: the time in milliseconds and 16 random bits, base 36.
@@ -30,12 +31,23 @@ impl Epoch {
             .map_or(0, |elapsed| {
                 u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
             });
-        Self(base36((millis << 16) | u64::from(fastrand::u16(..))))
+        Self(base36((millis << 16) | u64::from(fastrand::u16(..))).into())
     }
 
     /// An epoch that an earlier process had.
     pub(super) fn named(name: &str) -> Self {
-        Self(name.to_owned())
+        Self(name.into())
+    }
+
+    /// The epoch of this number.
+    pub(super) fn of_number(number: u64) -> Self {
+        Self(base36(number).into())
+    }
+
+    /// The number that its name writes; `None`: its name is none that [`Epoch::fresh`] gives.
+    pub(super) fn number(&self) -> Option<u64> {
+        let number = u64::from_str_radix(&self.0, 36).ok()?;
+        (*base36(number) == *self.0).then_some(number)
     }
 
     /// What its ids begin with.
@@ -50,34 +62,11 @@ impl Epoch {
 
     /// The sequence number in an id of this epoch; `None` for any other text.
     pub fn seq_of(&self, id: &str) -> Option<Seq> {
-        let digits = id.strip_prefix(self.0.as_str())?.strip_prefix('-')?;
+        let digits = id.strip_prefix(&*self.0)?.strip_prefix('-')?;
         let seq: u64 = digits.parse().ok()?;
         // Only the one spelling that we give out: no `+`, no leading zeros.
         (seq.to_string() == digits).then_some(Seq(seq))
     }
-}
-
-/// Whether a gateway, this or another, may have made an id: whether it has the form of ours, and the
-/// time that it names is one at which there were any. An origin's id that looks so by chance is only
-/// not asked for.
-pub fn may_be_of_a_gateway(id: &str) -> bool {
-    /// 2024-01-01, in milliseconds.
-    const FIRST: u64 = 1_704_067_200_000;
-    const CLOCKS_DIFFER: u64 = 24 * 3600 * 1000;
-    let Some((epoch, seq)) = id.rsplit_once(['-', '.']) else {
-        return false;
-    };
-    let is_own_spelling = |c: char| c.is_ascii_digit() || c.is_ascii_lowercase();
-    let is_number = !seq.is_empty() && seq.bytes().all(|byte| byte.is_ascii_digit());
-    if !is_number || !epoch.chars().all(is_own_spelling) {
-        return false;
-    }
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    let now = now.map_or(u64::MAX, |now| {
-        u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
-    });
-    let millis = u64::from_str_radix(epoch, 36).map(|number| number >> 16);
-    millis.is_ok_and(|millis| (FIRST..now.saturating_add(CLOCKS_DIFFER)).contains(&millis))
 }
 
 fn base36(mut n: u64) -> String {
@@ -97,27 +86,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_of_a_gateway_is_known_by_its_form() {
-        assert!(may_be_of_a_gateway(&Epoch::fresh().id(Seq(1))));
-        assert!(may_be_of_a_gateway(&Epoch::fresh().id(Seq(123_456))));
-        for id in [
-            "",
-            "1",
-            "-",
-            "-1",
-            "1-",
-            "1732480000000-5",
-            "0190f3a2-8f1c-7e5b",
-            "Abc-1",
-            "2024-11-24",
-            "zzzzzzzzzzzzzzzz-1",
-            "a-b-1",
-        ] {
-            assert!(!may_be_of_a_gateway(id), "{id}");
-        }
-    }
-
-    #[test]
     fn an_id_reads_back_as_its_sequence_number() {
         let epoch = Epoch::fresh();
         for n in [1, 9, 10, u64::MAX] {
@@ -127,11 +95,20 @@ mod tests {
 
     #[test]
     fn other_texts_are_not_ours() {
-        let epoch = Epoch("abc".to_owned());
+        let epoch = Epoch("abc".into());
         for id in [
             "", "abc", "abc-", "abc-+5", "abc-05", "abc--5", "abd-5", "abc-5 ", "5",
         ] {
             assert_eq!(epoch.seq_of(id), None, "{id:?}");
+        }
+    }
+
+    #[test]
+    fn an_epoch_is_a_number() {
+        let epoch = Epoch::fresh();
+        assert_eq!(epoch.number().map(Epoch::of_number), Some(epoch));
+        for name in ["", "abc-", "A", "+5", "05", "zzzzzzzzzzzzzzzzzzzzz"] {
+            assert_eq!(Epoch::named(name).number(), None, "{name:?}");
         }
     }
 

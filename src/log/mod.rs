@@ -9,31 +9,46 @@
 mod batch;
 mod epochs;
 mod feed;
+mod forgotten;
+#[cfg(any(test, fuzzing))]
+mod fuzz;
 mod id;
+mod key;
 mod repeats;
 mod replay;
 mod retained;
 mod ring;
-#[cfg(test)]
+mod snapshot;
+#[cfg(any(test, fuzzing))]
+#[cfg_attr(not(test), expect(dead_code, reason = "the fuzzer needs some of it"))]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+mod view;
 mod writer;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use tokio::time::Instant;
 
-pub use self::batch::{Batch, Position, push_chunk};
+pub use self::batch::{Batch, Count, GAP_NOTICE, Position, push_chunk};
 pub use self::feed::{Feed, Outlet, Taken};
-pub use self::id::{Epoch, Seq, may_be_of_a_gateway};
+#[cfg(any(test, fuzzing))]
+pub use self::fuzz::fuzz_ids;
+pub use self::id::{Epoch, Seq};
 pub use self::repeats::{Repeats, Verdict};
-pub use self::replay::{Replay, Start};
+pub use self::replay::{Follows, Replay, Start, Wish};
 pub use self::retained::{Implausible, Retained};
 use self::ring::Ring;
+pub use self::snapshot::{News, Removals, Snapshot};
+#[cfg(any(test, fuzzing))]
+pub use self::view::fuzz_cursor;
+pub use self::view::{MAX_SOURCES, Progress, Recipe, Selection, Tagging, ViewWriter};
+use self::view::{Places, Sources};
 pub use self::writer::{MAX_ID_BYTES, Writer};
 use crate::config::{History, Ids};
 use crate::memory::Budget;
+use crate::sync::{Mutex, MutexGuard};
 
 /// A handle to a log.
 #[derive(Debug, Clone)]
@@ -57,12 +72,18 @@ pub struct Size {
     pub held_bytes: usize,
     /// How often an id came again with other content.
     pub n_ambiguous: u64,
+    /// Keys of which the newest event is known.
+    pub n_keys: usize,
+    /// Keys that had to be given up, for want of room.
+    pub n_keys_given_up: u64,
 }
 
 #[derive(Debug)]
 struct Shared {
     budget: Budget,
-    /// A std mutex: no await inside, and the critical sections are short. It is taken once per
+    /// What a view is made of; `None`: this is no view.
+    sources: Option<Sources>,
+    /// A blocking mutex: no await inside, and the critical sections are short. It is taken once per
     /// appended batch and once per new subscriber, never in a pass.
     state: Mutex<State>,
 }
@@ -72,27 +93,45 @@ struct State {
     ring: Ring,
     feeds: Vec<Arc<Feed>>,
     ended: Option<Ending>,
+    /// Of a view: where its entries are from.
+    places: Option<Places>,
 }
 
 impl Log {
     /// An empty log and its writer, whose memory nobody counts.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn new(limits: History, ids: Ids) -> (Self, Writer) {
         Self::within(limits, ids, &Budget::unlimited())
     }
 
     /// An empty log and its writer, which counts to this budget.
     pub fn within(limits: History, ids: Ids, budget: &Budget) -> (Self, Writer) {
+        Self::make((limits, ids), budget, None)
+    }
+
+    /// The log of a view, and its writer. Its events have ids of their own.
+    fn of_view(limits: History, budget: &Budget, view: (Sources, Places)) -> (Self, Writer) {
+        Self::make((limits, Ids::Upstream), budget, Some(view))
+    }
+
+    fn make(
+        (limits, ids): (History, Ids),
+        budget: &Budget,
+        view: Option<(Sources, Places)>,
+    ) -> (Self, Writer) {
+        let (sources, places) = view.unzip();
         let epoch = Epoch::fresh();
         let ring = Ring::new(limits, epoch.clone(), budget);
         let state = Mutex::new(State {
             ring,
             feeds: Vec::new(),
             ended: None,
+            places,
         });
         let log = Self {
             shared: Arc::new(Shared {
                 budget: budget.clone(),
+                sources,
                 state,
             }),
         };
@@ -108,7 +147,8 @@ impl Log {
     ) -> (Arc<Feed>, Position) {
         let mut state = self.lock();
         let head = state.ring.head();
-        let feed = Arc::new(Feed::new(outlet, max_pending_bytes, (head, state.ended)));
+        let start = (head, state.ring.count());
+        let feed = Arc::new(Feed::new(outlet, max_pending_bytes, (start, state.ended)));
         state.feeds.push(Arc::clone(&feed));
         (feed, head)
     }
@@ -118,21 +158,41 @@ impl Log {
         self.lock().feeds.retain(|other| !Arc::ptr_eq(other, feed));
     }
 
-    /// Where a subscriber begins that has seen `last_event_id`.
+    /// Where a subscriber begins, and what it gets before.
     ///
     /// A shard that takes its feed after this call has every batch from there on: there is no seam
     /// between replay and live.
-    pub fn start(&self, last_event_id: Option<&str>, now: Instant) -> Start {
+    pub fn start<'a>(&self, wish: impl Into<Wish<'a>>, now: Instant) -> Start {
+        let wish = wish.into();
+        if let Some(sources) = &self.shared.sources {
+            return self.start_in_view(sources, &wish, now);
+        }
         let mut state = self.lock();
         state.ring.evict(now);
-        let (at, replay) = state.ring.start_after(last_event_id);
-        let batches = state.ring.batches_from(at).cloned().collect();
+        let begin = state.ring.begin(&wish, now);
+        let batches = state.ring.batches_from(begin.at).cloned().collect();
         Start {
-            at,
-            replay,
+            at: begin.at,
+            replay: begin.replay,
+            follows: begin.follows,
+            tip: (state.ring.tip_id()).filter(|_| begin.at == state.ring.head()),
+            snapshot: begin.snapshot,
+            ahead: Vec::new(),
             batches,
             ended: state.ended,
         }
+    }
+
+    /// What is new to a subscriber that has everything up to `position`, which is between events: the
+    /// newest event of each key since, those that take one back included. The wire stream goes on at
+    /// [`News::at`]; a shard takes its feed after this call, as after [`Log::start`]. `None`: the channel does not know its events by keys.
+    pub fn newest_after(&self, position: Position, now: Instant) -> Option<News> {
+        let mut state = self.lock();
+        state.ring.evict(now);
+        let snapshot = state.ring.snapshot(Removals::Told, now)?;
+        let mut news = snapshot.after(position);
+        news.batches = state.ring.batches_from(news.at).cloned().collect();
+        Some(news)
     }
 
     /// Drops what is older than the limit allows, for logs to which nothing is appended.
@@ -173,6 +233,8 @@ impl Log {
             n_events: state.ring.n_events(),
             held_bytes: state.ring.held_bytes(),
             n_ambiguous: state.ring.n_ambiguous(),
+            n_keys: state.ring.n_keys().0,
+            n_keys_given_up: state.ring.n_keys().1,
         }
     }
 

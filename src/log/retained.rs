@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::forgotten::ForgottenTypes;
 use super::id::Seq;
+use super::key::Key;
 use super::ring::WireId;
 use super::writer::MAX_ID_BYTES;
 
@@ -19,10 +21,40 @@ pub struct Retained<'a> {
     pub(super) epochs: Vec<(&'a str, u64)>,
     /// The number of the first event.
     pub(super) first_seq: u64,
+    /// What is known of the events before that.
+    #[serde(borrow)]
+    pub(super) forgotten: ForgottenTypes<'a>,
     /// The event before that, which can be resumed from, too.
     pub(super) evicted: Option<Identity<'a>>,
     /// In order.
     pub(super) batches: Vec<Sheaf<'a>>,
+    /// The number of the first event of the present source, if there is one.
+    pub(super) source_from: u64,
+    /// The newest events of their keys that are older than all that.
+    pub(super) latest: Option<Older<'a>>,
+}
+
+/// Events that are kept for their keys.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Older<'a> {
+    /// What makes the keys, as the configuration says it.
+    pub(super) by: String,
+    /// Whether keys are missing.
+    pub(super) is_partial: bool,
+    /// In order.
+    #[serde(borrow)]
+    pub(super) events: Vec<OfKey<'a>>,
+}
+
+/// An event that is kept for its key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct OfKey<'a> {
+    pub(super) seq: u64,
+    pub(super) key: Key,
+    /// How long ago it was appended.
+    pub(super) age: Duration,
+    #[serde(borrow, with = "serde_bytes")]
+    pub(super) block: &'a [u8],
 }
 
 /// The events of a batch.
@@ -92,8 +124,14 @@ impl Retained<'_> {
         if !(1..MAX_SEQ).contains(&self.first_seq) {
             return Err(Implausible::Numbers);
         }
+        if !self.forgotten.is_plausible(self.first_seq) {
+            return Err(Implausible::Numbers);
+        }
         let firsts = self.epochs.iter().map(|(_, first)| *first);
-        let is_in_order = firsts.is_sorted_by(|one, next| one < next);
+        // None but the first is without numbers.
+        let later = firsts.clone().skip(1);
+        let is_in_order =
+            firsts.clone().take(2).is_sorted() && later.is_sorted_by(|one, next| one < next);
         let last = self.epochs.last().map_or(1, |(_, first)| *first);
         if !is_in_order || last > self.next_seq().0 {
             return Err(Implausible::Numbers);
@@ -107,12 +145,28 @@ impl Retained<'_> {
         }
         for event in events {
             event.identity.check()?;
-            if event.block.len() <= 2 || !event.block.ends_with(b"\n\n") {
-                return Err(Implausible::Block);
-            }
+            check_block(event.block)?;
         }
-        Ok(())
+        if self.source_from > self.next_seq().0 {
+            return Err(Implausible::Numbers);
+        }
+        let older = self
+            .latest
+            .as_ref()
+            .map_or(&[][..], |latest| &latest.events);
+        let is_in_order = older.is_sorted_by(|one, next| one.seq < next.seq);
+        if !is_in_order || older.last().is_some_and(|last| last.seq >= self.first_seq) {
+            return Err(Implausible::Numbers);
+        }
+        older.iter().try_for_each(|event| check_block(event.block))
     }
+}
+
+fn check_block(block: &[u8]) -> Result<(), Implausible> {
+    if block.len() <= 2 || !block.ends_with(b"\n\n") {
+        return Err(Implausible::Block);
+    }
+    Ok(())
 }
 
 impl Identity<'_> {

@@ -1,4 +1,11 @@
-//! What tests need to read a wire stream back.
+//! What tests and the fuzzer need to read a wire stream back.
+
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a failed helper is a failed test"
+)]
 
 use tokio::time::Instant;
 

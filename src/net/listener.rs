@@ -14,6 +14,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::time::Instant;
 
 use super::inherited;
+use super::peer::PeerAddr;
 use super::socket::Unbound;
 use crate::config::ListenAddress;
 
@@ -63,12 +64,12 @@ impl Listener {
         }
     }
 
-    /// The next connection.
+    /// The next connection, and who made it.
     ///
     /// # Cancel safety
     ///
     /// Cancel safe: no connection is lost when the future is dropped.
-    pub async fn accept(&self) -> Unbound {
+    pub async fn accept(&self) -> (Unbound, PeerAddr) {
         loop {
             let error = match self.try_accept().await {
                 Ok(connection) => return connection,
@@ -83,12 +84,12 @@ impl Listener {
     }
 
     /// The connection is taken off this thread's reactor at once: another thread will serve it.
-    async fn try_accept(&self) -> io::Result<Unbound> {
+    async fn try_accept(&self) -> io::Result<(Unbound, PeerAddr)> {
         poll_fn(|cx| self.poll_accept(cx)).await
     }
 
     /// Begins at another socket each time, so that a flooded one does not shut out the others.
-    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<Unbound>> {
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Unbound, PeerAddr)>> {
         let first = fastrand::usize(..self.sockets.len());
         let (before, from) = self.sockets.split_at(first);
         for socket in from.iter().chain(before) {
@@ -117,15 +118,17 @@ impl Listener {
 }
 
 impl Kind {
-    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<Unbound>> {
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Unbound, PeerAddr)>> {
         Poll::Ready(match self {
             Self::Tcp(listener) => {
-                let (stream, _peer) = ready!(listener.poll_accept(cx))?;
-                stream.into_std().map(Unbound::Tcp)
+                let (stream, peer) = ready!(listener.poll_accept(cx))?;
+                let stream = stream.into_std().map(Unbound::Tcp);
+                stream.map(|stream| (stream, PeerAddr::from(peer)))
             }
             Self::Unix(listener) => {
-                let (stream, _peer) = ready!(listener.poll_accept(cx))?;
-                stream.into_std().map(Unbound::Unix)
+                let (stream, _nameless) = ready!(listener.poll_accept(cx))?;
+                let stream = stream.into_std().map(Unbound::Unix);
+                stream.map(|stream| (stream, PeerAddr::Unix))
             }
         })
     }

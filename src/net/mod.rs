@@ -2,13 +2,17 @@
 //!
 //! Nothing here knows HTTP or events.
 
+pub mod addresses;
 pub mod client_tls;
 pub mod connect;
+pub mod gate;
 pub mod gather;
 pub mod gathers;
 pub mod inherited;
 pub mod listener;
+pub mod peer;
 pub mod permit;
+pub mod proxy_protocol;
 pub mod socket;
 pub mod tls;
 mod unverified;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use super::addresses::Identity;
 use crate::memory::{Budget, Held, WhatFor};
 
 /// How many connections there may be, how many there are, and what memory they may have.
@@ -16,7 +17,18 @@ pub struct Permits {
 pub struct Permit {
     shared: Arc<Shared>,
     admission: Admission,
+    /// Whose connection it is; `None`: nobody wants to know.
+    identity: Option<Box<Identity>>,
     held: Held,
+}
+
+/// What holds a subscriber's place among the connections.
+#[derive(Debug)]
+pub enum Standing {
+    /// A connection of its own.
+    Connection(Permit),
+    /// A connection that others share; who it is, if anybody wanted to know.
+    Stream(Option<Box<Identity>>),
 }
 
 /// What a new connection may have.
@@ -25,22 +37,37 @@ pub enum Admission {
     /// Whatever it asks for.
     Admitted,
     /// An answer that says that a limit is reached: standing clients are never touched for it.
-    Refused,
+    Refused(Limit),
+}
+
+/// What a newcomer may be one too many for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// `max_connections_per_address`
+    Address,
+    /// `max_connections`
+    Connections,
+    /// `memory`
+    Memory,
+    /// `max_connections_per_network`
+    Network,
+    /// `connection_rate`
+    Rate,
 }
 
 #[derive(Debug)]
 struct Shared {
     n_admitted: AtomicUsize,
-    n_refused: AtomicUsize,
-    /// All that ever were refused.
-    n_refused_so_far: AtomicU64,
+    n_being_refused: AtomicUsize,
+    /// All that ever were refused, by the limit.
+    n_refused: [AtomicU64; Limit::ALL.len()],
     max: AtomicUsize,
     budget: Budget,
     /// What a connection takes while requests are read from it.
     request_bytes: AtomicUsize,
 }
 
-/// Connections beyond the limit that are being refused at the same time.
+/// Connections beyond a limit that are being refused at the same time.
 pub const REFUSALS_AT_ONCE: usize = 32;
 
 impl Permits {
@@ -56,8 +83,8 @@ impl Permits {
         Self {
             shared: Arc::new(Shared {
                 n_admitted: AtomicUsize::new(0),
-                n_refused: AtomicUsize::new(0),
-                n_refused_so_far: AtomicU64::new(0),
+                n_being_refused: AtomicUsize::new(0),
+                n_refused: Default::default(),
                 max: AtomicUsize::new(max),
                 budget: budget.clone(),
                 request_bytes: AtomicUsize::new(request_bytes),
@@ -65,17 +92,30 @@ impl Permits {
         }
     }
 
-    /// Takes a place. A few are left beyond the limit, because even a refusal needs a connection to
-    /// be said on; `None` if those are taken too.
-    pub fn acquire(&self) -> Option<(Permit, Admission)> {
-        let shared = &self.shared;
-        let has_room = shared.budget.has_room();
-        if has_room && let Some(permit) = self.take(Admission::Admitted) {
-            return Some((permit, Admission::Admitted));
+    /// Takes a place.
+    ///
+    /// # Errors
+    ///
+    /// The limit that is reached.
+    pub fn acquire(&self) -> Result<Permit, Limit> {
+        if !self.shared.budget.has_room() {
+            return Err(Limit::Memory);
         }
-        shared.n_refused_so_far.fetch_add(1, Ordering::Relaxed);
-        let permit = self.take(Admission::Refused)?;
-        Some((permit, Admission::Refused))
+        self.take(Admission::Admitted).ok_or(Limit::Connections)
+    }
+
+    /// Counts a connection that is refused. A few get a place all the same, because even a refusal
+    /// needs a connection to be said on; `None` if those are taken.
+    pub fn refuse(&self, by: Limit) -> Option<Permit> {
+        self.note_refused(by, 1);
+        self.take(Admission::Refused(by))
+    }
+
+    /// Counts connections that are closed without being told why.
+    pub fn note_refused(&self, by: Limit, n: usize) {
+        if let Some(count) = self.shared.n_refused.get(by as usize) {
+            count.fetch_add(n as u64, Ordering::Relaxed);
+        }
     }
 
     /// Changes how many there may be; those who are there stay.
@@ -98,16 +138,25 @@ impl Permits {
         self.shared.n_admitted.load(Ordering::Relaxed)
     }
 
-    /// How many came when there was no room for them.
+    /// How many came when this limit was reached.
+    pub fn n_refused_by(&self, limit: Limit) -> u64 {
+        let count = self.shared.n_refused.get(limit as usize);
+        count.map_or(0, |count| count.load(Ordering::Relaxed))
+    }
+
+    /// How many came when a limit was reached.
     pub fn n_refused_so_far(&self) -> u64 {
-        self.shared.n_refused_so_far.load(Ordering::Relaxed)
+        Limit::ALL
+            .map(|limit| self.n_refused_by(limit))
+            .iter()
+            .sum()
     }
 
     fn take(&self, admission: Admission) -> Option<Permit> {
         let shared = &self.shared;
         let max = match admission {
             Admission::Admitted => self.max(),
-            Admission::Refused => REFUSALS_AT_ONCE,
+            Admission::Refused(_) => REFUSALS_AT_ONCE,
         };
         let count = shared.count(admission);
         if count.fetch_add(1, Ordering::Relaxed) >= max {
@@ -118,12 +167,37 @@ impl Permits {
         Some(Permit {
             shared: Arc::clone(shared),
             admission,
+            identity: None,
             held: shared.budget.hold(WhatFor::Connections, bytes),
         })
     }
 }
 
 impl Permit {
+    /// What the connection may have.
+    pub fn admission(&self) -> Admission {
+        self.admission
+    }
+
+    /// Keeps who it is, and its place among those of its address, for as long as the connection.
+    pub fn identify(&mut self, identity: Box<Identity>) {
+        self.identity = Some(identity);
+    }
+
+    /// Who it is, if anybody wanted to know.
+    pub fn identity(&self) -> Option<&Identity> {
+        self.identity.as_deref()
+    }
+
+    /// Gives the place back for one of those that are being refused; `None` if there is none.
+    pub fn refuse(self, by: Limit) -> Option<Self> {
+        let permits = Permits {
+            shared: Arc::clone(&self.shared),
+        };
+        drop(self);
+        permits.refuse(by)
+    }
+
     /// Counts more memory, for as long as what is returned.
     pub fn hold(&self, what_for: WhatFor, bytes: usize) -> Held {
         self.shared.budget.hold(what_for, bytes)
@@ -135,11 +209,43 @@ impl Permit {
     }
 }
 
+impl Standing {
+    /// Who it is, if anybody wanted to know.
+    pub fn identity(&self) -> Option<&Identity> {
+        match self {
+            Self::Connection(permit) => permit.identity(),
+            Self::Stream(identity) => identity.as_deref(),
+        }
+    }
+}
+
+impl Limit {
+    /// Every limit.
+    pub const ALL: [Self; 5] = [
+        Self::Address,
+        Self::Connections,
+        Self::Memory,
+        Self::Network,
+        Self::Rate,
+    ];
+
+    /// The key that sets it, as it is counted and logged.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Address => "max-connections-per-address",
+            Self::Connections => "max-connections",
+            Self::Memory => "memory",
+            Self::Network => "max-connections-per-network",
+            Self::Rate => "connection-rate",
+        }
+    }
+}
+
 impl Shared {
     fn count(&self, admission: Admission) -> &AtomicUsize {
         match admission {
             Admission::Admitted => &self.n_admitted,
-            Admission::Refused => &self.n_refused,
+            Admission::Refused(_) => &self.n_being_refused,
         }
     }
 }
@@ -155,13 +261,18 @@ impl Drop for Permit {
 mod tests {
     use super::*;
 
-    fn admissions(permits: &Permits, n: usize) -> Vec<(Permit, Admission)> {
-        (0..n).filter_map(|_| permits.acquire()).collect()
+    /// The places that so many get.
+    fn admissions(permits: &Permits, n: usize) -> Vec<Permit> {
+        let come = || match permits.acquire() {
+            Ok(permit) => Some(permit),
+            Err(limit) => permits.refuse(limit),
+        };
+        (0..n).filter_map(|_| come()).collect()
     }
 
-    fn n_admitted(list: &[(Permit, Admission)]) -> usize {
-        let admitted = list.iter().filter(|(_, it)| *it == Admission::Admitted);
-        admitted.count()
+    fn n_admitted(list: &[Permit]) -> usize {
+        let is_admitted = |one: &&Permit| one.admission() == Admission::Admitted;
+        list.iter().filter(is_admitted).count()
     }
 
     #[test]
@@ -169,8 +280,22 @@ mod tests {
         let permits = Permits::new(3);
         let list = admissions(&permits, 100);
         assert_eq!((n_admitted(&list), list.len()), (3, 3 + REFUSALS_AT_ONCE));
+        assert_eq!(permits.n_refused_by(Limit::Connections), 97);
+        assert_eq!(permits.n_refused_so_far(), 97);
         drop(list);
         assert_eq!(n_admitted(&admissions(&permits, 100)), 3);
+    }
+
+    #[test]
+    fn who_is_refused_later_gives_its_place_back() {
+        let permits = Permits::new(1);
+        let first = permits.acquire().expect("a place");
+        let refused = first.refuse(Limit::Address).expect("a place to be refused");
+        assert_eq!(refused.admission(), Admission::Refused(Limit::Address));
+        assert_eq!(permits.n_admitted(), 0);
+        assert!(permits.acquire().is_ok());
+        let counts = Limit::ALL.map(|limit| permits.n_refused_by(limit));
+        assert_eq!(counts, [1, 0, 0, 0, 0]);
     }
 
     #[test]
@@ -190,7 +315,7 @@ mod tests {
         assert_eq!((n_admitted(&list), list.len()), (3, 3 + REFUSALS_AT_ONCE));
         drop(list);
         let mut list = admissions(&permits, 2);
-        for (permit, _) in &mut list {
+        for permit in &mut list {
             permit.charge(10);
         }
         assert_eq!(budget.used(), 20);

@@ -4,8 +4,10 @@
 //! [`Unbound`] socket, and is registered again where it arrives.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -63,6 +65,22 @@ impl Unbound {
     }
 }
 
+impl Unbound {
+    /// Whether the peer has closed its side and nothing of it is left to read.
+    pub fn has_left(&self) -> bool {
+        let peeked = match self {
+            Self::Tcp(stream) => SockRef::from(stream).peek(&mut [MaybeUninit::uninit()]),
+            // It has said enough already.
+            Self::Tls(_) => return false,
+            Self::Unix(stream) => SockRef::from(stream).peek(&mut [MaybeUninit::uninit()]),
+        };
+        match peeked {
+            Ok(n) => n == 0,
+            Err(error) => error.kind() != io::ErrorKind::WouldBlock,
+        }
+    }
+}
+
 impl Socket {
     /// Takes the socket off this thread's reactor.
     ///
@@ -89,6 +107,24 @@ impl Socket {
                 SockRef::from(stream).set_tcp_notsent_lowat(NOTSENT_LOWAT_BYTES)
             }
             Self::Tls(stream) => stream.socket().prepare_for_delivery(),
+            Self::Unix(_) => Ok(()),
+        }
+    }
+
+    /// Has the kernel end the connection when the peer has not acknowledged for so long what was sent,
+    /// or kept its window shut (`TCP_USER_TIMEOUT`); `None`: only when it gives up by itself, after a
+    /// quarter of an hour, and never while the peer's kernel answers.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses.
+    pub fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        // The kernel takes no longer ones.
+        const LONGEST: Duration = Duration::from_millis(i32::MAX as u64);
+        let longest = timeout.map(|timeout| timeout.min(LONGEST));
+        match self {
+            Self::Tcp(stream) => SockRef::from(stream).set_tcp_user_timeout(longest),
+            Self::Tls(stream) => stream.socket().set_write_timeout(timeout),
             Self::Unix(_) => Ok(()),
         }
     }
@@ -251,5 +287,31 @@ impl AsyncWrite for Socket {
             Self::Tls(stream) => Pin::new(&mut **stream).poll_shutdown(cx),
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::TcpListener;
+
+    #[tokio::test]
+    async fn the_kernel_holds_little_unsent_and_gives_silent_peers_up() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let _peer = TcpStream::connect(address).await.expect("a connection");
+        let (stream, _) = listener.accept().await.expect("a connection");
+        let socket = Socket::Tcp(stream);
+        socket.prepare_for_delivery().expect("it is there");
+        let timeout = Some(Duration::from_secs(30));
+        socket.set_write_timeout(timeout).expect("it is there");
+        let Socket::Tcp(stream) = &socket else {
+            panic!("it was one");
+        };
+        let options = SockRef::from(stream);
+        assert_eq!(options.tcp_notsent_lowat().ok(), Some(NOTSENT_LOWAT_BYTES));
+        assert_eq!(options.tcp_user_timeout().ok(), Some(timeout));
+        socket.set_write_timeout(None).expect("it is there");
+        assert_eq!(options.tcp_user_timeout().ok(), Some(None));
     }
 }

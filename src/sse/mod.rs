@@ -5,12 +5,16 @@
 //!
 //! Spec: HTML Living Standard, 9.2.5 (grammar) and 9.2.6 (interpretation).
 
+mod block;
+mod block_reader;
 mod encoder;
 mod event;
 mod parser;
 #[cfg(test)]
 mod test_streams;
 
+pub use block::{DEFAULT_TYPE, after_event_type, event_type_of, split_id};
+pub use block_reader::BlockReader;
 pub use encoder::{HEARTBEAT_COMMENT, encode_cursor, encode_event, encode_retry};
 pub use event::Event;
 #[cfg(any(test, fuzzing))]

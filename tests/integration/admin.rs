@@ -376,7 +376,10 @@ async fn it_answers_when_clients_have_every_connection() {
         .until(&[
             ("ssecast_connections", 2.0),
             ("ssecast_max_connections", 2.0),
-            ("ssecast_refused_connections_total", 1.0),
+            (
+                "ssecast_refused_connections_total{limit=\"max-connections\"}",
+                1.0,
+            ),
             (refused, 1.0),
         ])
         .await;
@@ -397,7 +400,7 @@ async fn it_answers_when_clients_have_every_descriptor() {
     }
     let metrics = until_async("connections to be refused", async || {
         let metrics = admin.metrics().await;
-        let n = metrics.value("ssecast_refused_connections_total");
+        let n = metrics.value("ssecast_refused_connections_total{limit=\"max-connections\"}");
         if n > 0.0 {
             Ok(metrics)
         } else {

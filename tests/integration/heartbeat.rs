@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::support::{Connector, Event, Gateway, Item, Origin};
+use crate::support::{Connector, Event, Gateway, Item, Origin, one_channel};
 
 /// The shortest interval that can be configured.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -66,25 +66,51 @@ async fn a_heartbeat_can_be_an_event_that_pages_see() {
     let heartbeat = Event {
         id: None,
         event_type: "alive".to_owned(),
-        data: "{}".to_owned(),
+        data: r#"{"interval_ms":1000}"#.to_owned(),
     };
+    // One at once, so that a page knows from the beginning how long silence may last.
+    let started = Instant::now();
+    assert_eq!(sub.next_event().await, heartbeat);
     for _ in 0..2 {
         assert_eq!(sub.next_event().await, heartbeat);
     }
+    let idle = started.elapsed();
+    assert!(
+        idle >= 2 * INTERVAL - Duration::from_millis(100),
+        "two more in {idle:?}"
+    );
+}
+
+#[tokio::test]
+async fn pages_that_are_there_are_told_another_interval_at_once() {
+    let origin = Origin::start().await;
+    let config = |heartbeat: &str| {
+        let keys = format!("heartbeat = \"{heartbeat}\"\nheartbeat_form = \"event:alive\"");
+        one_channel(&origin.url(), &keys)
+    };
+    let gateway = Gateway::with_config(&config("20s")).await;
+    let mut sub = gateway.subscribe().await;
+    sub.expect_event(r#"{"interval_ms":20000}"#).await;
+    gateway.reload(&config("30s"), "applied").await;
+    sub.expect_event(r#"{"interval_ms":30000}"#).await;
 }
 
 #[tokio::test]
 async fn heartbeats_are_not_replayed() {
+    const HEARTBEAT: &str = r#"{"interval_ms":1000}"#;
     let origin = Origin::start().await;
     let keys = "heartbeat = \"1s\"\nheartbeat_form = \"event:alive\"";
     let gateway = Gateway::with(keys, &origin).await;
     let mut sub = gateway.subscribe().await;
     origin.send("data: a\nid: 1\n\n").await;
+    sub.expect_event(HEARTBEAT).await;
     sub.expect_event("a").await;
-    sub.expect_event("{}").await;
+    sub.expect_event(HEARTBEAT).await;
     origin.send("data: b\nid: 2\n\n").await;
     sub.expect_event("b").await;
     let mut resumed = gateway.resume_after("1").await;
+    // Its own first one, and none of those between the events.
+    resumed.expect_event(HEARTBEAT).await;
     resumed.expect_event("b").await;
 }
 

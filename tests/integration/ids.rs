@@ -228,7 +228,7 @@ async fn the_history_is_bounded_by_age() {
     })
     .await;
     let reset = gateway.resume_after(id).await.next_event().await;
-    assert_eq!(reset.data, r#"{"reason":"expired"}"#);
+    assert_eq!(reset.data, r#"{"reason":"expired","replay":"all"}"#);
 }
 
 /// Clients that come back resume from their last event; what is not kept, they are told.

@@ -183,7 +183,7 @@ async fn an_id_of_two_events_is_unknown() {
         let is_reset = got[0].event_type == "ssecast.reset";
         assert_eq!(is_reset, !is_known, "after {id}: {got:?}");
         if is_reset {
-            assert_eq!(got[0].data, r#"{"reason":"unknown"}"#);
+            assert_eq!(got[0].data, r#"{"reason":"unknown","replay":"all"}"#);
             assert_eq!(
                 shown(&got[1..8]),
                 ["a", "b", "c", "!", "x", "y", "z"],

@@ -150,7 +150,7 @@ async fn an_id_that_nobody_knows_gives_the_history_after_a_reset() {
     let reset = sub.next_event().await;
     assert_eq!(
         (reset.event_type.as_str(), reset.data.as_str()),
-        ("ssecast.reset", r#"{"reason":"unknown"}"#)
+        ("ssecast.reset", r#"{"reason":"unknown","replay":"all"}"#)
     );
     assert_eq!(reset.id, None, "a notice moves no cursor");
     assert_eq!(sub.events_through("five").await, seen);
@@ -163,7 +163,7 @@ async fn an_id_that_is_no_longer_kept_gives_the_history_after_a_reset() {
     let reset = sub.next_event().await;
     assert_eq!(
         (reset.event_type.as_str(), reset.data.as_str()),
-        ("ssecast.reset", r#"{"reason":"expired"}"#)
+        ("ssecast.reset", r#"{"reason":"expired","replay":"all"}"#)
     );
     assert_eq!(sub.events_through("five").await, seen[3..]);
     // The one before the oldest that is kept: nothing that is gone was missed.

@@ -1,6 +1,7 @@
 //! The metrics of the process.
 
 use std::fmt;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus_client::encoding::DescriptorEncoder;
@@ -11,7 +12,10 @@ use crate::admin::ReloadOutcome;
 use crate::admin::facts::Facts;
 use crate::admin::process::Look;
 use crate::admin::{health, panics};
+use crate::http::Gateway;
 use crate::memory::{Budget, WhatFor};
+use crate::net::permit::Limit;
+use crate::net::proxy_protocol::ProxyError;
 
 /// Writes all families of the process.
 pub(super) fn encode(encoder: &mut DescriptorEncoder<'_>, facts: &Facts) -> fmt::Result {
@@ -32,7 +36,7 @@ pub(super) fn encode(encoder: &mut DescriptorEncoder<'_>, facts: &Facts) -> fmt:
     gauge(
         encoder,
         ("ssecast_channels", "Channels of the configuration"),
-        Some(facts.sources().len()),
+        Some(facts.channels().len()),
     )?;
     counter(
         encoder,
@@ -60,13 +64,52 @@ fn encode_connections(encoder: &mut DescriptorEncoder<'_>, facts: &Facts) -> fmt
         ),
         Some(permits.max()),
     )?;
-    counter(
+    counters(
         encoder,
         (
             "ssecast_refused_connections",
-            "Connections that came when there was no room for them",
+            "Connections that came when a limit was reached, by the limit",
         ),
-        &permits.n_refused_so_far(),
+        Limit::ALL.map(|limit| ([("limit", limit.name())], permits.n_refused_by(limit))),
+    )?;
+    encode_newcomers(encoder, facts.gateway())
+}
+
+fn encode_newcomers(encoder: &mut DescriptorEncoder<'_>, gateway: &Gateway) -> fmt::Result {
+    gauge(
+        encoder,
+        (
+            "ssecast_waiting_connections",
+            "Connections that wait for their turn",
+        ),
+        Some(gateway.gate.n_waiting()),
+    )?;
+    gauges(
+        encoder,
+        (
+            "ssecast_tracked_addresses",
+            "Addresses and networks whose connections are counted",
+        ),
+        [
+            ([("of", "address")], gateway.addresses.n_addresses()),
+            ([("of", "network")], gateway.addresses.n_networks()),
+        ],
+    )?;
+    counter(
+        encoder,
+        (
+            "ssecast_unattributed_subscriptions",
+            "Subscriptions by trusted proxies that did not say for whom",
+        ),
+        &gateway.n_unattributed.load(Ordering::Relaxed),
+    )?;
+    counters(
+        encoder,
+        (
+            "ssecast_proxy_protocol_errors",
+            "Connections that were closed because of the PROXY protocol, by the reason",
+        ),
+        ProxyError::REASONS.map(|reason| ([("reason", reason)], gateway.proxy_errors.of(reason))),
     )
 }
 

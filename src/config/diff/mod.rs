@@ -136,6 +136,9 @@ impl Diff {
         let Server {
             threads,
             max_connections,
+            connection_rate,
+            address_limits,
+            trusted_proxies,
             memory,
             handshake_timeout,
             header_timeout,
@@ -149,6 +152,22 @@ impl Diff {
             (
                 "server.max_connections",
                 *max_connections != old.max_connections,
+            ),
+            (
+                "server.connection_rate",
+                *connection_rate != old.connection_rate,
+            ),
+            (
+                "server.max_connections_per_address",
+                address_limits.per_address != old.address_limits.per_address,
+            ),
+            (
+                "server.max_connections_per_network",
+                address_limits.per_network != old.address_limits.per_network,
+            ),
+            (
+                "server.trusted_proxies",
+                *trusted_proxies != old.trusted_proxies,
             ),
             ("server.memory", *memory != old.memory),
             (
@@ -199,62 +218,61 @@ impl<T> Change<T> {
 }
 
 impl Channel {
-    /// Whether this is another channel than `old`, for all that the name is the same: what its
-    /// instances are told apart by has changed, or whether there are any.
-    pub fn replaces(&self, old: &Self) -> bool {
-        let has_moved = self.path != old.path && !(self.key.is_empty() && old.key.is_empty());
-        has_moved || self.key != old.key || self.connect != old.connect
-    }
-
     /// What a change from `old` to this touches.
     pub fn touches(&self, old: &Self) -> Touched {
         let Self {
             name: _,
             path,
-            key,
-            connect,
-            linger,
-            first_answer,
-            max_instances,
             hosts,
             upstream,
             ids,
             history,
+            join,
+            on_gap,
+            conflate_by,
+            latest,
             heartbeat,
             retry,
             cursor_on_connect,
             notices,
             coalesce,
             lag,
+            write_timeout,
             end,
             refuse,
             max_subscribers,
+            max_age,
             cors,
             access,
             ready,
         } = self;
         let routing = *path != old.path
-            || *key != old.key
-            || *connect != old.connect
-            || *linger != old.linger
-            || *first_answer != old.first_answer
-            || *max_instances != old.max_instances
             || *hosts != old.hosts
             || *refuse != old.refuse
             || *cors != old.cors
             || *access != old.access
             || *ready != old.ready;
         let delivery = *history != old.history
+            || *join != old.join
+            || *on_gap != old.on_gap
             || *heartbeat != old.heartbeat
             || *retry != old.retry
             || *cursor_on_connect != old.cursor_on_connect
             || *notices != old.notices
             || *lag != old.lag
+            || *write_timeout != old.write_timeout
             || *end != old.end
-            || *max_subscribers != old.max_subscribers;
+            || *max_subscribers != old.max_subscribers
+            || *max_age != old.max_age;
         let own = if *coalesce != old.coalesce {
             UpstreamChange::Reconnect
-        } else if *ids != old.ids || *notices != old.notices || *history != old.history {
+        } else if *ids != old.ids
+            || *notices != old.notices
+            || *history != old.history
+            || *conflate_by != old.conflate_by
+            || *latest != old.latest
+            || self.keying().is_some() != old.keying().is_some()
+        {
             UpstreamChange::Follow
         } else {
             UpstreamChange::None

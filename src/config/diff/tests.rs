@@ -48,6 +48,14 @@ const LINES: &[(&str, Touched)] = &[
         touched(false, true, UpstreamChange::None),
     ),
     (
+        "lag = { events = 9, age = \"9s\", then = \"skip\" }",
+        touched(false, true, UpstreamChange::None),
+    ),
+    (
+        "write_timeout = \"9s\"",
+        touched(false, true, UpstreamChange::None),
+    ),
+    (
         "end = \"clean\"",
         touched(false, true, UpstreamChange::None),
     ),

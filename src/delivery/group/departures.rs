@@ -6,23 +6,19 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tracing::Level;
 
-use super::{Followup, Group};
+use super::{Followup, Group, QUIET};
 use crate::channel::Departure;
-use crate::config::{End, OnLag};
+use crate::config::End;
+use crate::delivery::ages::Ages;
 use crate::delivery::body::Ending;
 use crate::delivery::pass::Kind;
 use crate::delivery::subscriber::{Leaving, Subscriber};
-use crate::delivery::{GOODBYE_GRACE, return_time};
+use crate::delivery::{GOODBYE_GRACE, random_time, return_time};
 
 /// How long those who are dismissed may take for what there was when they were.
 const DISMISSAL_GRACE: Duration = Duration::from_millis(500);
-
-/// Time between two warnings about subscribers that lag: when an origin floods, thousands do.
-const QUIET: Duration = Duration::from_secs(1);
-
-/// How far behind a subscriber may be when memory has run out: what one write carries.
-const RELIEF_LAG_BYTES: u64 = 64 * 1024;
 
 impl Group {
     /// Wants every subscriber to leave once it has what there is now, or when that takes too long.
@@ -55,19 +51,41 @@ impl Group {
         self.let_go(index, leaving, followup);
     }
 
-    /// Makes those leave for whom much is kept in memory that the log has given up, or would; they
-    /// come back by id when there is room.
-    pub(in crate::delivery) fn relieve(&mut self, now: Instant, followup: &mut Followup) {
-        let is_far_behind =
-            |one: &Subscriber| one.needs_wire() && self.wire.lag(one.at()) > RELIEF_LAG_BYTES;
-        let far_behind: Vec<usize> = (self.subscribers.iter())
-            .filter(|(_, one)| is_far_behind(one))
-            .map(|(index, _)| index)
-            .collect();
-        for index in far_behind {
-            self.leave(index, Departure::Lagged, now, followup);
+    /// Makes the one leave whose time has come. It comes back by id, at another time than others.
+    pub(in crate::delivery) fn let_the_oldest_go(&mut self, now: Instant, followup: &mut Followup) {
+        let ages = self.ages.as_mut();
+        let Some(index) = ages.and_then(|ages| ages.pop_due(now)) else {
+            return;
+        };
+        let departure = Departure::Aged;
+        let leaving = Leaving {
+            departure,
+            deadline: now + GOODBYE_GRACE,
+            ending: self.ending(departure),
+            retry: Some(random_time(&self.settings.retry)),
+        };
+        self.let_go(index, leaving, followup);
+    }
+
+    /// When the time of the next subscriber has come.
+    pub(in crate::delivery) fn next_age(&self) -> Option<Instant> {
+        self.ages.as_ref()?.next_at()
+    }
+
+    /// Lets everybody's time begin anew, if it is another than before: whatever it was, they do not
+    /// all leave at once.
+    pub(super) fn follow_max_age(&mut self, now: Instant) {
+        let before = self.ages.as_ref().map(|ages| ages.max_age());
+        if before == self.settings.max_age {
+            return;
         }
-        self.trim();
+        self.ages = self.settings.max_age.map(|max_age| {
+            let mut ages = Box::new(Ages::new(max_age, now));
+            for index in self.places() {
+                ages.add(index, now);
+            }
+            ages
+        });
     }
 
     /// Ends a subscriber whose goodbye was not taken in time.
@@ -77,27 +95,6 @@ impl Group {
             && leaving.deadline <= now
         {
             self.remove(index, leaving.departure);
-        }
-    }
-
-    /// Makes a straggler leave if it is too far behind.
-    pub(super) fn judge_lag(&mut self, index: usize, now: Instant, followup: &mut Followup) {
-        let Some(subscriber) = self.subscribers.get(index) else {
-            return;
-        };
-        let settings = &self.settings;
-        // Who still replays is behind by its own wish: as far as the log reaches.
-        let allowance = if subscriber.has_caught_up() {
-            0
-        } else {
-            settings.history.bytes
-        };
-        let limit = settings.lag.limit_bytes.saturating_add(allowance);
-        if self.wire.lag(subscriber.at()) <= limit as u64 {
-            return;
-        }
-        match settings.lag.then {
-            OnLag::Disconnect => self.leave(index, Departure::Lagged, now, followup),
         }
     }
 
@@ -140,6 +137,12 @@ impl Group {
         let Some(subscriber) = self.subscribers.try_remove(index) else {
             return;
         };
+        if let Some(ages) = &mut self.ages {
+            ages.remove(index);
+        }
+        let client = tracing::enabled!(Level::DEBUG)
+            .then(|| Some(subscriber.identity()?.address()))
+            .flatten();
         subscriber.end();
         let (name, reason) = (self.channel.name(), departure.reason());
         self.channel.counters().departures(departure).add(1);
@@ -152,7 +155,8 @@ impl Group {
                 "a subscriber was too slow and was disconnected; more within a second are not logged"
             );
         } else {
-            tracing::debug!(channel = name, reason, "a subscriber left");
+            let client = client.map(tracing::field::display);
+            tracing::debug!(channel = name, reason, client, "a subscriber left");
         }
     }
 }

@@ -8,26 +8,29 @@
 //! last pass; so the next pass finds everything that it lacks in [`Wire`].
 
 mod departures;
+mod stragglers;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use slab::Slab;
 use tokio::time::Instant;
 
 use super::Arrival;
+use super::ages::Ages;
 use super::budget::Budget;
 use super::heartbeat::Heartbeat;
 use super::inbox::{GroupKey, Inbox, Mark, SubscriberKey};
 use super::pass::{Kind, Pass};
-use super::prologue::push_prologue;
+use super::prologue::Prologue;
 use super::pulse::Lag;
 use super::subscriber::{Pace, Subscriber, Wrote};
 use super::tally::Tally;
 use super::wire::Wire;
 use crate::channel::{Channel, Departure, Replayed};
 use crate::config;
-use crate::log::{Feed, Position};
+use crate::log::{Feed, Position, Wish};
 
 /// The subscribers of one channel on one shard.
 pub(super) struct Group {
@@ -57,7 +60,13 @@ pub(super) struct Group {
     last_pass_at: Instant,
     /// Whether the shard has this group in its queue.
     pub(super) is_queued: bool,
+    /// How long everybody has been there; `None`: nobody minds.
+    ages: Option<Box<Ages>>,
+    /// When the shard looks at `ages`.
+    pub(super) noted_age: Option<Instant>,
     heartbeat: Option<Heartbeat>,
+    /// When to look next at those whose sockets take nothing; `None`: there are none.
+    look_at: Option<Instant>,
     /// When the shard asks for the next heartbeat. What it has noted for another time was for a
     /// group that had this one's place.
     heartbeat_at: Option<Instant>,
@@ -83,7 +92,12 @@ pub(super) struct Followup {
     pub(super) queued: Vec<usize>,
     /// And when they are gone at the latest.
     pub(super) leaving: Vec<(usize, Instant)>,
+    /// When to look at the blocked ones, if somebody must.
+    pub(super) look_at: Option<Instant>,
 }
+
+/// Time between two warnings about subscribers that lag: when an origin floods, thousands do.
+const QUIET: Duration = Duration::from_secs(1);
 
 /// However little a channel keeps, a burst must not end streams before the shard had a turn.
 const LEAST_MAX_BEHIND_BYTES: usize = 4 * 1024 * 1024;
@@ -102,7 +116,10 @@ impl Group {
         };
         let (feed, head) = channel.log().attach(Box::new(mark), max_behind);
         let heartbeat = Heartbeat::new(&settings.heartbeat);
+        let ages = settings.max_age.map(|max| Box::new(Ages::new(max, now)));
         Self {
+            ages,
+            noted_age: None,
             channel,
             settings,
             feed,
@@ -120,35 +137,44 @@ impl Group {
             is_queued: false,
             heartbeat,
             heartbeat_at: None,
+            look_at: None,
         }
     }
 
     /// Follows the channel's settings as they are now. The subscribers stay; what they were sent, and
     /// how far they are, does not change. Returns when to ask for a heartbeat, if that is another time
     /// than before.
-    pub(super) fn reconfigure(&mut self, now: Instant) -> Option<Instant> {
+    pub(super) fn reconfigure(&mut self, now: Instant, followup: &mut Followup) -> Option<Instant> {
         let settings = self.channel.settings();
         let before = std::mem::replace(&mut self.settings, settings);
         self.max_behind = max_behind(&self.settings);
         self.feed.set_max_pending_bytes(self.max_behind);
+        if self.settings.write_timeout != before.write_timeout {
+            self.change_write_timeout(now, followup);
+        }
+        self.follow_max_age(now);
         if self.settings.heartbeat == before.heartbeat {
             return None;
         }
         self.heartbeat = Heartbeat::new(&self.settings.heartbeat);
         self.heartbeat_at = None;
+        if self.heartbeat.as_ref().is_some_and(Heartbeat::is_seen) {
+            // So that no page waits for heartbeats as they were.
+            self.want(Kind::Heartbeat);
+        }
         self.heartbeat(now)
     }
 
     /// Takes what the log has for this shard.
     pub(super) fn pull(&mut self, now: Instant, followup: &mut Followup) -> Continuity {
         let taken = self.wire.pull(&self.feed);
-        let is_behind = self.wire.lag(self.passed) > self.max_behind as u64;
+        let is_behind = self.wire.distance(self.passed, now).bytes > self.max_behind as u64;
         let is_broken = taken.is_overrun || is_behind;
         if is_broken {
             // This shard is too slow for this channel: what follows can't be delivered in order.
             let everyone: Vec<usize> = self.places().collect();
             for index in everyone {
-                self.leave(index, Departure::Lagged, now, followup);
+                self.let_lag(index, now, followup);
             }
             self.wire.clear();
             self.passed = self.wire.head();
@@ -193,13 +219,14 @@ impl Group {
                 return;
             }
         };
-        if let Err(error) = transport.prepare() {
+        if let Err(error) = transport.prepare(settings.write_timeout) {
             tracing::debug!(channel = settings.name, %error, "a client left before its first event");
             return;
         }
         let start = loop {
             let log = self.channel.log();
-            let start = log.start(arrival.last_event_id.as_deref(), now);
+            let wish = Wish::of(&settings, arrival.last_event_id.as_deref());
+            let start = log.start(wish, now);
             // After `start`, so that there is no seam between what it found and what the feed
             // brings. If the feed's events were dropped just now, there is one.
             if self.pull(now, followup) == Continuity::Kept {
@@ -208,20 +235,27 @@ impl Group {
         };
         let counters = self.channel.counters();
         counters.arrivals.add(1);
-        counters.replays(Replayed::from(&start.replay)).add(1);
+        let replayed = Replayed::from((start.replay, start.follows));
+        counters.replays(replayed).add(1);
         if start.replay.reset_reason().is_some() {
             counters.resets.add(1);
         }
         self.wire.reach_back(&start.batches);
-        let mut prologue = arrival.head;
-        let told = (&start.replay, self.channel.status().state);
-        push_prologue(&mut prologue, &settings, told, arrival.framing);
+        if start.is_partial() {
+            counters.gaps.add(1);
+        }
+        let state = self.channel.status().state;
+        let told = (&start, state, self.heartbeat.as_ref());
+        let prologue = Prologue::new(arrival.head, &settings, told, arrival.framing);
         let entry = self.subscribers.vacant_entry();
         let index = entry.key();
         let bell = inbox.bell(SubscriberKey { group: key, index });
         let mut subscriber = Subscriber::new(transport, bell, arrival.framing, arrival.places);
         subscriber.begin(start.at, prologue);
         entry.insert(subscriber);
+        if let Some(ages) = &mut self.ages {
+            ages.add(index, now);
+        }
         self.drive(index, now, followup);
     }
 
@@ -237,16 +271,20 @@ impl Group {
         if subscriber.pace() == Pace::Flowing {
             return;
         }
+        self.judge_lag(index, now, followup);
+        self.decide(index, now, followup);
+        let Some(subscriber) = self.subscribers.get_mut(index) else {
+            return;
+        };
         match subscriber.write_own(&self.wire, &mut self.tally) {
             Wrote::All if self.is_over => self.leave(index, Departure::Over, now, followup),
             Wrote::All => {}
             Wrote::Gone(departure) => self.remove(index, departure),
-            Wrote::Some => {
-                if subscriber.pace() == Pace::Queued {
-                    followup.queued.push(index);
-                }
-                self.judge_lag(index, now, followup);
-            }
+            Wrote::Some => match subscriber.pace() {
+                Pace::Blocked => self.note_blocked(now, followup),
+                Pace::Flowing => {}
+                Pace::Queued => followup.queued.push(index),
+            },
         }
     }
 
@@ -425,8 +463,10 @@ impl Group {
             }
             Kind::Events => subscriber.write_own(&self.wire, &mut self.tally),
         };
-        if wrote == Wrote::Some && subscriber.pace() == Pace::Queued {
-            followup.queued.push(index);
+        match (wrote, subscriber.pace()) {
+            (Wrote::Some, Pace::Blocked) => self.note_blocked(now, followup),
+            (Wrote::Some, Pace::Queued) => followup.queued.push(index),
+            _ => {}
         }
         Some(wrote)
     }

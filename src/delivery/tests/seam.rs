@@ -109,7 +109,7 @@ impl World {
         let n_before = match (&start.replay, seen) {
             (Replay::Complete, Some(seen)) => seen + 1,
             (Replay::Expired | Replay::Unknown, _) => n_said - n_retained,
-            (Replay::Complete | Replay::Live(_), _) => n_said,
+            (Replay::Complete | Replay::Fresh, _) => n_said,
         };
         let [is_before_pull, is_before_reach] = joining.commits;
         if is_before_pull {

@@ -15,7 +15,7 @@ use crate::channel::Channel;
 use crate::config::Config;
 use crate::log::testing::{dechunk, event, read};
 use crate::log::{Ending, Writer};
-use crate::net::permit::Permits;
+use crate::net::permit::{Permits, Standing};
 use crate::net::socket::Unbound;
 
 /// Only a failure reaches it.
@@ -78,7 +78,7 @@ impl World {
         let small = SockRef::from(&ours).set_send_buffer_size(SEND_BUFFER_BYTES);
         small.expect("a small buffer");
         theirs.set_nonblocking(true).expect("non-blocking");
-        let (permit, _) = Permits::new(1).acquire().expect("a permit");
+        let permit = Permits::new(1).acquire().expect("a permit");
         let shards = self.delivery().shards();
         shards[shard % shards.len()].subscribe(Arrival {
             channel: self.channel.clone(),
@@ -86,7 +86,10 @@ impl World {
             framing,
             last_event_id: seen.map(|number| number.to_string()),
             head: Vec::new(),
-            places: (self.channel.join().expect("a seat"), Some(permit)),
+            places: (
+                self.channel.join().expect("a seat"),
+                Standing::Connection(permit),
+            ),
         });
         Client {
             socket: theirs,

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::{Entry, Ring, Slot, WireId};
 use crate::log::batch::BatchBuilder;
 use crate::log::epochs::Epochs;
+use crate::log::forgotten::Kind;
 use crate::log::id::{Epoch, Seq};
 use crate::log::retained::{Identity, Kept, Retained, Sheaf};
 
@@ -19,6 +20,7 @@ impl Ring {
             self.evict_batch();
         }
         self.held_entries.resize(self.entry_bytes);
+        self.shrink_keys(max_bytes);
         let mut entries = self.entries.iter().peekable();
         let batches = self.batches.iter().map(|batch| {
             // The first batch may hold events that are evicted.
@@ -39,10 +41,13 @@ impl Ring {
             batches: batches.collect(),
             epochs: self.epochs.runs().collect(),
             first_seq: self.first_seq.0,
+            forgotten: self.forgotten.export(),
             evicted: self.evicted.as_ref().map(|entry| Identity {
                 is_ambiguous: self.is_evicted_ambiguous,
                 ..self.identity(entry)
             }),
+            source_from: self.source_from.0,
+            latest: self.latest.as_ref().map(|latest| latest.export(now)),
         }
     }
 
@@ -67,6 +72,7 @@ impl Ring {
     ) {
         debug_assert!(self.head == 0, "the ring is new");
         self.first_seq = Seq(retained.first_seq);
+        self.forgotten.restore(&retained.forgotten);
         self.epochs = Epochs::restored(&retained.epochs, fresh, retained.next_seq());
         if let Some(identity) = &retained.evicted {
             if matches!(identity.wire_id, WireId::Gateway | WireId::Origin) {
@@ -78,7 +84,11 @@ impl Ring {
         let mut builder = BatchBuilder::default();
         for sheaf in retained.batches.iter().filter(|one| !one.events.is_empty()) {
             let entries = sheaf.events.iter().map(|event| {
-                builder.push_block(event.block);
+                if event.identity.wire_id == WireId::Notice {
+                    builder.push_notice_block(event.block);
+                } else {
+                    builder.push_block(event.block);
+                }
                 Entry::new(self.head + builder.len() as u64, &event.identity)
             });
             let entries: Vec<Entry> = entries.collect();
@@ -86,13 +96,16 @@ impl Ring {
             let appended_at = now
                 .checked_sub(sheaf.age.saturating_add(age))
                 .unwrap_or(now);
-            let batch = builder.build(self.head, appended_at, &self.budget);
+            let batch = builder.build((self.head, self.count), appended_at, &self.budget);
             builder.clear();
-            self.push(Arc::new(batch), entries.into_iter());
+            self.push(&Arc::new(batch), entries.into_iter());
             for event in &sheaf.events {
                 self.note_identity(&event.identity);
             }
         }
+        self.source_from = Seq(retained.source_from.max(Seq::FIRST.0));
+        self.take_over(retained.latest.as_ref(), (now, age));
+        self.index_retained();
         self.evict(now);
         if self.budget.is_exceeded() {
             self.give_up(self.held_bytes, 1);
@@ -120,6 +133,7 @@ impl Entry {
             end,
             origin_id: identity.origin_id.map(Arc::from),
             wire_id: identity.wire_id,
+            kind: Kind::ANY,
         }
     }
 }

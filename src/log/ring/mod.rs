@@ -11,6 +11,8 @@
 //! ```
 
 mod handover;
+mod latest;
+mod newcomers;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -19,11 +21,17 @@ use memchr::memrchr;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+pub(in crate::log) use self::newcomers::Begin;
 use crate::config::History;
-use crate::log::batch::{Batch, Position};
+use crate::log::batch::{Batch, Count, Position};
 use crate::log::epochs::Epochs;
+use crate::log::forgotten::{Forgotten, Kind};
 use crate::log::id::{Epoch, Seq};
+use crate::log::key::Keyed;
 use crate::log::replay::Replay;
+use crate::log::ring::latest::Latest;
+use crate::log::snapshot::Snapshots;
+use crate::log::view::Selection;
 use crate::memory::{Budget, Held, WhatFor};
 
 /// What the log keeps of an event besides its bytes.
@@ -35,6 +43,8 @@ pub(in crate::log) struct Entry {
     pub(in crate::log) origin_id: Option<Arc<str>>,
     /// The id that subscribers see.
     pub(in crate::log) wire_id: WireId,
+    /// What it counts for when it is evicted; the ring sets it.
+    pub(in crate::log) kind: Kind,
 }
 
 /// Which id an event carries on the wire.
@@ -71,6 +81,8 @@ pub(in crate::log) struct Ring {
     tip: Option<Seq>,
     /// Invariant: the end of the last batch that was appended.
     head: Position,
+    /// What the log has had up to the head.
+    count: Count,
     /// Bytes held by `batches`, chunk framing included.
     ///
     /// Invariant: the sum of their lengths; not above `limits.bytes` when `append` returns, unless
@@ -86,6 +98,15 @@ pub(in crate::log) struct Ring {
     index: HashMap<Arc<str>, Slot>,
     /// How often an id came again with other content.
     n_ambiguous: u64,
+    /// What is still known of evicted events.
+    forgotten: Forgotten,
+    /// The newest event of each key, where somebody wants it.
+    latest: Option<Latest>,
+    /// The first event of the present source.
+    source_from: Seq,
+    snapshots: Snapshots,
+    /// Keys that had to go, for want of room.
+    n_keys_given_up: u64,
 }
 
 /// What the index knows of one origin id.
@@ -123,24 +144,37 @@ impl Ring {
             is_evicted_ambiguous: false,
             tip: None,
             head: 0,
+            count: Count::default(),
             held_bytes: 0,
             entry_bytes: 0,
             held_entries: budget.hold(WhatFor::Events, 0),
             budget: budget.clone(),
             index: HashMap::new(),
             n_ambiguous: 0,
+            forgotten: Forgotten::new(budget),
+            latest: None,
+            source_from: Seq::FIRST,
+            snapshots: Snapshots::default(),
+            n_keys_given_up: 0,
         }
+    }
+
+    /// Tells event types apart from now on when they are evicted, or no longer.
+    pub(in crate::log) fn tell_types(&mut self, tells_types: bool) {
+        self.forgotten.tell_types(tells_types);
     }
 
     /// Appends a batch with its entries, then evicts what the limits demand.
     pub(in crate::log) fn append(
         &mut self,
-        batch: Arc<Batch>,
+        batch: &Arc<Batch>,
         entries: impl Iterator<Item = Entry>,
+        keys: &mut Vec<(Seq, Keyed)>,
         now: Instant,
     ) {
         let n_bytes = batch.len();
         self.push(batch, entries);
+        self.note_keys(keys.drain(..));
         self.evict(now);
         if self.budget.is_exceeded() {
             // So that appending never makes it worse, until somebody evicts where it hurts least.
@@ -148,12 +182,17 @@ impl Ring {
         }
     }
 
-    fn push(&mut self, batch: Arc<Batch>, entries: impl Iterator<Item = Entry>) {
+    fn push(&mut self, batch: &Arc<Batch>, entries: impl Iterator<Item = Entry>) {
         debug_assert_eq!(batch.start(), self.head, "the wire stream has no gaps");
         self.head = batch.end();
+        self.count = batch.count_at(self.head);
         self.held_bytes += batch.len();
-        self.batches.push_back(batch);
-        for entry in entries {
+        self.batches.push_back(Arc::clone(batch));
+        for (mut entry, (block, _)) in entries.zip(batch.payloads_from(batch.start())) {
+            entry.kind = match entry.wire_id {
+                WireId::Notice => Kind::of_notice(block),
+                _ => self.forgotten.note_appended(block),
+            };
             self.index_entry(&entry);
             self.entry_bytes += entry.footprint();
             if matches!(entry.wire_id, WireId::Gateway | WireId::Origin) {
@@ -168,17 +207,7 @@ impl Ring {
         // The entry before the oldest that is retained can be resumed from, too.
         let oldest = Seq(self.first_seq.0.saturating_sub(1));
         self.epochs.begin(epoch, self.next_seq(), oldest);
-    }
-
-    /// Takes for granted that the first entry follows the origin's event with this id.
-    pub(in crate::log) fn begin_after(&mut self, origin_id: &str) {
-        if self.head == 0 && self.evicted.is_none() {
-            self.evicted = Some(Entry {
-                end: self.head,
-                origin_id: Some(Arc::from(origin_id)),
-                wire_id: WireId::Origin,
-            });
-        }
+        self.forget_source();
     }
 
     /// Retains so much from now on.
@@ -209,39 +238,50 @@ impl Ring {
             self.evict_batch();
         }
         self.held_entries.resize(self.entry_bytes);
+        self.evict_keys();
+        self.snapshots.expire(now);
         self.held_bytes < held_before
     }
 
     /// Drops the oldest batches, as many as free `n_bytes`, but not the newest `n_kept`; returns how
     /// much was freed.
     pub(in crate::log) fn give_up(&mut self, n_bytes: usize, n_kept: usize) -> usize {
-        let held_before = self.held_bytes + self.entry_bytes;
-        let freed = |ring: &Self| held_before - (ring.held_bytes + ring.entry_bytes);
+        self.snapshots.clear();
+        let held = |ring: &Self| ring.held_bytes + ring.entry_bytes + ring.latest_bytes();
+        let held_before = held(self);
+        // What is copied on the way out is not free.
+        let freed = |ring: &Self| held_before.saturating_sub(held(ring));
         while self.batches.len() > n_kept && freed(self) < n_bytes {
             self.evict_batch();
         }
         self.held_entries.resize(self.entry_bytes);
+        self.evict_keys();
+        let missing = n_bytes.saturating_sub(freed(self));
+        self.give_up_keys(missing);
         freed(self)
     }
 
     /// Drops the oldest batch with its entries.
     fn evict_batch(&mut self) {
-        let Some(oldest) = self.batches.pop_front() else {
+        let Some(oldest) = self.batches.front() else {
             return;
         };
-        self.held_bytes -= oldest.len();
-        let end = oldest.end();
+        let (end, n_bytes) = (oldest.end(), oldest.len());
         while self.entries.front().is_some_and(|entry| entry.end <= end) {
             self.evict_entry();
         }
+        self.batches.pop_front();
+        self.held_bytes -= n_bytes;
     }
 
-    /// When the oldest batch was appended.
+    /// When the oldest batch was appended; without any, the oldest event that is kept for its key.
     pub(in crate::log) fn oldest(&self) -> Option<Instant> {
-        self.batches.front().map(|batch| batch.appended_at())
+        let oldest = self.batches.front().map(|batch| batch.appended_at());
+        oldest.or_else(|| self.latest.as_ref()?.oldest())
     }
 
     fn evict_entry(&mut self) {
+        self.keep_newest_of_key();
         let Some(entry) = self.entries.pop_front() else {
             return;
         };
@@ -249,6 +289,7 @@ impl Ring {
         let seq = self.first_seq;
         self.first_seq = seq.next();
         self.is_evicted_ambiguous = false;
+        self.forgotten.note_evicted(entry.kind, seq);
         if let Some(id) = &entry.origin_id
             && let Some(slot) = self.index.get_mut(id)
         {
@@ -297,28 +338,18 @@ impl Ring {
         }
     }
 
-    /// Where a subscriber starts that has seen `last_event_id`, and what that means.
-    pub(in crate::log) fn start_after(&self, last_event_id: Option<&str>) -> (Position, Replay) {
-        let Some(id) = last_event_id else {
-            return (self.head, Replay::Live(self.tip_id()));
-        };
-        match self.locate(id) {
-            Ok(at) => (at, Replay::Complete),
-            Err(replay) => (self.tail(), replay),
-        }
-    }
-
     /// The position after the event with this id, or why there is none.
     fn locate(&self, id: &str) -> Result<Position, Replay> {
         if let Some(slot) = self.index.get(id).filter(|slot| slot.was_on_wire) {
-            let entry = self.entry(slot.seq).filter(|_| !slot.is_ambiguous);
+            let is_clear = !slot.is_ambiguous && !self.may_be_ours(id);
+            let entry = self.entry(slot.seq).filter(|_| is_clear);
             return entry.map(|entry| entry.end).ok_or(Replay::Unknown);
         }
         let evicted = self.evicted.as_ref();
         let evicted = evicted.filter(|entry| entry.wire_id == WireId::Origin);
         if let Some(evicted) = evicted.and_then(|entry| entry.origin_id.as_deref()) {
             if evicted == id {
-                let is_clear = !self.is_evicted_ambiguous;
+                let is_clear = !self.is_evicted_ambiguous && !self.may_be_ours(id);
                 return is_clear.then(|| self.tail()).ok_or(Replay::Unknown);
             }
             if is_older(id, evicted) {
@@ -334,6 +365,72 @@ impl Ring {
             .filter(|entry| entry.wire_id == WireId::Gateway)
             .map(|entry| entry.end)
             .ok_or(Replay::Unknown)
+    }
+
+    /// Whether an event may have had this id from us. An origin that gives it to another makes it
+    /// ambiguous, whether by chance or because it has seen ours.
+    fn may_be_ours(&self, id: &str) -> bool {
+        let seq = self.epochs.find(id, self.next_seq());
+        seq.is_some_and(|seq| {
+            let entry = self.retained_or_last_evicted(seq);
+            entry.is_none_or(|entry| entry.wire_id == WireId::Gateway)
+        })
+    }
+
+    /// The number of an entry of this epoch, or else of the one event that has this origin id, if a
+    /// subscriber that has it has all before it, as far as they are retained.
+    pub(in crate::log) fn number_of(
+        &self,
+        epoch: &Epoch,
+        seq: Seq,
+        origin_id: Option<&str>,
+    ) -> Option<Seq> {
+        if self.epochs.has_reached(epoch, seq, self.next_seq()) {
+            return Some(seq);
+        }
+        let id = origin_id?;
+        if let Some(slot) = self.index.get(id) {
+            return (slot.n_entries == 1 && !slot.is_ambiguous).then_some(slot.seq);
+        }
+        let evicted = self.evicted.as_ref()?.origin_id.as_deref();
+        let is_evicted = evicted == Some(id) && !self.is_evicted_ambiguous;
+        is_evicted.then(|| Seq(self.first_seq.0.saturating_sub(1)))
+    }
+
+    /// The number of the entry that a subscriber has seen last that shows this id. The entry need not
+    /// be retained.
+    pub(in crate::log) fn number_of_id(&self, id: &str) -> Result<Seq, Replay> {
+        match self.locate(id) {
+            Ok(at) => {
+                let n_seen = self.entries.partition_point(|entry| entry.end <= at);
+                Ok(Seq((self.first_seq.0 + n_seen as u64).saturating_sub(1)))
+            }
+            // One of ours, then: an index of all that were ever given.
+            Err(Replay::Expired) => {
+                let ours = self.epochs.find(id, self.next_seq());
+                ours.ok_or(Replay::Expired)
+            }
+            Err(replay) => Err(replay),
+        }
+    }
+
+    /// The newest evicted event that a subscriber with this selection would miss; 0: there is none.
+    pub(in crate::log) fn newest_forgotten(&self, selection: &Selection) -> Seq {
+        self.forgotten.newest(selection)
+    }
+
+    /// The epoch of an entry.
+    pub(in crate::log) fn epoch_of(&self, seq: Seq) -> &Epoch {
+        self.epochs.epoch_of(seq)
+    }
+
+    /// Where a retained entry begins; the head for the next one.
+    pub(in crate::log) fn start_of(&self, seq: Seq) -> Position {
+        let before = seq
+            .0
+            .checked_sub(1)
+            .and_then(|before| self.entry(Seq(before)));
+        before.map_or_else(|| self.tail(), |before| before.end)
     }
 
     /// The batches that hold the wire stream from `at` to the head.
@@ -413,6 +510,11 @@ impl Ring {
         self.head
     }
 
+    /// What the log has had up to the head.
+    pub(in crate::log) fn count(&self) -> Count {
+        self.count
+    }
+
     pub(in crate::log) fn held_bytes(&self) -> usize {
         self.held_bytes
     }
@@ -432,7 +534,7 @@ impl Ring {
     }
 
     /// The position of the oldest retained event; the head if there is none.
-    fn tail(&self) -> Position {
+    pub(in crate::log) fn tail(&self) -> Position {
         if self.entries.is_empty() {
             return self.head;
         }
@@ -451,7 +553,7 @@ impl Ring {
     }
 
     /// The id of the newest event that has one, if it can be resumed from.
-    fn tip_id(&self) -> Option<String> {
+    pub(in crate::log) fn tip_id(&self) -> Option<String> {
         let seq = self.tip?;
         let entry = self.retained_or_last_evicted(seq)?;
         match entry.wire_id {

@@ -4,7 +4,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use tokio::time::Instant;
 
-use super::super::batch::{Batch, BatchBuilder};
+use super::super::batch::{Batch, BatchBuilder, Count};
 use super::super::testing::{dechunk, event};
 use crate::memory::Budget;
 use crate::sse::encode_event;
@@ -23,7 +23,11 @@ fn any_batch() -> impl Strategy<Value = (Batch, Vec<u8>)> {
             encode_event(&mut stream, &event);
         }
         (
-            builder.build(START, Instant::now(), &Budget::unlimited()),
+            builder.build(
+                (START, Count::default()),
+                Instant::now(),
+                &Budget::unlimited(),
+            ),
             stream,
         )
     })

@@ -53,7 +53,7 @@ fn a_log_that_keeps_nothing_still_knows_its_last_id() {
         let (log, mut writer) = Log::new(keeping(0), ids);
         let events = [(Some("1"), "a"), (Some("2"), "b")];
         append(&mut writer, &events, Instant::now());
-        let Replay::Live(Some(tip)) = log.start(None, Instant::now()).replay else {
+        let Some(tip) = log.start(None, Instant::now()).tip else {
             panic!("no tip with {ids:?}");
         };
         assert_eq!(resumed(&log, &tip), (Replay::Complete, vec![]), "{ids:?}");
@@ -150,8 +150,8 @@ fn the_tip_is_the_newest_id_that_can_be_resumed_from() {
     }
     writer.push_notice("ssecast.gap", "{}");
     writer.commit(Instant::now());
-    let tip = log.start(None, Instant::now()).replay;
-    assert_eq!(tip, Replay::Live(Some("1".to_owned())));
+    let tip = log.start(None, Instant::now()).tip;
+    assert_eq!(tip.as_deref(), Some("1"));
 }
 
 /// The event that a subscriber saw last belongs to the source that there was then; that another
@@ -253,4 +253,18 @@ fn new_limits_hold_at_once() {
     log.set_limits(roomy(), now);
     append(&mut writer, &[(Some("11"), "11")], now);
     assert_eq!(log.size().n_events, 4);
+}
+
+/// Whoever has seen ids of ours can make an origin give one of them.
+#[test]
+fn an_id_of_ours_that_the_origin_gives_to_another_event_is_no_place() {
+    for kept in [0, 1, 2, 10] {
+        let (log, mut writer) = Log::new(keeping(kept), Ids::Fill);
+        let first = format!("{}-1", writer.epoch_text());
+        let events = [(None, "ours"), (Some("2"), "b"), (Some(&*first), "theirs")];
+        append(&mut writer, &events, Instant::now());
+        assert_ne!(resumed(&log, &first).0, Replay::Complete, "of {kept} kept");
+        append(&mut writer, &[(Some("4"), "d")], Instant::now());
+        assert_ne!(resumed(&log, &first).0, Replay::Complete, "of {kept} kept");
+    }
 }

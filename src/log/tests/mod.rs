@@ -1,6 +1,8 @@
 //! The log as a whole: against a model, and case by case.
 
 mod batches;
+mod fuzz;
+mod latest;
 mod lookup;
 mod model;
 mod repeats;

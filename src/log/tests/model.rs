@@ -8,8 +8,8 @@ use proptest::prelude::*;
 use tokio::time::Instant;
 
 use super::super::testing::{Read, event, read_chunked, wire_bytes};
-use super::super::{Log, Replay, Writer, push_chunk};
-use crate::config::{History, Ids};
+use super::super::{Follows, Log, Replay, Start, Wish, Writer, push_chunk};
+use crate::config::{History, Ids, Join, OnGap};
 use crate::sse::{Event, encode_event};
 
 /// What happens to the log.
@@ -305,7 +305,10 @@ fn check(log: &Log, model: &Model, now: Instant, strangers: &[&str]) {
     let live = log.start(None, now);
     assert_eq!(live.at, model.head(), "where a new subscriber starts");
     assert!(live.batches.is_empty(), "a new subscriber replays nothing");
-    assert_eq!(live.replay, Replay::Live(model.tip().map(str::to_owned)));
+    assert_eq!((live.replay, live.follows), (Replay::Fresh, Follows::Live));
+    assert_eq!(live.tip.as_deref(), model.tip());
+
+    check_policies(log, model, now);
 
     let given = model.past.iter().filter_map(|past| past.read.id.as_deref());
     let origins = model
@@ -340,6 +343,57 @@ fn check(log: &Log, model: &Model, now: Instant, strangers: &[&str]) {
             "after {id:?}"
         );
     }
+}
+
+/// What newcomers get, and those whose id nobody knows, whatever the channel says.
+fn check_policies(log: &Log, model: &Model, now: Instant) {
+    for n in [1, 2, 5, 1000] {
+        let newest = start(log, None, Join::Newest(n), now);
+        let retained = model.retained();
+        let is_notice = |past: &&Past| past.read.event_type == "ssecast.gap";
+        let n_left_out = retained.iter().filter(|past| !is_notice(past)).count();
+        let n_left_out = n_left_out.saturating_sub(n);
+        let mut events = retained.iter().filter(|past| !is_notice(past));
+        let last_left_out = n_left_out.checked_sub(1).and_then(|last| events.nth(last));
+        let at = last_left_out.map_or(model.tail(), |past| past.end);
+        // Notices right after what is left out tell of nothing that the newcomer knows.
+        let (at, got) = (model.after(at), read_chunked(&wire_bytes(&newest)));
+        assert!(at.ends_with(&got), "{n} newest: {got:?} of {at:?}");
+        let n_events = |events: &[Read]| {
+            let of_origin = events.iter().filter(|one| one.event_type != "ssecast.gap");
+            of_origin.count()
+        };
+        assert_eq!(n_events(&got), n_events(&at), "{n} newest");
+    }
+    for (id, replay) in [(None, Replay::Fresh), (Some("zzz"), Replay::Unknown)] {
+        let all = start(log, id, Join::All, now);
+        assert_eq!(
+            (all.at, all.replay, all.follows),
+            (model.tail(), replay, Follows::All)
+        );
+        assert_eq!(read_chunked(&wire_bytes(&all)), model.after(model.tail()));
+        let live = start(log, id, Join::Live, now);
+        assert_eq!((live.at, live.replay), (model.head(), replay));
+        assert_eq!(live.follows, Follows::Live);
+        assert_eq!(live.tip.as_deref(), model.tip());
+        // Nobody told the log that somebody wants to know.
+        let latest = start(log, id, Join::Latest, now);
+        assert_eq!((latest.at, latest.follows), (model.tail(), Follows::All));
+    }
+}
+
+fn start(log: &Log, last_event_id: Option<&str>, join: Join, now: Instant) -> Start {
+    let on_gap = match join {
+        Join::All | Join::Newest(_) => OnGap::All,
+        Join::Latest => OnGap::Latest,
+        Join::Live => OnGap::Live,
+    };
+    let wish = Wish {
+        last_event_id,
+        join,
+        on_gap,
+    };
+    log.start(wish, now)
 }
 
 /// Our ids, in the order in which they were given.

@@ -1,8 +1,10 @@
 //! What must hold for any bytes, for the fuzzer and for the unit tests.
 
 use super::{Item, LimitExceeded, Limits, Parser};
+use crate::sse::encode_event;
 
-/// Checks that no way to cut `data` in two, nor cutting it into bytes, changes what is parsed.
+/// Checks that no way to cut `data` in two, nor cutting it into bytes, changes what is parsed, and
+/// that what is parsed reads the same when it is written again.
 ///
 /// Only the first 256 places to cut are tried, because the work grows with the square of the
 /// input. Every push also checks that the buffers keep to the limits.
@@ -27,6 +29,23 @@ pub fn fuzz_parser(data: &[u8]) {
             assert_eq!(Outcome::of(limits, [head, tail]), whole, "cut at {at}");
         }
     }
+    let (items, written) = rewritten(roomy, data);
+    assert_eq!(rewritten(roomy, &written), (items, written.clone()));
+}
+
+/// The events of a stream, as far as it can be parsed, and the same written again.
+fn rewritten(limits: Limits, data: &[u8]) -> (Vec<String>, Vec<u8>) {
+    let mut items = Vec::new();
+    let mut written = Vec::new();
+    let parsed = Parser::new(limits).push(data, |item| {
+        if let Item::Event(event) = item {
+            items.push(format!("{event:?}"));
+            encode_event(&mut written, &event);
+        }
+    });
+    // What came before a limit counts.
+    parsed.unwrap_or_default();
+    (items, written)
 }
 
 /// All that can be seen of a parser that was pushed a stream.

@@ -41,7 +41,7 @@ async fn a_changed_heartbeat_reaches_clients_that_are_there() {
     let event = sub.next_event().await;
     assert_eq!(
         (event.event_type.as_str(), event.data.as_str()),
-        ("idle", "{}")
+        ("idle", r#"{"interval_ms":1000}"#)
     );
     assert_eq!(origin.n_connections(), 1);
 }

@@ -1,0 +1,394 @@
+//! The key of an event: what makes two events say the same thing at different times.
+//!
+//! It is found once, when the event is appended. What is looked for in the data costs no memory beyond
+//! the key itself, however large or deep the data is.
+
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::batch::GAP_NOTICE;
+use super::writer::MAX_ID_BYTES;
+use crate::config::ConflateBy;
+use crate::sse::Event;
+
+/// An event's key, and whether the event has anything to say of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Keyed {
+    pub(super) key: Key,
+    pub(super) says: Says,
+}
+
+/// What an event is the newest of. Texts from different places never are the same key.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub(super) enum Key {
+    /// A notice of ours that events may be missing here.
+    Gap,
+    /// An id of the origin's.
+    Id(Box<str>),
+    /// A number in the data, as Rust writes it.
+    Number(Box<str>),
+    /// A string in the data.
+    Text(Box<str>),
+    /// `true` or `false` in the data.
+    Truth(bool),
+    /// An event type.
+    Type(Box<str>),
+}
+
+/// What an event says of its key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Says {
+    /// Nothing besides it: that there is no such thing any more.
+    Removed,
+    /// Its present state.
+    Value,
+}
+
+impl Key {
+    /// Bytes besides those of the type itself.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Gap | Self::Truth(_) => 0,
+            Self::Id(text) | Self::Number(text) | Self::Text(text) | Self::Type(text) => text.len(),
+        }
+    }
+
+    fn of_type(event_type: &str) -> Self {
+        // As browsers dispatch it.
+        let event_type = if event_type.is_empty() {
+            "message"
+        } else {
+            event_type
+        };
+        Self::Type(event_type.into())
+    }
+}
+
+impl Keyed {
+    /// The key of an event of the origin's. Where there is none of the kind that is asked for, it is the
+    /// event's type.
+    pub(super) fn of(event: &Event<'_>, by: &ConflateBy) -> Self {
+        let key = match by {
+            ConflateBy::Id => event
+                .id
+                .filter(|id| !id.is_empty() && id.len() <= MAX_ID_BYTES)
+                .map(|id| Key::Id(id.into())),
+            ConflateBy::Pointer(pointer) => {
+                if let Some(found) = find(event.data, pointer.tokens()) {
+                    return found;
+                }
+                None
+            }
+            ConflateBy::Type => None,
+        };
+        Self {
+            key: key.unwrap_or_else(|| Key::of_type(event.event_type)),
+            says: if event.data.is_empty() {
+                Says::Removed
+            } else {
+                Says::Value
+            },
+        }
+    }
+
+    /// The key of a notice of ours. Only that events may be missing is of interest to those who come
+    /// later.
+    pub(super) fn of_notice(event_type: &str) -> Option<Self> {
+        (event_type == GAP_NOTICE).then_some(Self {
+            key: Key::Gap,
+            says: Says::Value,
+        })
+    }
+}
+
+/// What is there in a JSON text. Data that has the key and nothing else says that it is no more.
+fn find(json: &str, tokens: &[String]) -> Option<Keyed> {
+    let mut deserializer = serde_json::Deserializer::from_str(json);
+    let found = Walk { tokens }.deserialize(&mut deserializer).ok()?;
+    deserializer.end().ok()?;
+    found
+}
+
+/// The rest of the way.
+struct Walk<'a> {
+    tokens: &'a [String],
+}
+
+impl<'de> DeserializeSeed<'de> for Walk<'_> {
+    type Value = Option<Keyed>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        if self.tokens.is_empty() {
+            deserializer.deserialize_any(Scalar).map(Some)
+        } else {
+            deserializer.deserialize_any(self)
+        }
+    }
+}
+
+impl<'de> Visitor<'de> for Walk<'_> {
+    type Value = Option<Keyed>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object or an array on the way to the key")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let Some((token, tokens)) = self.tokens.split_first() else {
+            return Ok(None);
+        };
+        let (mut found, mut has_others) = (None, false);
+        while let Some(is_on_the_way) = map.next_key_seed(Is(token))? {
+            if is_on_the_way {
+                found = map.next_value_seed(Walk { tokens })?;
+            } else {
+                has_others = true;
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(found.map(|found| among(found, has_others)))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        let Some((token, tokens)) = self.tokens.split_first() else {
+            return Ok(None);
+        };
+        // RFC 6901, 4: digits without leading zeros.
+        let index = token.parse::<usize>().ok();
+        let index = index.filter(|index| index.to_string() == *token);
+        let index = index.ok_or_else(|| A::Error::custom("no element has this number"))?;
+        let has_others = index > 0;
+        for _ in 0..index {
+            if seq.next_element::<IgnoredAny>()?.is_none() {
+                return Ok(None);
+            }
+        }
+        let Some(found) = seq.next_element_seed(Walk { tokens })? else {
+            return Ok(None);
+        };
+        let mut has_more = false;
+        while seq.next_element::<IgnoredAny>()?.is_some() {
+            has_more = true;
+        }
+        Ok(found.map(|found| among(found, has_others || has_more)))
+    }
+}
+
+/// A key that has something beside it.
+fn among(found: Keyed, has_others: bool) -> Keyed {
+    if has_others {
+        Keyed {
+            says: Says::Value,
+            ..found
+        }
+    } else {
+        found
+    }
+}
+
+/// Whether a member has this name.
+struct Is<'a>(&'a str);
+
+impl<'de> DeserializeSeed<'de> for Is<'_> {
+    type Value = bool;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for Is<'_> {
+    type Value = bool;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the name of a member")
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<bool, E> {
+        Ok(name == self.0)
+    }
+}
+
+/// A value that can be a key. An object or an array can't: two texts may mean the same one.
+struct Scalar;
+
+impl Scalar {
+    fn alone<E>(key: Key) -> Result<Keyed, E> {
+        Ok(Keyed {
+            key,
+            says: Says::Removed,
+        })
+    }
+
+    fn number<E>(number: impl fmt::Display) -> Result<Keyed, E> {
+        Self::alone(Key::Number(number.to_string().into()))
+    }
+}
+
+impl Visitor<'_> for Scalar {
+    type Value = Keyed;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string, a number, true or false")
+    }
+
+    fn visit_bool<E>(self, truth: bool) -> Result<Keyed, E> {
+        Self::alone(Key::Truth(truth))
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<Keyed, E> {
+        Self::number(number)
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Keyed, E> {
+        Self::number(number)
+    }
+
+    fn visit_f64<E>(self, number: f64) -> Result<Keyed, E> {
+        Self::number(number)
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Keyed, E> {
+        Self::alone(Key::Text(text.into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::config::JsonPointer;
+
+    fn pointer(text: &str) -> ConflateBy {
+        ConflateBy::Pointer(JsonPointer::parse(text).expect("a pointer"))
+    }
+
+    fn keyed(by: &ConflateBy, event_type: &str, data: &str, id: Option<&str>) -> (Key, Says) {
+        let event = Event {
+            event_type,
+            data,
+            id,
+        };
+        let Keyed { key, says } = Keyed::of(&event, by);
+        (key, says)
+    }
+
+    #[test]
+    fn a_key_is_what_is_asked_for_or_the_type() {
+        let of_type = |text: &str| Key::Type(text.into());
+        let by = ConflateBy::Type;
+        assert_eq!(
+            keyed(&by, "", "x", Some("1")),
+            (of_type("message"), Says::Value)
+        );
+        assert_eq!(keyed(&by, "message", "x", None).0, of_type("message"));
+        assert_eq!(
+            keyed(&by, "price", "", None),
+            (of_type("price"), Says::Removed)
+        );
+        let by = ConflateBy::Id;
+        assert_eq!(keyed(&by, "price", "x", Some("1")).0, Key::Id("1".into()));
+        assert_eq!(keyed(&by, "price", "", Some("1")).1, Says::Removed);
+        for id in [None, Some("")] {
+            assert_eq!(keyed(&by, "price", "x", id).0, of_type("price"));
+        }
+    }
+
+    #[test]
+    fn a_pointer_leads_to_strings_numbers_and_truths() {
+        let text = |text: &str| Key::Text(text.into());
+        let number = |text: &str| Key::Number(text.into());
+        for (way, data, key) in [
+            ("/s", r#"{"s":"A","p":1}"#, text("A")),
+            ("/s", r#"{"p":{"s":"no"},"s":"\u0041\n"}"#, text("A\n")),
+            ("/s", r#"{"p":1,"s":7}"#, number("7")),
+            ("/s", r#"{"p":1,"s":7.0}"#, number("7")),
+            ("/s", r#"{"p":1,"s":-1.5}"#, number("-1.5")),
+            ("/s", r#"{"p":1,"s":true}"#, Key::Truth(true)),
+            ("/a/b/1", r#"{"a":{"b":["x","y"]},"c":0}"#, text("y")),
+            ("/a~1b", r#"{"a/b":"z","c":0}"#, text("z")),
+            ("/0", r#"["a",{"deep":[[[]]]}]"#, text("a")),
+        ] {
+            let found = keyed(&pointer(way), "t", data, None);
+            assert_eq!(found, (key, Says::Value), "{way} in {data}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_key_is_keyed_by_its_type() {
+        let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+        for (way, data) in [
+            ("/s", ""),
+            ("/s", "plain"),
+            ("/s", "7"),
+            ("/s", r#"{"s":{"x":1}}"#),
+            ("/s", r#"{"s":[1]}"#),
+            ("/s", r#"{"s":null}"#),
+            ("/s", r#"{"p":1}"#),
+            ("/s", r#"{"s":"A"} {"#),
+            ("/s", r#"{"s":"A","#),
+            ("/s/t", r#"{"s":"A"}"#),
+            ("/01", r#"["a","b"]"#),
+            ("/-", r#"["a","b"]"#),
+            ("/9", r#"["a","b"]"#),
+            ("/s", deep.as_str()),
+        ] {
+            let key = keyed(&pointer(way), "t", data, None).0;
+            assert_eq!(key, Key::Type("t".into()), "{way} in {data:.40}");
+        }
+    }
+
+    #[test]
+    fn data_with_nothing_but_its_key_takes_it_back() {
+        for (way, data) in [
+            ("/s", r#"{"s":"A"}"#),
+            ("/a/s", r#"{"a":{"s":"A"}}"#),
+            ("/0", r#"["A"]"#),
+        ] {
+            let found = keyed(&pointer(way), "t", data, None);
+            assert_eq!(found, (Key::Text("A".into()), Says::Removed), "{data}");
+        }
+        for (way, data) in [
+            ("/s", r#"{"s":"A","gone":false}"#),
+            ("/a/s", r#"{"a":{"s":"A"},"b":0}"#),
+            ("/a/s", r#"{"a":{"s":"A","b":0}}"#),
+            ("/0", r#"["A",0]"#),
+            ("/1", r#"[0,"A"]"#),
+        ] {
+            let found = keyed(&pointer(way), "t", data, None);
+            assert_eq!(found, (Key::Text("A".into()), Says::Value), "{data}");
+        }
+    }
+
+    proptest! {
+        /// What a well-kept implementation finds in a whole value is found on the way.
+        #[test]
+        fn the_walk_finds_what_a_parsed_value_has(
+            json in "[\\[\\]{}:,\"a01 .\\\\-]{0,24}",
+            way in "(/(a|0|1|)){1,3}",
+        ) {
+            let pointer = JsonPointer::parse(&way).expect("a pointer");
+            let found = find(&json, pointer.tokens()).map(|found| found.key);
+            let value: Option<serde_json::Value> = serde_json::from_str(&json).ok();
+            let expected = value.as_ref().and_then(|value| value.pointer(&way));
+            let expected = expected.and_then(|value| match value {
+                serde_json::Value::String(text) => Some(Key::Text(text.as_str().into())),
+                serde_json::Value::Bool(truth) => Some(Key::Truth(*truth)),
+                serde_json::Value::Number(number) => {
+                    let number = number.as_u64().map(|n| n.to_string())
+                        .or(number.as_i64().map(|n| n.to_string()))
+                        .or(number.as_f64().map(|n| n.to_string()));
+                    Some(Key::Number(number?.into()))
+                }
+                _ => None,
+            });
+            // Of a name that comes twice, a value that can't be a key may hide one that can.
+            if found.is_some() {
+                prop_assert_eq!(found, expected);
+            }
+        }
+    }
+}
