@@ -11,7 +11,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::reloads::Reloads;
-use crate::channel::Channel;
+use crate::channel::Source;
 use crate::delivery::{ShardHandle, Survey, survey};
 use crate::http::Gateway;
 use crate::memory::Budget;
@@ -116,12 +116,11 @@ impl Facts {
             .unwrap_or(Phase::Stopping)
     }
 
-    /// The channels that there are, ordered by name.
-    pub(super) fn channels(&self) -> Vec<Channel> {
-        let current = self.gateway.current();
-        let mut channels: Vec<Channel> = current.routes.channels().cloned().collect();
-        channels.sort_by(|a, b| a.name().cmp(b.name()));
-        channels
+    /// What the tables of channels have come to, ordered by name.
+    pub(super) fn sources(&self) -> Vec<Source> {
+        let mut sources = self.gateway.current().routes.sources();
+        sources.sort_by(|a, b| a.kind().name().cmp(b.kind().name()));
+        sources
     }
 
     pub(super) fn gateway(&self) -> &Gateway {

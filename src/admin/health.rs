@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::answer::Told;
 use super::facts::{Facts, Phase};
-use crate::channel::Channel;
+use crate::channel::{Channel, Source};
 use crate::config::Ready;
 use crate::delivery::beat;
 
@@ -41,7 +41,10 @@ pub(super) fn missing(facts: &Facts) -> Vec<String> {
         Phase::Stopping => return vec!["stopping".to_owned()],
         Phase::Running => {}
     }
-    facts.channels().iter().filter_map(lacks_upstream).collect()
+    // Who is on demand has no upstream until somebody asks.
+    let sources = facts.sources();
+    let eager = sources.iter().filter_map(Source::eager);
+    eager.filter_map(lacks_upstream).collect()
 }
 
 /// What a channel waits for that must have been connected once.

@@ -15,7 +15,7 @@ use super::answer::Told;
 use super::facts::{Facts, Place};
 use super::process::Look;
 use super::{health, panics};
-use crate::channel::Channel;
+use crate::channel::{self, Channel, Source};
 use crate::config;
 use crate::delivery::Survey;
 
@@ -93,8 +93,17 @@ struct ChannelStatus {
     lag_bytes: u64,
     events: u64,
     last_event_at: Option<String>,
+    /// `None`: it is not on demand.
+    instances: Option<InstancesStatus>,
     log: LogStatus,
     upstream: UpstreamStatus,
+}
+
+#[derive(Debug, Serialize)]
+struct InstancesStatus {
+    now: usize,
+    max: usize,
+    made: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -185,9 +194,9 @@ impl Status {
                 .collect(),
             listeners: facts.places().iter().map(ListenerStatus::of).collect(),
             channels: facts
-                .channels()
+                .sources()
                 .iter()
-                .map(|channel| ChannelStatus::of(channel, survey))
+                .map(|source| ChannelStatus::of(source, (facts, survey)))
                 .collect(),
         }
     }
@@ -204,37 +213,62 @@ impl ListenerStatus {
 }
 
 impl ChannelStatus {
-    fn of(channel: &Channel, survey: &Survey) -> Self {
-        let (settings, counters) = (channel.settings(), channel.counters());
-        let (lag, size) = (survey.lag(channel.identity()), channel.log().size());
-        let status = channel.status();
+    fn of(source: &Source, (facts, survey): (&Facts, &Survey)) -> Self {
+        let (settings, counters) = (source.kind().settings(), source.kind().counters());
+        let channels = source.channels();
+        let lag = survey.lag_of_all(&channels);
+        let sizes = channels.iter().map(|channel| channel.log().size());
+        let (events, bytes) = sizes.fold((0, 0), |(events, bytes), size| {
+            (events + size.n_events, bytes + size.held_bytes)
+        });
         Self {
             name: settings.name.clone(),
             path: settings.path.clone(),
             hosts: settings.hosts.clone(),
-            clients: channel.n_subscribers(),
+            clients: channels.iter().map(Channel::n_subscribers).sum(),
             clients_behind: lag.n_behind,
             lag_bytes: lag.max_bytes,
             events: counters.events.value(),
             last_event_at: counters.last_event_at.time().map(time),
-            log: LogStatus {
-                events: size.n_events,
-                bytes: size.held_bytes,
-            },
-            upstream: UpstreamStatus {
-                url: settings.upstream.shown_url(status.endpoint),
-                url_since: time(status.endpoint_since),
-                others: others(&settings.upstream, status.endpoint),
-                state: status.state.name(),
-                since: time(status.since),
-                next_try: status.next_try.map(time),
-                connects: counters.upstream_opened.value(),
-                failures: counters.failures.sum(),
-                last_error: status.last_error.map(|message| ErrorStatus {
-                    message,
+            instances: source.template().map(|template| InstancesStatus {
+                now: template.n_instances(),
+                max: settings.max_instances,
+                made: counters.instances.value(),
+            }),
+            log: LogStatus { events, bytes },
+            upstream: UpstreamStatus::of(source, &channels, facts),
+        }
+    }
+}
+
+impl UpstreamStatus {
+    fn of(source: &Source, channels: &[Channel], facts: &Facts) -> Self {
+        let (settings, counters) = (source.kind().settings(), source.kind().counters());
+        let status = source.eager().map(Channel::status);
+        let in_use = status.as_ref().map_or(0, |status| status.endpoint);
+        // Of many, the failure that was last.
+        let statuses = channels.iter().map(Channel::status);
+        let failed = statuses.max_by_key(|status| status.failed_at);
+        let since = |of: fn(&channel::Status) -> SystemTime| {
+            time(status.as_ref().map_or(facts.started_at(), of))
+        };
+        Self {
+            url: settings.upstream.shown_url(in_use),
+            url_since: since(|status| status.endpoint_since),
+            others: others(&settings.upstream, in_use),
+            state: status
+                .as_ref()
+                .map_or("on-demand", |status| status.state.name()),
+            since: since(|status| status.since),
+            next_try: status.as_ref().and_then(|status| status.next_try).map(time),
+            connects: counters.upstream_opened.value(),
+            failures: counters.failures.sum(),
+            last_error: failed.and_then(|status| {
+                Some(ErrorStatus {
+                    message: status.last_error?,
                     at: status.failed_at.map(time),
-                }),
-            },
+                })
+            }),
         }
     }
 }

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use crate::channel::{Channel, Dialer, Upstream};
-use crate::config;
+use super::launcher::Launcher;
+use crate::channel::{Channel, Dialer, Source, Template, Upstream};
+use crate::config::{self, Connect};
 use crate::delivery::ShardHandle;
 use crate::http::{Page, Routes};
 use crate::memory::Budget;
@@ -23,26 +24,32 @@ pub(super) struct Channels {
     /// What their logs count to.
     memory: Budget,
     /// How upstreams reach their origins, by shard.
-    dialers: Vec<Dialer>,
+    dialers: Arc<[Dialer]>,
+    /// Who gives instances on demand a shard.
+    launcher: Arc<Launcher>,
     /// What the process before left of them.
     inheritance: Inheritance,
 }
 
 /// A channel, and who writes it.
 #[derive(Debug)]
-struct Running {
-    channel: Channel,
-    /// The shard of its upstream.
-    home: usize,
-    upstream: AbortHandle,
+enum Running {
+    Channel {
+        channel: Channel,
+        /// The shard of its upstream.
+        home: usize,
+        upstream: AbortHandle,
+    },
+    /// Its instances know who writes them.
+    Template(Template),
 }
 
 /// A channel that is gone from the configuration, and has yet to end.
 #[derive(Debug)]
 pub(super) struct Retired {
-    pub(super) channel: Channel,
-    /// Goes on until the last subscriber has said goodbye.
-    pub(super) upstream: AbortHandle,
+    pub(super) source: Source,
+    /// Goes on until the last subscriber has said goodbye; `None`: those of the instances.
+    upstream: Option<AbortHandle>,
 }
 
 impl Channels {
@@ -56,10 +63,12 @@ impl Channels {
                 }),
             }
         });
+        let dialers: Arc<[Dialer]> = dialers.collect();
         Self {
             inheritance: Inheritance::default(),
             by_name: BTreeMap::new(),
-            dialers: dialers.collect(),
+            launcher: Arc::new(Launcher::new(&shards, &dialers)),
+            dialers,
             shards,
             memory,
         }
@@ -70,21 +79,38 @@ impl Channels {
         self.inheritance = inheritance;
     }
 
-    /// Begins a channel and its upstream, on the shard that has the fewest.
+    /// Begins a channel, and its upstream, on the shard that has the fewest, if it does not wait for
+    /// somebody who asks.
     pub(super) fn begin(&mut self, settings: &Arc<config::Channel>) {
-        let home = self.emptiest_shard();
-        let (Some(shard), Some(dialer)) = (self.shards.get(home), self.dialers.get(home)) else {
-            return;
+        let running = match settings.connect {
+            Connect::Eager => self.begin_eager(settings),
+            Connect::OnDemand => Some(Running::Template(self.make_template(settings))),
         };
+        if let Some(running) = running {
+            self.by_name.insert(settings.name.clone(), running);
+        }
+    }
+
+    fn begin_eager(&self, settings: &Arc<config::Channel>) -> Option<Running> {
+        let home = self.emptiest_shard();
+        let shard = self.shards.get(home)?;
+        let dialer = self.dialers.get(home)?.clone();
         let (channel, upstream) = self.make(settings);
-        let dialer = dialer.clone();
         let upstream = shard.spawn_vital(async move { upstream.run(dialer).await });
-        let running = Running {
+        Some(Running::Channel {
             channel,
             home,
             upstream,
-        };
-        self.by_name.insert(settings.name.clone(), running);
+        })
+    }
+
+    fn make_template(&self, settings: &Arc<config::Channel>) -> Template {
+        let launcher = Arc::clone(&self.launcher);
+        let template = Template::new(Arc::clone(settings), &self.memory, launcher);
+        if let Some(heirlooms) = self.inheritance.of_instances(&settings.name, &self.memory) {
+            template.set_heirlooms(heirlooms, Instant::now());
+        }
+        template
     }
 
     /// A channel that goes on where its predecessor was, if it had one.
@@ -101,35 +127,66 @@ impl Channels {
         Channel::new(Arc::clone(settings), &self.memory)
     }
 
-    /// Lets the channel of this name do something else; returns it, so that the shards can be told.
+    /// Lets the channel of this name do something else; returns it, or its instances, so that the
+    /// shards can be told.
     pub(super) fn reconfigure(
         &self,
         settings: &Arc<config::Channel>,
         now: Instant,
-    ) -> Option<Channel> {
-        let running = self.by_name.get(&settings.name)?;
-        running.channel.reconfigure(Arc::clone(settings), now);
-        Some(running.channel.clone())
+    ) -> Vec<Channel> {
+        match self.by_name.get(&settings.name) {
+            Some(Running::Channel { channel, .. }) => {
+                channel.reconfigure(Arc::clone(settings), now);
+                vec![channel.clone()]
+            }
+            Some(Running::Template(template)) => template.reconfigure(settings, now),
+            None => Vec::new(),
+        }
     }
 
     /// Takes a channel out. It goes on until whoever has it now ends it.
     pub(super) fn remove(&mut self, name: &str) -> Option<Retired> {
-        let Running {
-            channel, upstream, ..
-        } = self.by_name.remove(name)?;
-        Some(Retired { channel, upstream })
+        let running = self.by_name.remove(name)?;
+        let source = running.source();
+        let upstream = match running {
+            Running::Channel { upstream, .. } => Some(upstream),
+            Running::Template(_) => None,
+        };
+        Some(Retired { source, upstream })
     }
 
-    /// The channels, ordered by name.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Channel> {
-        self.by_name.values().map(|running| &running.channel)
+    /// What runs, ordered by name.
+    pub(super) fn sources(&self) -> impl Iterator<Item = Source> {
+        self.by_name.values().map(Running::source)
+    }
+
+    /// The channels, ordered by name; of those on demand, the instances that there are.
+    pub(super) fn all(&self) -> Vec<Channel> {
+        self.sources().flat_map(|one| one.channels()).collect()
+    }
+
+    /// Forgets what is too old, of logs to which nothing is appended and of what was inherited.
+    pub(super) fn evict(&self, now: Instant) {
+        for channel in self.all() {
+            channel.log().evict(now);
+        }
+        for source in self.sources() {
+            if let Some(template) = source.template() {
+                template.forget_heirlooms(now);
+            }
+        }
     }
 
     /// Where requests lead, with the channels' present settings.
     pub(super) fn routes(&self, pages: &[(&'static str, Page)]) -> Routes {
         let mut routes = Routes::default();
         for running in self.by_name.values() {
-            routes.add_channel(running.channel.clone(), running.home);
+            match running {
+                Running::Channel { channel, home, .. } => {
+                    routes.add_channel(channel.clone(), *home);
+                }
+                Running::Template(template) => routes.add_template(template.clone()),
+            }
         }
         for (path, page) in pages {
             routes.add_page(path, *page);
@@ -140,12 +197,35 @@ impl Channels {
     fn emptiest_shard(&self) -> usize {
         let mut n_channels = vec![0_usize; self.shards.len()];
         for running in self.by_name.values() {
-            if let Some(n) = n_channels.get_mut(running.home) {
+            if let Running::Channel { home, .. } = running
+                && let Some(n) = n_channels.get_mut(*home)
+            {
                 *n += 1;
             }
         }
         let numbered = n_channels.into_iter().enumerate();
         let emptiest = numbered.min_by_key(|(_, n)| *n);
         emptiest.map_or(0, |(home, _)| home)
+    }
+}
+
+impl Running {
+    fn source(&self) -> Source {
+        match self {
+            Self::Channel { channel, .. } => Source::Channel(channel.clone()),
+            Self::Template(template) => Source::Template(template.clone()),
+        }
+    }
+}
+
+impl Retired {
+    /// Ends what writes it.
+    pub(super) fn end(&self) {
+        if let Some(upstream) = &self.upstream {
+            upstream.abort();
+        }
+        if let Some(template) = self.source.template() {
+            template.abort();
+        }
     }
 }

@@ -22,15 +22,15 @@ impl App {
     ///
     /// May be dropped at any time; goodbyes go on as long as the shards do.
     pub(super) async fn drain(&self, retiring: &mut JoinSet<()>) {
-        let channels: Vec<Channel> = self.channels.iter().cloned().collect();
-        let n_subscribers: usize = channels.iter().map(Channel::n_subscribers).sum();
         let drain = self.gateway.current().server.drain;
-        tracing::info!(subscribers = n_subscribers, ?drain, "stopping");
         let deadline = Instant::now() + drain;
         // Before anybody is told: who asks because of that finds them closed.
-        for channel in &channels {
-            channel.close(deadline);
+        for source in self.channels.sources() {
+            source.close(deadline);
         }
+        let channels = self.channels.all();
+        let n_subscribers: usize = channels.iter().map(Channel::n_subscribers).sum();
+        tracing::info!(subscribers = n_subscribers, ?drain, "stopping");
         self.gateway.stop.begin(deadline);
         if drain.is_zero() {
             return;

@@ -10,6 +10,7 @@ mod admin;
 mod channels;
 mod drain;
 mod error;
+mod launcher;
 mod limits;
 mod listeners;
 mod reception;
@@ -256,7 +257,8 @@ impl App {
     async fn go_on(&self) -> RunError {
         let gateway = &self.gateway;
         let within_memory = keep_within(&gateway.memory, &gateway.shards, || {
-            gateway.current().routes.channels().cloned().collect()
+            let current = gateway.current();
+            current.routes.channels()
         });
         tokio::select! {
             () = self.delivery.broken() => RunError::ShardBroke,
@@ -277,10 +279,8 @@ impl App {
             succession::leave(directory, &self.channels);
         }
         let sum = |count: fn(&Counters) -> u64| -> u64 {
-            self.channels
-                .iter()
-                .map(|channel| count(channel.counters()))
-                .sum()
+            let sources = self.channels.sources();
+            sources.map(|one| count(one.kind().counters())).sum()
         };
         tracing::info!(
             events = sum(|counters| counters.events.value()),
@@ -294,9 +294,9 @@ impl App {
         );
     }
 
-    /// The channels, ordered by name.
-    pub fn channels(&self) -> impl Iterator<Item = &Channel> {
-        self.channels.iter()
+    /// The channels, ordered by name; of those on demand, the instances that there are.
+    pub fn channels(&self) -> Vec<Channel> {
+        self.channels.all()
     }
 
     /// The addresses that were bound.
@@ -311,9 +311,7 @@ async fn evict(channels: &Channels) -> ! {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        for channel in channels.iter() {
-            channel.log().evict(Instant::now());
-        }
+        channels.evict(Instant::now());
     }
 }
 

@@ -219,6 +219,10 @@ impl App {
         for change in &diff.channels {
             match change {
                 Change::Added(settings) => self.channels.begin(settings),
+                Change::Changed { old, new } if new.replaces(old) => {
+                    retired.extend(self.channels.remove(&old.name));
+                    self.channels.begin(new);
+                }
                 Change::Changed { new, .. } => {
                     reconfigured.extend(self.channels.reconfigure(new, now));
                 }
@@ -299,7 +303,14 @@ fn tls_of<'a>(name: &str, config: &'a Config) -> Option<&'a ListenTls> {
 }
 
 async fn say_goodbye(shards: Arc<[ShardHandle]>, retired: Vec<Retired>, deadline: Instant) {
-    let channels: Vec<Channel> = retired.iter().map(|one| one.channel.clone()).collect();
+    // Before anybody is told, and before its instances are counted.
+    for one in &retired {
+        one.source.close(deadline);
+    }
+    let channels: Vec<Channel> = retired
+        .iter()
+        .flat_map(|one| one.source.channels())
+        .collect();
     let goodbyes = spread_goodbyes(&shards, &channels, Departure::Removed, deadline);
     if timeout_at(deadline + GRACE, goodbyes).await.is_err() {
         tracing::warn!(
@@ -307,8 +318,9 @@ async fn say_goodbye(shards: Arc<[ShardHandle]>, retired: Vec<Retired>, deadline
         );
     }
     for one in &retired {
-        one.upstream.abort();
-        tracing::info!(channel = one.channel.name(), "a removed channel has ended");
+        one.end();
+        let channel = one.source.kind().name();
+        tracing::info!(channel, "a removed channel has ended");
     }
 }
 
@@ -347,6 +359,9 @@ fn log_diff(diff: &Diff) {
         match change {
             Change::Added(new) => tracing::info!(channel = new.name, "channel added"),
             Change::Removed(old) => tracing::info!(channel = old.name, "channel removed"),
+            Change::Changed { old, new } if new.replaces(old) => {
+                tracing::info!(channel = new.name, "channel replaced");
+            }
             Change::Changed { old, new } => {
                 let touched = new.touches(old);
                 let upstream = match touched.upstream {

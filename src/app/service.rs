@@ -18,9 +18,8 @@ pub(super) async fn inform(gateway: &Gateway, facts: &Facts) -> ! {
 pub(super) fn status(gateway: &Gateway, facts: &Facts) -> String {
     let current = gateway.current();
     let channels = current.routes.channels();
-    let n_subscribers = channels.map(Channel::n_subscribers);
-    let (n_channels, n_clients) =
-        n_subscribers.fold((0, 0), |(channels, clients), n| (channels + 1, clients + n));
+    let n_clients = channels.iter().map(Channel::n_subscribers).sum();
+    let n_channels = current.routes.sources().len();
     let (channels, clients) = (plural(n_channels), plural(n_clients));
     let mut status = format!("{n_channels} channel{channels}, {n_clients} client{clients}");
     if let Some(last) = facts.reloads().last() {

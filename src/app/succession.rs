@@ -32,7 +32,10 @@ pub(super) fn state_directory(keeping: &StateKeeping) -> Option<StateDirectory> 
 
 /// Writes down what the channels retain.
 pub(super) fn leave(directory: &StateDirectory, channels: &Channels) {
-    match directory.leave(channels.iter()) {
+    let mut all = channels.all();
+    // Who has the key of such an instance has a credential, and no file shall have it.
+    all.retain(|channel| !channel.key().has_fields());
+    match directory.leave(all.iter()) {
         Ok(()) => tracing::info!("the state is kept for the next process"),
         Err(error) => tracing::error!(
             %error,

@@ -39,10 +39,15 @@ pub struct Counters {
     pub latency: Latency,
     /// Subscribers that came.
     pub arrivals: Counter,
+    /// Instances that were made because somebody asked for them.
+    pub instances: Counter,
+    /// Ambiguous ids of instances that are gone; those of the others are in their logs.
+    pub ambiguous_ids_gone: Counter,
     /// Subscribers that were told that their history is incomplete.
     pub resets: Counter,
     lagged: [Counter; OnLag::ALL.len()],
     lag_missed: [Counter; OnLag::ALL.len()],
+    first_answers: [Counter; FirstAnswered::ALL.len()],
     refusals: [Counter; RefusedBy::ALL.len()],
     replays: [Counter; Replayed::ALL.len()],
     departures: [Counter; Departure::ALL.len()],
@@ -79,6 +84,23 @@ pub enum RefusedBy {
     Memory,
     /// The gateway stops, or the channel is removed.
     Stop,
+}
+
+/// What the origin of a new instance said first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FirstAnswered {
+    /// Nothing in time, or a failure that may pass: clients got a stream and wait.
+    Held,
+    /// An event stream, or that it is over.
+    Opened,
+    /// 401
+    Unauthorized,
+    /// 403
+    Forbidden,
+    /// 404
+    NotFound,
+    /// 410
+    Gone,
 }
 
 /// What a new subscriber was given of the past.
@@ -199,6 +221,19 @@ impl Counters {
         self.refusals.iter().map(Counter::value).sum()
     }
 
+    /// How many new instances were told this first.
+    pub fn first_answers(&self, answered: FirstAnswered) -> &Counter {
+        let [held, opened, unauthorized, forbidden, not_found, gone] = &self.first_answers;
+        match answered {
+            FirstAnswered::Held => held,
+            FirstAnswered::Opened => opened,
+            FirstAnswered::Unauthorized => unauthorized,
+            FirstAnswered::Forbidden => forbidden,
+            FirstAnswered::NotFound => not_found,
+            FirstAnswered::Gone => gone,
+        }
+    }
+
     /// How many subscribers were given this of the past.
     pub fn replays(&self, replayed: Replayed) -> &Counter {
         let [all, complete, expired, latest, live, newest, unknown] = &self.replays;
@@ -290,6 +325,30 @@ impl From<Limit> for RefusedBy {
             Limit::Memory => Self::Memory,
             Limit::Network => Self::MaxConnectionsPerNetwork,
             Limit::Rate => Self::ConnectionRate,
+        }
+    }
+}
+
+impl FirstAnswered {
+    /// Every answer.
+    pub const ALL: [Self; 6] = [
+        Self::Held,
+        Self::Opened,
+        Self::Unauthorized,
+        Self::Forbidden,
+        Self::NotFound,
+        Self::Gone,
+    ];
+
+    /// The answer's name, as it is counted.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Held => "held",
+            Self::Opened => "opened",
+            Self::Unauthorized => "401",
+            Self::Forbidden => "403",
+            Self::NotFound => "404",
+            Self::Gone => "410",
         }
     }
 }

@@ -1,15 +1,15 @@
 //! What a channel leaves to its successor in the next process: its history, and where it is in the
 //! origin's stream.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::{Channel, Kind, Upstream};
-use crate::config;
-use crate::log::{Implausible, Retained};
+use crate::config::{self, Key, UrlTemplate};
+use crate::log::{Implausible, Retained, Writer};
 use crate::memory::Budget;
 
 /// What a channel leaves.
@@ -17,10 +17,27 @@ use crate::memory::Budget;
 pub struct Legacy<'a> {
     /// The channel's name.
     pub name: &'a str,
+    /// Which instance it was; `None`: there was only one.
+    #[serde(borrow)]
+    pub key: Option<KeyLeft<'a>>,
     /// Where it was in the origin's stream; `None`: it never was there.
     bookmark: Option<Bookmark>,
     #[serde(borrow)]
     retained: Retained<'a>,
+}
+
+/// The key of an instance. Keys with header fields are never written down: those may be credentials.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyLeft<'a> {
+    #[serde(borrow)]
+    values: Vec<&'a str>,
+    query: &'a str,
+}
+
+/// What instances of an earlier process left to those that are made in this one.
+pub trait Heirlooms: Send + Sync {
+    /// Gives what belongs to this key, and how old it is; once.
+    fn take(&mut self, key: &Key, give: &mut dyn FnMut(&Legacy<'_>, Duration));
 }
 
 /// A place in an origin's stream.
@@ -42,7 +59,7 @@ pub(super) struct Place {
 /// What tells one source from another: the URL, whose query may be secret, so that only its checksum
 /// is written down.
 pub(super) fn source_of(upstream: &config::Upstream, place: usize) -> String {
-    let url = upstream.urls.get(place).map(ToString::to_string);
+    let url = upstream.urls.get(place).map(UrlTemplate::text);
     let checksum = crc32fast::hash(url.unwrap_or_default().as_bytes());
     format!("{}#{checksum:08x}", upstream.shown_url(place))
 }
@@ -80,9 +97,15 @@ impl Channel {
     ) -> T {
         // Before the log, so that it is not ahead of it.
         let bookmark = self.shared.place.lock().clone();
+        let key = self.key();
+        let key = (!key.is_empty()).then(|| KeyLeft {
+            values: key.values().collect(),
+            query: key.query(),
+        });
         self.log().export(max_bytes, now, |retained| {
             take(&Legacy {
                 name: self.name(),
+                key,
                 bookmark,
                 retained,
             })
@@ -95,17 +118,41 @@ impl Channel {
     ///
     /// If no channel left that.
     pub fn succeed(
-        settings: std::sync::Arc<config::Channel>,
+        settings: Arc<config::Channel>,
         budget: &Budget,
         (legacy, age): (&Legacy<'_>, Duration),
     ) -> Result<(Self, Upstream), Implausible> {
-        let (channel, mut writer) = Self::within(&Kind::new(settings), budget);
-        writer.restore(&legacy.retained, age, Instant::now())?;
-        let mut upstream = Upstream::new(channel.clone(), writer);
-        if let Some(bookmark) = legacy.bookmark.clone() {
-            upstream.go_on_from(bookmark);
-        }
-        Ok((channel, upstream))
+        inherit(Self::within(&Kind::new(settings), budget), legacy, age)
+    }
+
+    /// The same, for the instance of a template.
+    pub(super) fn succeed_instance(
+        (kind, key): (&Kind, &Arc<Key>),
+        budget: &Budget,
+        (legacy, age): (&Legacy<'_>, Duration),
+    ) -> Result<(Self, Upstream), Implausible> {
+        let made = Self::instance(kind, Arc::clone(key), budget);
+        inherit(made, legacy, age)
+    }
+}
+
+fn inherit(
+    (channel, mut writer): (Channel, Writer),
+    legacy: &Legacy<'_>,
+    age: Duration,
+) -> Result<(Channel, Upstream), Implausible> {
+    writer.restore(&legacy.retained, age, Instant::now())?;
+    let mut upstream = Upstream::new(channel.clone(), writer);
+    if let Some(bookmark) = legacy.bookmark.clone() {
+        upstream.go_on_from(bookmark);
+    }
+    Ok((channel, upstream))
+}
+
+impl KeyLeft<'_> {
+    /// The key.
+    pub fn to_key(&self) -> Key {
+        Key::restored(self.values.iter().copied(), self.query)
     }
 }
 

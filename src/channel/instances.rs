@@ -68,22 +68,22 @@ impl<K: Clone + Eq + Hash> Instances<K> {
     /// # Errors
     ///
     /// By what the newcomer is refused. Nothing was made then.
-    pub fn enter(
+    pub fn enter<E: From<RefusedBy>>(
         &self,
         key: &K,
         max: usize,
-        make: impl FnOnce() -> Result<Instance, RefusedBy>,
-    ) -> Result<(Instance, Seat), RefusedBy> {
+        make: impl FnOnce() -> Result<Instance, E>,
+    ) -> Result<(Instance, Seat), E> {
         let mut state = self.lock();
         if let Some(known) = state.by_key.get(key) {
             let seat = known.channel.join()?;
             return Ok((known.clone(), seat));
         }
         if state.closing.is_some() {
-            return Err(RefusedBy::Stop);
+            return Err(RefusedBy::Stop.into());
         }
         if state.by_key.len() >= max {
-            return Err(RefusedBy::MaxInstances);
+            return Err(RefusedBy::MaxInstances.into());
         }
         let made = make()?;
         // Seated or not, its task takes it out when nobody is there.
@@ -267,7 +267,7 @@ mod tests {
         }
 
         fn enter(self: &Arc<Self>, key: u32, max: usize) -> Result<(Instance, Seat), RefusedBy> {
-            let make = || {
+            let make = || -> Result<Instance, RefusedBy> {
                 self.n_made.fetch_add(1, Ordering::SeqCst);
                 let n_written = self.n_written.fetch_add(1, Ordering::SeqCst);
                 assert_eq!(n_written, 0, "two upstreams at once");

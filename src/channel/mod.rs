@@ -8,14 +8,17 @@ mod damper;
 mod endpoints;
 mod error;
 mod exchange;
+mod first_answer;
 mod handover;
 mod instances;
 mod intake;
 mod latency;
 mod reconnect;
+mod refusals;
 mod request;
 mod returning;
 mod stream;
+mod template;
 mod upstream;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -25,16 +28,21 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-pub use self::counters::{Counter, Counters, Departure, Failures, Moment, RefusedBy, Replayed};
+pub use self::counters::{
+    Counter, Counters, Departure, Failures, FirstAnswered, Moment, RefusedBy, Replayed,
+};
 pub use self::error::{UpstreamError, with_causes};
-pub use self::handover::Legacy;
+use self::first_answer::FirstAnswer;
 use self::handover::Place;
+pub use self::handover::{Heirlooms, KeyLeft, Legacy};
 pub use self::instances::{Instance, Instances};
 pub use self::latency::{Latency, LatencyBatch, LatencyCounts};
 pub use self::reconnect::Backoff;
 pub use self::request::Dialer;
+use self::request::Wanted;
+pub use self::template::{Launch, NoSeat, Run, Source, Template};
 pub use self::upstream::Upstream;
-use crate::config;
+use crate::config::{self, Key};
 use crate::log::{Log, Writer};
 use crate::memory::Budget;
 
@@ -47,12 +55,15 @@ pub struct Channel {
 #[derive(Debug)]
 struct Shared {
     kind: Kind,
+    /// What tells it from the other instances of its template; empty, if it is none.
+    key: Arc<Key>,
     log: Log,
     n_subscribers: AtomicUsize,
     /// Told when the last subscriber has left.
     left: Notify,
     status: Mutex<Status>,
     place: Place,
+    first_answer: FirstAnswer,
     /// When its last subscriber is gone, once they are leaving.
     closing: OnceLock<Instant>,
 }
@@ -137,6 +148,20 @@ impl Channel {
 
     /// A channel of this kind without events, whose log counts to `budget`, and the log's writer.
     pub(crate) fn within(kind: &Kind, budget: &Budget) -> (Self, Writer) {
+        let first_answer = FirstAnswer::not_awaited();
+        Self::assemble((kind, Arc::default()), first_answer, budget)
+    }
+
+    /// The instance of a template with this key, and the writer of its log.
+    fn instance(kind: &Kind, key: Arc<Key>, budget: &Budget) -> (Self, Writer) {
+        Self::assemble((kind, key), FirstAnswer::default(), budget)
+    }
+
+    fn assemble(
+        (kind, key): (&Kind, Arc<Key>),
+        first_answer: FirstAnswer,
+        budget: &Budget,
+    ) -> (Self, Writer) {
         let settings = kind.settings();
         let (log, mut writer) = Log::within(settings.history.clone(), settings.ids, budget);
         writer.set_keying(settings.keying(), Instant::now());
@@ -152,11 +177,13 @@ impl Channel {
         };
         let shared = Shared {
             kind: kind.clone(),
+            key,
             log,
             n_subscribers: AtomicUsize::new(0),
             left: Notify::new(),
             status: Mutex::new(status),
             place: Place::default(),
+            first_answer,
             closing: OnceLock::new(),
         };
         let channel = Self {
@@ -205,6 +232,34 @@ impl Channel {
         self.shared.kind.name()
     }
 
+    /// What tells it from the other instances of its template; empty, if it is none.
+    pub fn key(&self) -> &Arc<Key> {
+        &self.shared.key
+    }
+
+    /// Its event stream, from the URL with this place.
+    fn wanted<'a>(&'a self, settings: &'a config::Channel, place: usize) -> Wanted<'a> {
+        Wanted {
+            settings,
+            key: &self.shared.key,
+            place,
+        }
+    }
+
+    /// The URL with this place, as it may be shown.
+    pub fn shown_url(&self, settings: &config::Channel, place: usize) -> String {
+        self.wanted(settings, place).shown()
+    }
+
+    /// Waits until it is known how the first who ask are answered.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped at any time.
+    pub async fn first_answer(&self) -> FirstAnswered {
+        self.shared.first_answer.wait().await
+    }
+
     /// What it has in common with others of its table.
     pub fn kind(&self) -> &Kind {
         &self.shared.kind
@@ -219,8 +274,13 @@ impl Channel {
     /// Tells the channel to do something else from now on. The upstream learns it by itself; the
     /// groups of the shards are told by `Delivery::reconfigure`.
     pub fn reconfigure(&self, settings: Arc<config::Channel>, now: Instant) {
-        self.shared.log.set_limits(settings.history.clone(), now);
+        self.retain(&settings, now);
         self.shared.kind.reconfigure(settings);
+    }
+
+    /// Retains as much as these settings say.
+    fn retain(&self, settings: &config::Channel, now: Instant) {
+        self.shared.log.set_limits(settings.history.clone(), now);
     }
 
     /// The settings, and whether they have changed.

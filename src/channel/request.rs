@@ -16,7 +16,7 @@ use url::{Position, Url};
 
 use super::error::UpstreamError;
 use super::exchange::{self, Body};
-use crate::config::{self, UpstreamHttp, UpstreamTls};
+use crate::config::{self, Key, UpstreamHttp, UpstreamTls};
 use crate::log::MAX_ID_BYTES;
 use crate::net::client_tls::ClientTls;
 use crate::net::connect::{self, Means, Protocol, Scheme, Target};
@@ -73,14 +73,37 @@ pub(super) struct Failure {
     pub(super) url: String,
 }
 
-/// Requests the event stream from the URL with this place, following redirects.
+/// Whose event stream is wanted, and from which of its URLs.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted<'a> {
+    pub(super) settings: &'a config::Channel,
+    pub(super) key: &'a Key,
+    pub(super) place: usize,
+}
+
+impl Wanted<'_> {
+    fn url(&self) -> String {
+        let url = self.settings.upstream.urls.get(self.place);
+        url.map(|url| url.expand(&self.settings.key, self.key))
+            .unwrap_or_default()
+    }
+
+    /// The URL, as it may be shown.
+    pub(super) fn shown(&self) -> String {
+        let url = self.settings.upstream.urls.get(self.place);
+        url.map(|url| url.shown_for(&self.settings.key, self.key))
+            .unwrap_or_default()
+    }
+}
+
+/// Requests an event stream, following redirects.
 pub(super) async fn open(
-    (settings, place): (&config::Upstream, usize),
+    wanted: Wanted<'_>,
     line: &Line,
     last_event_id: Option<&HeaderValue>,
 ) -> Result<Answer, Failure> {
-    let text = settings.urls.get(place).map(ToString::to_string);
-    let text = text.unwrap_or_default();
+    let settings = &wanted.settings.upstream;
+    let text = wanted.url();
     let Ok(first) = Url::parse(&text) else {
         let url = shown(&text);
         let error = UpstreamError::UnusableRedirect(url.clone());
@@ -91,7 +114,7 @@ pub(super) async fn open(
         // A credential is for the origin that it was configured for (RFC 9110, 15.4).
         let keeps_credentials = url.origin() == first.origin();
         let asked = async {
-            let request = request(settings, &url, last_event_id, keeps_credentials)?;
+            let request = request(wanted, &url, last_event_id, keeps_credentials)?;
             let elsewhere = (!keeps_credentials).then(|| settings.tls.elsewhere());
             let tls = elsewhere.as_ref().unwrap_or(&settings.tls);
             let response = exchange((settings, tls), line, &url, request).await?;
@@ -157,12 +180,13 @@ fn shown(url: &str) -> String {
 }
 
 fn request(
-    settings: &config::Upstream,
+    wanted: Wanted<'_>,
     url: &Url,
     last_event_id: Option<&HeaderValue>,
     keeps_credentials: bool,
 ) -> Result<Request<Empty<Bytes>>, UpstreamError> {
     let unusable = || UpstreamError::UnusableRedirect(shown(url.as_str()));
+    let settings = &wanted.settings.upstream;
     let is_http2 = settings.http == UpstreamHttp::Two;
     // Without user info, which is nobody's business (RFC 9110, 4.2.4).
     let authority = &url[Position::BeforeHost..Position::AfterPort];
@@ -197,6 +221,12 @@ fn request(
     for (name, value) in &settings.headers {
         if keeps_credentials || !(value.is_sensitive() || name == HOST) {
             fields.insert(name.clone(), value.clone());
+        }
+    }
+    // Of what a client sent, only this; and as a credential, which each of them may be.
+    if keeps_credentials {
+        for (name, value) in wanted.settings.key.fields_of(wanted.key) {
+            fields.append(name.clone(), value.clone());
         }
     }
     if let Some(id) = last_event_id {
@@ -357,9 +387,13 @@ mod tests {
              upstream = \"http://127.0.0.1/\"\nupstream_http = \"{http}\"\n"
         );
         let config = config::Config::parse("test.toml", &text).expect("a configuration");
-        let settings = &config.config.channels[0].upstream;
+        let wanted = Wanted {
+            settings: &config.config.channels[0],
+            key: &Key::default(),
+            place: 0,
+        };
         let url = Url::parse(url).expect("url");
-        let request = request(settings, &url, None, true).expect("a request");
+        let request = request(wanted, &url, None, true).expect("a request");
         let host = request.headers().get(HOST);
         let host = host.map(|host| host.to_str().expect("text").to_owned());
         (request.uri().to_string(), host)

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::Channel;
 use super::error::{UpstreamError, with_causes};
 use super::reconnect::Backoff;
-use super::request::{self, Answer, Line, header_value};
+use super::request::{self, Answer, Line, Wanted, header_value};
 use super::stream::Stream;
 use crate::config;
 
@@ -55,7 +55,7 @@ impl Trial<'_> {
         let settings = &self.settings.upstream;
         let id = self.channel.shared.place.last_event_id();
         let id = id.as_deref().and_then(header_value);
-        let answer = request::open((settings, place), self.line, id.as_ref()).await;
+        let answer = request::open(self.wanted(place), self.line, id.as_ref()).await;
         let body = match answer.map_err(|failure| failure.error)? {
             Answer::Events(body) => body,
             // The stream that is read is not over.
@@ -71,10 +71,14 @@ impl Trial<'_> {
         }
     }
 
+    fn wanted(&self, place: usize) -> Wanted<'_> {
+        self.channel.wanted(&self.settings, place)
+    }
+
     fn log(&self, place: usize, error: &UpstreamError) {
         tracing::debug!(
             channel = self.channel.name(),
-            url = self.settings.upstream.shown_url(place),
+            url = self.wanted(place).shown(),
             reason = error.reason(),
             error = with_causes(error),
             "a better endpoint is not well yet"

@@ -93,6 +93,13 @@ impl Upstream {
         self.channel.shared.place.set(bookmark);
     }
 
+    /// Begins after an event that a client has seen: what the origin sends first follows it.
+    pub(super) fn go_on_after(&mut self, id: &str) {
+        self.intake.writer.begin_after(id);
+        self.last_event_id = Some(id.to_owned());
+        self.missed = Some(Missed::NotResumed);
+    }
+
     /// Holds the connection, for ever.
     ///
     /// # Cancel safety
@@ -124,6 +131,7 @@ impl Upstream {
             Next::After(wait) => wait,
             Next::Never => *self.settings.upstream.backoff.end(),
         };
+        self.channel.shared.first_answer.note_failure(&error);
         self.channel.counters().failures.add(&error);
         let cause = with_causes(&error);
         let attempt = self.endpoints.backoff().n_failures();
@@ -166,6 +174,7 @@ impl Upstream {
         tracing::info!(channel = name, "the origin says that the channel is over");
         self.intake.writer.end(Ending::Over, Instant::now());
         self.channel.enter(State::Over, None);
+        self.channel.shared.first_answer.note_stream();
         while self.changes.changed().await.is_ok() {
             if self.follow() >= UpstreamChange::Reconnect {
                 break;
@@ -250,7 +259,9 @@ impl Upstream {
         let settings = Arc::clone(&self.settings);
         let place = self.endpoints.current();
         self.channel.asks(place);
-        let url = settings.upstream.shown_url(place);
+        let channel = self.channel.clone();
+        let wanted = channel.wanted(&settings, place);
+        let url = wanted.shown();
         tracing::debug!(channel = settings.name, %url, "connecting to the origin");
         let last_event_id = self.last_event_id.as_deref().and_then(header_value);
         let failed = |error| Failure {
@@ -259,11 +270,7 @@ impl Upstream {
         };
         let line = dialer.line(settings.coalesce).map_err(failed)?;
         // In a box, which is gone when the stream is open.
-        let mut answer = Box::pin(request::open(
-            (&settings.upstream, place),
-            &line,
-            last_event_id.as_ref(),
-        ));
+        let mut answer = Box::pin(request::open(wanted, &line, last_event_id.as_ref()));
         let answered = loop {
             tokio::select! {
                 biased;
@@ -285,6 +292,7 @@ impl Upstream {
         self.channel.counters().upstream_opened.add(1);
         tracing::info!(channel = settings.name, %url, resumed_after = self.last_event_id, "upstream open");
         self.enter(State::Open, None);
+        self.channel.shared.first_answer.note_stream();
         let source = source_of(&settings.upstream, place);
         let bookmark = &self.channel.shared.place;
         bookmark.open(source, self.last_event_id.as_deref());
@@ -326,7 +334,7 @@ impl Upstream {
                 Ok(()) = self.changes.changed() => {}
                 place = returned => {
                     self.note_last_event_id(&stream.parser);
-                    let url = self.settings.upstream.shown_url(place);
+                    let url = self.channel.wanted(&self.settings, place).shown();
                     tracing::info!(channel = self.channel.name(), url, "going back: it is well again");
                     return Ok(Finished::Return(place));
                 }

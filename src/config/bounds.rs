@@ -36,6 +36,8 @@ const LEAST_MAX_AGE: Duration = Duration::from_secs(1);
 const SHORT_MAX_AGE: Duration = Duration::from_secs(60);
 /// More than this is felt as delay.
 const MOST_COALESCE: Duration = Duration::from_secs(1);
+/// Clients and proxies give up a request that has no answer.
+const MOST_FIRST_ANSWER: Duration = Duration::from_secs(30);
 /// As many as browsers follow.
 const MOST_REDIRECTS: Count = Count(20);
 /// Origins that send heartbeats mostly do so every 15 to 30 seconds.
@@ -169,6 +171,13 @@ pub(super) fn settings(s: &Settings, findings: &mut Findings) {
     let advice = "write how much is kept for keys that do not change, like `\"4MiB\"`";
     check("latest.bytes", &s.latest.bytes).refuse_zero(advice, findings);
     max_age(s, findings);
+    check("max_instances", &s.max_instances).refuse_zero(findings);
+    let advice = "write at most `\"30s\"`; a request waits for it";
+    check("first_answer", &s.first_answer).refuse_if(
+        |time| *time > MOST_FIRST_ANSWER,
+        Mistake::new("is too long", advice),
+        findings,
+    );
     let advice = "for any age, write `\"none\"`; for no history, `history = { events = 0 }`";
     check("history.age", &s.history.age).refuse_if(
         |age| age.0 == Some(Duration::ZERO),

@@ -9,15 +9,26 @@ use std::time::Duration;
 
 use crate::config::JsonPointer;
 use crate::config::UpstreamTls;
-use crate::config::credential;
+use crate::config::key::KeyRules;
+use crate::config::url::UrlTemplate;
 
 /// `[channels.NAME]`, with `[defaults]` applied.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Channel {
     /// The table's name: the channel's identity.
     pub name: String,
-    /// The literal, absolute request path (percent-encoding normalised), unique per host.
+    /// The absolute request path (percent-encoding normalised), unique per host; it may have variables.
     pub path: String,
+    /// What else tells its instances from each other, besides the variables of the path.
+    pub key: KeyRules,
+    /// When it asks its upstream.
+    pub connect: Connect,
+    /// How long an instance and its upstream outlive the last subscriber.
+    pub linger: Duration,
+    /// How long the first who ask for an instance wait for what its origin says.
+    pub first_answer: Duration,
+    /// Most instances at a time.
+    pub max_instances: usize,
     /// Host names (lower case, without port) that this channel answers to; empty: any.
     pub hosts: Vec<String>,
     /// Where the events come from.
@@ -73,7 +84,7 @@ pub struct Channel {
 pub struct Upstream {
     /// Where the stream can be had, the best place first: absolute http or https URLs without
     /// fragment or user info, each once, at least one.
-    pub urls: Vec<http::Uri>,
+    pub urls: Vec<UrlTemplate>,
     /// What becomes of the stream when a reload changes the URL (`same_source`).
     pub on_new_url: OnNewUrl,
     /// Header fields to send besides our own, in the file's order, each name once; the values are
@@ -105,13 +116,13 @@ pub struct Upstream {
 impl Upstream {
     /// The URLs as logs may show them: without queries, which may carry credentials.
     pub fn shown_urls(&self) -> impl Iterator<Item = String> {
-        self.urls.iter().map(credential::without_query)
+        self.urls.iter().map(UrlTemplate::shown)
     }
 
     /// The URL with this place in the list, as logs may show it.
     pub fn shown_url(&self, place: usize) -> String {
         let url = self.urls.get(place);
-        url.map(credential::without_query).unwrap_or_default()
+        url.map(UrlTemplate::shown).unwrap_or_default()
     }
 }
 
@@ -133,6 +144,15 @@ impl fmt::Debug for Upstream {
             .field("max_event_bytes", &self.max_event_bytes)
             .finish()
     }
+}
+
+/// `connect`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Connect {
+    /// As long as the process runs.
+    Eager,
+    /// While somebody is there, and a little longer.
+    OnDemand,
 }
 
 /// `same_source`

@@ -5,6 +5,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use matchit::InsertError;
+use matchit::Router;
+
 use crate::config::Access;
 use crate::config::Config;
 use crate::config::ConflateBy;
@@ -243,7 +246,7 @@ pub(super) fn own_cors(own: &CorsTable, defaults: &CorsTable, findings: &mut Fin
 /// `path`, `host`
 pub(super) fn place(place: &Place, findings: &mut Findings) {
     if let (Some(path), Some(span)) = (place.path.written(), place.path.span()) {
-        let message = if path.0.contains('*') {
+        let message = if path.0.replace("{*", "").contains('*') {
             "`*` stands for itself; it does not match other paths"
         } else if path.0.contains("/:") {
             "`:` stands for itself; it does not begin a variable"
@@ -251,7 +254,7 @@ pub(super) fn place(place: &Place, findings: &mut Findings) {
             ""
         };
         if !message.is_empty() {
-            let advice = "write a channel for each path";
+            let advice = "write `{name}` for any segment, and `{*rest}` for the rest of a path";
             findings.warn(span, Mistake::new(message, advice).of("path"));
         }
     }
@@ -312,41 +315,44 @@ pub(super) fn access(named: &NamedChannel, findings: &mut Findings) {
 pub(super) fn distinct_places(channels: &[NamedChannel], findings: &mut Findings) {
     let mut in_order: Vec<&NamedChannel> = channels.iter().collect();
     in_order.sort_by_key(|channel| channel.name.span().start);
-    let mut by_path: BTreeMap<&str, Vec<&NamedChannel>> = BTreeMap::new();
+    let mut routers: BTreeMap<&str, Router<&NamedChannel>> = BTreeMap::new();
     for second in in_order {
         let Some(path) = second.place.path.written() else {
             continue;
         };
-        let others = by_path.entry(&path.0).or_default();
-        let first = others
-            .iter()
-            .find(|first| is_same_host(first, second))
-            .copied();
-        others.push(second);
-        let Some(first) = first else { continue };
+        let hosts = match (second.place.host.written(), second.place.host.is_absent()) {
+            (Some(OneOrMany(hosts)), _) => {
+                hosts.iter().map(|one| one.get_ref().0.as_str()).collect()
+            }
+            // A channel for any host is behind the ones that name it, so they do not conflict.
+            (None, true) => vec![""],
+            (None, false) => continue,
+        };
+        let mut hosts = hosts.into_iter();
+        let first = hosts.find_map(|host| {
+            let router = routers.entry(host).or_default();
+            let conflict = router.insert(&path.0, second).err()?;
+            let InsertError::Conflict { with } = conflict else {
+                return None;
+            };
+            // Under which name it is there.
+            router.at(&with).ok().map(|found| *found.value)
+        });
+        let Some(first) = first.filter(|first| first.name != second.name) else {
+            continue;
+        };
         let (Some(span), Some(other)) = (second.place.path.span(), first.place.path.span()) else {
             continue;
         };
-        let message = format!(
-            "the channels `{}` and `{}` have the same path and host",
-            first.name.get_ref(),
-            second.name.get_ref(),
-        );
+        let is_same = first.place.path.written() == Some(path);
+        let (first, second) = (first.name.get_ref(), second.name.get_ref());
+        let message = if is_same {
+            format!("the channels `{first}` and `{second}` have the same path and host")
+        } else {
+            format!("the paths of `{first}` and `{second}` lead to the same requests")
+        };
         let advice = "give one of them another `path`, or each its own `host`";
         let finding = Finding::new(Severity::Error, Some(span), Mistake::new(message, advice));
-        let note = format!("the path of `{}`", first.name.get_ref());
-        findings.push(finding.with_note(note, other));
-    }
-}
-
-/// A channel for any host is behind the ones that name it, so they do not conflict.
-fn is_same_host(a: &NamedChannel, b: &NamedChannel) -> bool {
-    let (a, b) = (&a.place.host, &b.place.host);
-    match (a.written(), b.written()) {
-        (None, None) => a.is_absent() && b.is_absent(),
-        (Some(OneOrMany(a)), Some(OneOrMany(b))) => a
-            .iter()
-            .any(|host| b.iter().any(|other| other.get_ref() == host.get_ref())),
-        _ => false,
+        findings.push(finding.with_note(format!("the path of `{first}`"), other));
     }
 }

@@ -4,7 +4,6 @@
 
 use std::ops::Range;
 
-use http::Uri;
 use toml::Spanned;
 use toml::de::DeTable;
 use toml::de::DeValue;
@@ -61,16 +60,22 @@ pub(super) fn in_query(query: &str) -> Option<&str> {
     names.into_iter().find(|name| is_credential(name))
 }
 
-/// A URL without its query and its user info.
-pub(super) fn without_query(url: &Uri) -> String {
-    let authority = url.authority().map_or("", |authority| authority.as_str());
+/// A URL without its query and its user info. It need not be one: variables may stand in it.
+pub(super) fn without_query(url: &str) -> String {
+    let (bare, more) = match url.split_once('?') {
+        Some((bare, _)) => (bare, "?…"),
+        None => (url, ""),
+    };
+    let (scheme, rest) = bare.split_once("://").unwrap_or(("http", bare));
+    let (authority, path) = match rest
+        .find('/')
+        .and_then(|slash| rest.split_at_checked(slash))
+    {
+        Some((authority, path)) => (authority, path),
+        None => (rest, "/"),
+    };
     let host = authority.rsplit('@').next().unwrap_or(authority);
-    let more = if url.query().is_some() { "?…" } else { "" };
-    format!(
-        "{}://{host}{}{more}",
-        url.scheme_str().unwrap_or("http"),
-        url.path()
-    )
+    format!("{scheme}://{host}{path}{more}")
 }
 
 /// Where the text has credentials, known keys or not: the file may be shown around an error.
@@ -91,7 +96,7 @@ fn mark_table(text: &str, table: &DeTable<'_>, above: IsSecret, secrets: &mut Ve
     for (name, value) in table {
         let name: &str = name.get_ref();
         let is_secret = above == IsSecret::Yes
-            || (is_credential(name) && name != "credentials")
+            || (is_credential(name) && name != "credentials" && !is_collapse_key(name, value))
             // `header_timeout` and `max_header_bytes` are not header fields.
             || (name.contains("header") && !name.contains("header_"));
         let is_secret = if is_secret {
@@ -101,6 +106,11 @@ fn mark_table(text: &str, table: &DeTable<'_>, above: IsSecret, secrets: &mut Ve
         };
         mark_value(text, value, is_secret, secrets);
     }
+}
+
+/// `key` of a channel, which has names in it.
+fn is_collapse_key(name: &str, value: &Spanned<DeValue<'_>>) -> bool {
+    name == "key" && value.get_ref().is_table()
 }
 
 fn mark_value(

@@ -14,7 +14,6 @@ use crate::config::Origins;
 use crate::config::ProxyProtocol;
 use crate::config::Server;
 use crate::config::StateKeeping;
-use crate::config::credential;
 use crate::config::diagnostics::Diagnostics;
 use crate::config::findings::Findings;
 use crate::config::findings::Mistake;
@@ -23,6 +22,7 @@ use crate::config::path::ChannelPath;
 use crate::config::reader::FromText;
 use crate::config::reader::Setting;
 use crate::config::schema::Document;
+use crate::config::schema::KeyTable;
 use crate::config::schema::NamedChannel;
 use crate::config::schema::Place;
 use crate::config::schema::Settings;
@@ -85,6 +85,7 @@ impl FileLess<'_> {
         let place = Place {
             path,
             host: Setting::Absent,
+            key: KeyTable::default(),
             upstream: one(&upstream),
         };
         let named = NamedChannel {
@@ -144,7 +145,7 @@ fn refuse_credential(upstream: &Setting<UpstreamUrl>, findings: &mut Findings) {
         let advice = format!(
             "everybody who can reach the gateway could read what it can; use a configuration file\n\
              for `{}`, which says who may subscribe (`access`)",
-            credential::without_query(url),
+            url.shown(),
         );
         findings.error(0..0, Mistake::new(message, advice).of("--upstream"));
     }

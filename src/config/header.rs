@@ -75,7 +75,8 @@ impl Read for Headers {
     }
 }
 
-fn name_of(name: &str) -> Result<HeaderName, Mistake> {
+/// The name of a header field that may be sent.
+pub(super) fn name_of(name: &str) -> Result<HeaderName, Mistake> {
     let Ok(parsed) = HeaderName::from_bytes(name.as_bytes()) else {
         let advice = "field names are made of letters, digits and `-`, like `X-Api-Version`";
         return Err(Mistake::new(

@@ -1,4 +1,4 @@
-//! The path of a channel, in its normal form.
+//! The path of a channel, in its normal form, with variables where it leads to many instances.
 //!
 //! Two spellings of a path are one path: unreserved characters are never percent-encoded, and hex
 //! digits are upper case (RFC 3986, 6.2.2). Dot segments are refused rather than resolved.
@@ -7,8 +7,12 @@ use std::borrow::Cow;
 
 use crate::config::findings::Mistake;
 use crate::config::reader::FromText;
+use crate::config::template;
+use crate::config::template::Extent;
+use crate::config::template::Piece;
 
-/// A literal, absolute request path in its normal form.
+/// An absolute request path in its normal form. Variables are in it as they are written; other braces
+/// can't be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ChannelPath(pub(super) String);
 
@@ -30,30 +34,12 @@ impl FromText for ChannelPath {
             let advice = format!("write `\"/{}\"`", without_query(rest));
             return refuse("a path begins with `/`", advice);
         }
-        if text.contains(['{', '}']) {
-            let advice =
-                "write a path for each channel; for braces that are meant, `%7B` and `%7D`";
-            return refuse(
-                "paths with variables (`{…}`) are not supported",
-                advice.to_owned(),
-            );
-        }
         if text.contains(['?', '#']) {
             let advice = format!("write `\"{}\"`; any query matches", without_query(text));
             return refuse("a path has no query and no fragment", advice);
         }
-        if let Some(c) = text.chars().find(|c| !is_path_character(*c)) {
-            let encoded: String = text.chars().map(encoded).collect();
-            let message = format!("`{}` must be percent-encoded in a path", c.escape_debug());
-            return refuse(&message, format!("write `\"{encoded}\"`"));
-        }
-        let Some(path) = normalize_path(text) else {
-            let advice = "write `%` and two hexadecimal digits, and `%25` for `%` itself";
-            return refuse(
-                "`%` is not followed by two hexadecimal digits",
-                advice.to_owned(),
-            );
-        };
+        let pieces = template::pieces(text)?;
+        let path = normal_form(&pieces)?;
         if path
             .split('/')
             .any(|segment| segment == "." || segment == "..")
@@ -61,8 +47,70 @@ impl FromText for ChannelPath {
             let message = "the segments `.` and `..` are not allowed: clients resolve them";
             return refuse(message, "write the path that they lead to".to_owned());
         }
-        Ok(Self(path.into_owned()))
+        check_variables(&path, &pieces)?;
+        Ok(Self(path))
     }
+}
+
+/// The text of these pieces, literal ones in their normal form.
+fn normal_form(pieces: &[Piece<'_>]) -> Result<String, Mistake> {
+    let mut path = String::new();
+    for piece in pieces {
+        let text = match piece {
+            Piece::Literal(text) => *text,
+            Piece::Variable(variable) => {
+                path.push_str(&variable.to_string());
+                continue;
+            }
+        };
+        if let Some(c) = text.chars().find(|c| !is_path_character(*c)) {
+            let right: String = (pieces.iter())
+                .map(|piece| match piece {
+                    Piece::Literal(text) => text.chars().map(encoded).collect(),
+                    Piece::Variable(variable) => variable.to_string(),
+                })
+                .collect();
+            let message = format!("`{}` must be percent-encoded in a path", c.escape_debug());
+            return Err(Mistake::new(message, format!("write `\"{right}\"`")));
+        }
+        let Some(text) = normalize_path(text) else {
+            let advice = "write `%` and two hexadecimal digits, and `%25` for `%` itself";
+            let message = "`%` is not followed by two hexadecimal digits";
+            return Err(Mistake::new(message, advice));
+        };
+        path.push_str(&text);
+    }
+    Ok(path)
+}
+
+/// Of variables, one in a segment, each once, and the rest last.
+fn check_variables(path: &str, pieces: &[Piece<'_>]) -> Result<(), Mistake> {
+    let mut names: Vec<&str> = Vec::new();
+    for piece in pieces {
+        let Piece::Variable(variable) = piece else {
+            continue;
+        };
+        if names.contains(&variable.name.as_str()) {
+            let message = format!("the variable `{}` is there twice", variable.name);
+            return Err(Mistake::new(message, "give one of them another name"));
+        }
+        names.push(&variable.name);
+        let shown = variable.to_string();
+        if variable.extent == Extent::Rest && !path.ends_with(&format!("/{shown}")) {
+            let message = format!("`{shown}` stands for the rest of a path, and is not its end");
+            let advice = format!(
+                "write `{{{}}}`, which is one segment, or end with `/{shown}`",
+                variable.name
+            );
+            return Err(Mistake::new(message, advice));
+        }
+    }
+    let has_two = |segment: &&str| segment.matches('{').count() > 1;
+    if let Some(segment) = path.split('/').find(has_two) {
+        let message = format!("`{segment}` has two variables, and nobody knows where one ends");
+        return Err(Mistake::new(message, "put a `/` between them"));
+    }
+    Ok(())
 }
 
 /// The normal form of a request path; `None` if a `%` is not followed by two hexadecimal digits.
@@ -140,7 +188,20 @@ mod tests {
             ("http://a.example/events", None),
             ("/events?x=1", None),
             ("/events#x", None),
-            ("/{room}", None),
+            ("/{room}", Some("/{room}")),
+            ("/%72ooms/{room}/caf%c3%a9", Some("/rooms/{room}/caf%C3%A9")),
+            ("/img-{id}.png", Some("/img-{id}.png")),
+            ("/a/{*rest}", Some("/a/{*rest}")),
+            ("/{*rest}/a", None),
+            ("/a{*rest}", None),
+            ("/{a}{b}", None),
+            ("/{a}/{a}", None),
+            ("/{}", None),
+            ("/{a", None),
+            ("/a}", None),
+            ("/{a b}", None),
+            ("/{a}/\u{e9}", None),
+            ("/%4{a}", None),
             ("/é", None),
             ("/a b", None),
             ("/a\\b", None),

@@ -17,6 +17,7 @@ use crate::config::admission::ProxyProtocol;
 use crate::config::admission::TrustedProxy;
 use crate::config::channel::Access;
 use crate::config::channel::ConflateBy;
+use crate::config::channel::Connect;
 use crate::config::channel::Credentials;
 use crate::config::channel::CursorOnConnect;
 use crate::config::channel::End;
@@ -35,6 +36,8 @@ use crate::config::findings::Findings;
 use crate::config::header::Headers;
 use crate::config::host::HostName;
 use crate::config::include::IncludePattern;
+use crate::config::key_table::FieldName;
+use crate::config::key_table::ParameterName;
 use crate::config::origin::AllowedOrigins;
 use crate::config::path::ChannelPath;
 use crate::config::reader::Setting;
@@ -172,11 +175,26 @@ table! {
         host: OneOrMany<HostName>,
         upstream: OneOrMany<UpstreamUrl>,
     }
+    tables {
+        key: KeyTable,
+    }
+}
+
+table! {
+    /// `key`
+    KeyTable {
+        query: OneOrMany<ParameterName>,
+        headers: OneOrMany<FieldName>,
+    }
 }
 
 table! {
     /// `[channels.NAME]` and `[defaults]`: what a channel may inherit.
     Settings {
+        connect: Connect,
+        linger: Duration,
+        first_answer: Duration,
+        max_instances: Count,
         same_source: OnNewUrl,
         upstream_headers: Headers,
         upstream_http: UpstreamHttp,
@@ -287,6 +305,7 @@ pub(super) const PLACES: &[(&str, &[&str])] = &[
     ("in `tls` of `[listen.NAME]`", CertificateTable::KEYS),
     ("in `[admin]`", AdminTable::KEYS),
     ("in `[channels.NAME]`", Place::KEYS),
+    ("in `key` of `[channels.NAME]`", KeyTable::KEYS),
     ("in `[channels.NAME]` or `[defaults]`", Settings::KEYS),
     ("in `upstream_tls`", UpstreamTlsTable::KEYS),
     ("in `backoff`", BackoffTable::KEYS),

@@ -15,6 +15,7 @@ use crate::config::schema::ConnectionRateTable;
 use crate::config::schema::CorsTable;
 use crate::config::schema::HistoryTable;
 use crate::config::schema::Http2Table;
+use crate::config::schema::KeyTable;
 use crate::config::schema::LagTable;
 use crate::config::schema::ListenTable;
 use crate::config::schema::NetworkLimitTable;
@@ -90,6 +91,7 @@ fn the_reference_has_every_key() {
         RetryTable::KEYS,
         LagTable::KEYS,
         CorsTable::KEYS,
+        KeyTable::KEYS,
     ];
     for key in tables.concat() {
         let is_mentioned = REFERENCE.lines().any(|line| {
@@ -116,10 +118,10 @@ fn the_reference_tells_the_real_defaults() {
         }
     }
     // All but `max_connections`, `connection_rate`, the limits per address and network, `state`,
-    // `max_subscribers` and `access`, which have none.
+    // `max_subscribers`, `access` and `connect`, which have none.
     assert_eq!(
         n_left_out,
-        ServerTable::KEYS.len() + AdminTable::KEYS.len() + Settings::KEYS.len() - 7
+        ServerTable::KEYS.len() + AdminTable::KEYS.len() + Settings::KEYS.len() - 8
     );
     assert_eq!(parse(&rest).config, parse(REFERENCE).config);
 }

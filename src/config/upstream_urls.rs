@@ -1,13 +1,18 @@
 //! `upstream`: what must hold between the URLs of a list.
 
+use toml::Spanned;
+
 use crate::config::findings::Finding;
 use crate::config::findings::Findings;
 use crate::config::findings::Mistake;
 use crate::config::findings::Severity;
 use crate::config::reader::Setting;
 use crate::config::schema::Place;
+use crate::config::template;
 use crate::config::url::UpstreamUrl;
+use crate::config::url::UrlTemplate;
 use crate::config::url::credential_parameter;
+use crate::config::url::unknown_variable;
 use crate::config::values::OneOrMany;
 
 /// More places than this are a mistake: a round through all of them would take minutes.
@@ -15,7 +20,7 @@ const MOST: usize = 16;
 
 /// The URLs that a channel's upstream is to be had at, the best first; `None`: there is none, which
 /// is reported.
-pub(super) fn meant(place: &Place) -> Option<Vec<http::Uri>> {
+pub(super) fn meant(place: &Place) -> Option<Vec<UrlTemplate>> {
     let OneOrMany(list) = place.upstream.written()?;
     let urls = list.iter().map(|url| url.get_ref().0.clone());
     Some(urls.collect()).filter(|urls: &Vec<_>| !urls.is_empty())
@@ -28,8 +33,10 @@ pub(super) fn credential(upstream: &Setting<OneOrMany<UpstreamUrl>>) -> Option<&
         .find_map(|url| credential_parameter(&url.get_ref().0))
 }
 
-/// Reports a list that is empty, too long, or names a place twice.
-pub(super) fn check(upstream: &Setting<OneOrMany<UpstreamUrl>>, findings: &mut Findings) {
+/// Reports a list that is empty, too long, or names a place twice, and variables that are not those of
+/// the path.
+pub(super) fn check(place: &Place, findings: &mut Findings) {
+    let upstream = &place.upstream;
     let (Some(OneOrMany(list)), Some(span)) = (upstream.written(), upstream.span()) else {
         return;
     };
@@ -52,5 +59,36 @@ pub(super) fn check(upstream: &Setting<OneOrMany<UpstreamUrl>>, findings: &mut F
         let mistake = Mistake::new("this URL is given twice", advice).of("upstream");
         let finding = Finding::new(Severity::Error, Some(url.span()), mistake);
         findings.push(finding.with_note("it is given first here", first.span()));
+    }
+    check_variables(place, list, findings);
+}
+
+/// Variables are those of the path, and each of them goes upstream.
+fn check_variables(place: &Place, list: &[Spanned<UpstreamUrl>], findings: &mut Findings) {
+    let Some(path) = place.path.written() else {
+        return;
+    };
+    let variables = template::variables(&path.0);
+    for url in list {
+        if let Some(mistake) = unknown_variable(&url.get_ref().0, &variables) {
+            findings.error(url.span(), mistake.of("upstream"));
+        }
+    }
+    for variable in variables {
+        let Some(url) = list.iter().find(|url| {
+            let used = url.get_ref().0.variables();
+            !used.iter().any(|one| one.name == variable.name)
+        }) else {
+            continue;
+        };
+        let message = format!(
+            "the path's `{variable}` is not in this URL: whatever it is, the origin is asked for the same"
+        );
+        let advice = format!(
+            "put `{variable}` where the origin has it; or a `_` in front of the name, if that is meant"
+        );
+        if !variable.name.starts_with('_') {
+            findings.warn(url.span(), Mistake::new(message, advice).of("upstream"));
+        }
     }
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::config::Channel;
 use crate::config::Config;
 use crate::config::ConflateBy;
+use crate::config::Connect;
 use crate::config::Cors;
 use crate::config::Credentials;
 use crate::config::CursorOnConnect;
@@ -47,6 +48,7 @@ use crate::config::findings::Finding;
 use crate::config::findings::Findings;
 use crate::config::findings::Mistake;
 use crate::config::findings::Severity;
+use crate::config::key_table;
 use crate::config::listen_tls;
 use crate::config::origin::AllowedOrigins;
 use crate::config::reader::Table as _;
@@ -121,7 +123,8 @@ pub(super) fn channel(named: &NamedChannel, findings: &mut Findings) -> Option<C
     checks::between_settings(s, findings);
     upstream_tls::check(s, findings);
     checks::place(place, findings);
-    upstream_urls::check(&place.upstream, findings);
+    upstream_urls::check(place, findings);
+    key_table::check(named, findings);
     checks::access(named, findings);
     let name = name.get_ref();
     for (key, is_absent, example) in [
@@ -139,25 +142,35 @@ pub(super) fn channel(named: &NamedChannel, findings: &mut Findings) -> Option<C
         }
     }
 
-    let upstream = upstream(named)?;
+    meant(named, upstream(named)?)
+}
+
+/// What the tables of a channel mean, of which everything is checked.
+fn meant(named: &NamedChannel, upstream: Upstream) -> Option<Channel> {
+    let NamedChannel {
+        name,
+        place,
+        settings: s,
+    } = named;
+    let key = key_table::meant(named);
     let hosts = place.host.written().map_or(&[][..], |hosts| &hosts.0);
-    let history_bytes = s.history.bytes.get_or(defaults::HISTORY_BYTES);
     let join = s.join.get_or(Join::Live);
     Some(Channel {
-        name: name.clone(),
+        name: name.get_ref().clone(),
         path: place.path.written()?.0.clone(),
+        connect: s.connect.get_or(if key.is_empty() {
+            Connect::Eager
+        } else {
+            Connect::OnDemand
+        }),
+        key,
+        linger: s.linger.get_or(Duration::from_secs(30)),
+        first_answer: s.first_answer.get_or(Duration::from_secs(2)),
+        max_instances: s.max_instances.get_or(Count(10_000)).0,
         hosts: hosts.iter().map(|host| host.get_ref().0.clone()).collect(),
         upstream,
         ids: s.ids.get_or(Ids::Fill),
-        history: History {
-            events: s.history.events.get_or(defaults::HISTORY_EVENTS).0,
-            bytes: history_bytes.0,
-            age: s
-                .history
-                .age
-                .get_or(OrNever(Some(Duration::from_secs(600))))
-                .0,
-        },
+        history: history(s),
         join,
         on_gap: s.on_gap.get_or(match join {
             // Whoever builds on the state wants it again.
@@ -177,13 +190,7 @@ pub(super) fn channel(named: &NamedChannel, findings: &mut Findings) -> Option<C
         cursor_on_connect: s.cursor_on_connect.get_or(CursorOnConnect::Omit),
         notices: s.notices.get_or(Notices::Losses),
         coalesce: s.coalesce.get_or(Duration::ZERO),
-        lag: Lag {
-            // Nobody can lag beyond what is kept.
-            limit_bytes: s.lag.limit.get_or(defaults::LAG_LIMIT.min(history_bytes)).0,
-            limit_events: s.lag.events.written().map(|count| count.0),
-            limit_age: s.lag.age.get_or(OrNever(None)).0,
-            then: s.lag.then.get_or(OnLag::Disconnect),
-        },
+        lag: lag(s),
         write_timeout: (s.write_timeout)
             .get_or(OrNever(Some(Duration::from_secs(30))))
             .0,
@@ -195,6 +202,26 @@ pub(super) fn channel(named: &NamedChannel, findings: &mut Findings) -> Option<C
         ready: s.ready.get_or(Ready::Always),
         access: s.access.written().copied(),
     })
+}
+
+fn history(s: &Settings) -> History {
+    let age = OrNever(Some(Duration::from_secs(600)));
+    History {
+        events: s.history.events.get_or(defaults::HISTORY_EVENTS).0,
+        bytes: s.history.bytes.get_or(defaults::HISTORY_BYTES).0,
+        age: s.history.age.get_or(age).0,
+    }
+}
+
+fn lag(s: &Settings) -> Lag {
+    // Nobody can lag beyond what is kept.
+    let kept = s.history.bytes.get_or(defaults::HISTORY_BYTES);
+    Lag {
+        limit_bytes: s.lag.limit.get_or(defaults::LAG_LIMIT.min(kept)).0,
+        limit_events: s.lag.events.written().map(|count| count.0),
+        limit_age: s.lag.age.get_or(OrNever(None)).0,
+        then: s.lag.then.get_or(OnLag::Disconnect),
+    }
 }
 
 fn upstream(named: &NamedChannel) -> Option<Upstream> {

@@ -10,6 +10,7 @@ use crate::config::UnknownPath;
 use crate::config::admission::ProxyProtocol;
 use crate::config::channel::Access;
 use crate::config::channel::ConflateBy;
+use crate::config::channel::Connect;
 use crate::config::channel::Credentials;
 use crate::config::channel::CursorOnConnect;
 use crate::config::channel::End;
@@ -239,6 +240,7 @@ fn unknown_word(text: &str, words: &[&str]) -> Mistake {
 
 words!(UnknownPath { "list" => ListPaths, "silent" => SayNothing, });
 words!(UpstreamHttp { "1.1" => One, "2" => Two, });
+words!(Connect { "eager" => Eager, "on-demand" => OnDemand, });
 words!(Ids { "fill" => Fill, "gateway" => Gateway, "upstream" => Upstream, });
 words!(Notices { "all" => All, "losses" => Losses, "none" => None, });
 words!(OnGap { "all" => All, "latest" => Latest, "live" => Live, });

@@ -225,6 +225,18 @@ impl Delivery {
     }
 }
 
+/// Tells that a task broke, if it is dropped because of that.
+struct OnPanic(Arc<Notify>);
+
+impl Drop for OnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!("an instance broke");
+            self.0.notify_one();
+        }
+    }
+}
+
 impl ShardHandle {
     /// Runs a task on the shard's thread.
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
@@ -253,6 +265,16 @@ impl ShardHandle {
             broken.notify_one();
         });
         handle
+    }
+
+    /// The same, for one of many tasks: it ends by itself, and has nobody who watches it but itself.
+    pub fn spawn_instance(&self, task: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
+        let guard = OnPanic(Arc::clone(&self.broken));
+        let task = self.runtime.spawn(async move {
+            let _guard = guard;
+            task.await;
+        });
+        task.abort_handle()
     }
 
     /// Makes those leave who are far behind, because memory has run out.

@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
 use super::ShardHandle;
+use crate::channel::Channel;
 
 /// A question to a shard, with the place for its answer.
 #[derive(Debug)]
@@ -109,6 +110,15 @@ impl Survey {
     /// How far the subscribers of a channel are behind.
     pub fn lag(&self, identity: usize) -> Lag {
         self.lags.get(&identity).copied().unwrap_or_default()
+    }
+
+    /// How far the subscribers of these channels are behind, taken together.
+    pub fn lag_of_all(&self, channels: &[Channel]) -> Lag {
+        let lags = channels.iter().map(|channel| self.lag(channel.identity()));
+        lags.fold(Lag::default(), |sum, lag| Lag {
+            n_behind: sum.n_behind + lag.n_behind,
+            max_bytes: sum.max_bytes.max(lag.max_bytes),
+        })
     }
 }
 

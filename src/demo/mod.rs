@@ -73,9 +73,9 @@ fn start(listen: &str) -> Result<(App, JoinSet<()>), DemoError> {
         .find_map(page_url)
         .ok_or(DemoError::NoPort)?;
     let mut tasks = JoinSet::new();
-    let is_ticks = |channel: &&Channel| channel.name() == TICKS;
-    if let Some(ticks) = app.channels().find(is_ticks) {
-        spawn_origin(&mut tasks, origin, ticks.clone());
+    let is_ticks = |channel: &Channel| channel.name() == TICKS;
+    if let Some(ticks) = app.channels().into_iter().find(is_ticks) {
+        spawn_origin(&mut tasks, origin, ticks);
     }
     greet(&url);
     Ok((app, tasks))

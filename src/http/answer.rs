@@ -8,12 +8,17 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 
 use super::accept::Form;
+use crate::config::KeyError;
 
 /// Why a request gets no stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Refusal {
     /// A limit is reached; come back after this long.
     AtLimit(Duration),
+    /// What tells the streams of a channel from each other can't be read, or is not allowed.
+    BadKey(KeyError),
+    /// The origin has refused it: what it said.
+    ByOrigin(StatusCode),
     /// No usable `Host` header field (RFC 9112, 3.2).
     BadHost,
     /// A subscription has no body.
@@ -35,7 +40,8 @@ impl Refusal {
     fn status(&self) -> StatusCode {
         match self {
             Self::AtLimit(_) => StatusCode::SERVICE_UNAVAILABLE,
-            Self::BadHost | Self::HasBody => StatusCode::BAD_REQUEST,
+            Self::BadHost | Self::BadKey(_) | Self::HasBody => StatusCode::BAD_REQUEST,
+            Self::ByOrigin(status) => *status,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
             Self::NotFound(_) => StatusCode::NOT_FOUND,
@@ -46,6 +52,8 @@ impl Refusal {
     fn detail(&self) -> String {
         match self {
             Self::AtLimit(_) => "too many clients right now, try again later".to_owned(),
+            Self::BadKey(error) => error.to_string(),
+            Self::ByOrigin(_) => "the origin of this event stream says so".to_owned(),
             Self::BadHost => "a request needs exactly one Host header field".to_owned(),
             Self::HasBody => "a request for an event stream must not have a body".to_owned(),
             Self::MethodNotAllowed => format!("an event stream is for {METHODS}"),
@@ -81,7 +89,12 @@ impl Refusal {
             Self::MethodNotAllowed => {
                 fields.insert(ALLOW, HeaderValue::from_static(METHODS));
             }
-            Self::BadHost | Self::NotAcceptable | Self::NotFound(_) | Self::Over => {}
+            Self::BadHost
+            | Self::BadKey(_)
+            | Self::ByOrigin(_)
+            | Self::NotAcceptable
+            | Self::NotFound(_)
+            | Self::Over => {}
         }
         answer
     }

@@ -3,20 +3,24 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use http::StatusCode;
+use matchit::Router;
 use tokio::time::Instant;
 
-use crate::channel::{Channel, Counters, State};
-use crate::config::{self, normalize_path};
+use crate::channel::{Channel, Counters, Source, State, Template};
+use crate::config::{self, Key, normalize_path};
 
 /// Where requests lead.
 #[derive(Debug, Default)]
 pub struct Routes {
-    by_path: HashMap<String, Vec<Route>>,
+    /// By host, in lower case; an empty one is any.
+    by_host: HashMap<String, Router<Arc<Route>>>,
+    all: Vec<Arc<Route>>,
     pages: HashMap<&'static str, Page>,
 }
 
 /// Where a request leads, and how it is answered there.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Route {
     pub(super) target: Target,
     /// What the channel was told to do when these routes were made: a request sees settings that fit
@@ -25,7 +29,7 @@ pub(super) struct Route {
 }
 
 /// What is subscribed to.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) enum Target {
     /// A channel that runs, whoever asks.
     Channel {
@@ -33,6 +37,8 @@ pub(super) enum Target {
         /// The shard of its upstream.
         home: usize,
     },
+    /// A channel on demand.
+    Template(Template),
 }
 
 /// A fixed document.
@@ -47,7 +53,8 @@ pub struct Page {
 /// What a request is for.
 #[derive(Debug)]
 pub(super) enum Found<'a> {
-    Channel(&'a Route),
+    /// A channel, and what its variables stand for, in their order and as it is written in the path.
+    Channel(&'a Route, Vec<String>),
     Nothing,
     Page(Page),
 }
@@ -56,12 +63,31 @@ impl Routes {
     /// Adds a channel whose upstream runs on the shard `home`.
     pub fn add_channel(&mut self, channel: Channel, home: usize) {
         let settings = channel.settings();
-        let route = Route {
-            target: Target::Channel { channel, home },
-            settings: Arc::clone(&settings),
+        self.add(settings, Target::Channel { channel, home });
+    }
+
+    /// Adds a channel on demand.
+    pub fn add_template(&mut self, template: Template) {
+        let settings = template.kind().settings();
+        self.add(settings, Target::Template(template));
+    }
+
+    fn add(&mut self, settings: Arc<config::Channel>, target: Target) {
+        let route = Arc::new(Route { target, settings });
+        let any = [String::new()];
+        let hosts = match route.settings.hosts.as_slice() {
+            [] => &any[..],
+            hosts => hosts,
         };
-        let path = settings.path.clone();
-        self.by_path.entry(path).or_default().push(route);
+        for host in hosts {
+            let router = self.by_host.entry(host.to_ascii_lowercase()).or_default();
+            if let Err(error) = router.insert(&route.settings.path, Arc::clone(&route)) {
+                // The configuration was refused if it had that.
+                let (channel, path) = (&route.settings.name, &route.settings.path);
+                tracing::error!(channel, path, %error, "a path leads nowhere");
+            }
+        }
+        self.all.push(route);
     }
 
     /// Adds a page at a literal path, for any host.
@@ -69,46 +95,45 @@ impl Routes {
         self.pages.insert(path, page);
     }
 
-    /// The channels, in no order.
-    pub fn channels(&self) -> impl Iterator<Item = &Channel> {
-        let routes = self.by_path.values().flatten();
-        routes.map(|route| match &route.target {
-            Target::Channel { channel, .. } => channel,
-        })
+    /// What requests lead to, in no order.
+    pub fn sources(&self) -> Vec<Source> {
+        let all = self.all.iter();
+        let sources = all.map(|route| match &route.target {
+            Target::Channel { channel, .. } => Source::Channel(channel.clone()),
+            Target::Template(template) => Source::Template(template.clone()),
+        });
+        sources.collect()
+    }
+
+    /// The channels that there are right now, in no order.
+    pub fn channels(&self) -> Vec<Channel> {
+        let sources = self.sources().into_iter();
+        sources.flat_map(|source| source.channels()).collect()
     }
 
     /// The paths of all channels, ordered.
     pub(super) fn paths(&self) -> Vec<&str> {
-        let mut paths: Vec<&str> = self.by_path.keys().map(String::as_str).collect();
+        let all = self.all.iter();
+        let mut paths: Vec<&str> = all.map(|route| route.settings.path.as_str()).collect();
         paths.sort_unstable();
+        paths.dedup();
         paths
     }
 
     /// What the path of a request leads to. A channel that names the host goes before one that
-    /// answers to any.
+    /// answers to any, and of those a literal path before a variable.
     pub(super) fn find(&self, host: &str, path: &str) -> Found<'_> {
         let Some(path) = normalize_path(path) else {
             return Found::Nothing;
         };
-        let routes = self
-            .by_path
-            .get(path.as_ref())
-            .map(Vec::as_slice)
-            .unwrap_or_default();
-        let names_host = |route: &&Route| {
-            route
-                .settings
-                .hosts
-                .iter()
-                .any(|name| name.eq_ignore_ascii_case(host))
-        };
-        let answers_any = |route: &&Route| route.settings.hosts.is_empty();
-        if let Some(route) = routes
-            .iter()
-            .find(names_host)
-            .or_else(|| routes.iter().find(answers_any))
-        {
-            return Found::Channel(route);
+        let host = host.to_ascii_lowercase();
+        let routers = [host.as_str(), ""].map(|host| self.by_host.get(host));
+        for router in routers.into_iter().flatten() {
+            if let Ok(found) = router.at(&path) {
+                let captured = found.params.iter();
+                let captured = captured.map(|(_, value)| value.to_owned()).collect();
+                return Found::Channel(found.value, captured);
+            }
         }
         self.pages
             .get(path.as_ref())
@@ -122,6 +147,16 @@ impl Target {
     pub(super) fn is_over(&self) -> bool {
         match self {
             Self::Channel { channel, .. } => channel.status().state == State::Over,
+            // Each instance may be.
+            Self::Template(_) => false,
+        }
+    }
+
+    /// The status that the origin has refused a key with a moment ago.
+    pub(super) fn refusal(&self, key: &Key) -> Option<StatusCode> {
+        match self {
+            Self::Channel { .. } => None,
+            Self::Template(template) => template.refusal(key),
         }
     }
 
@@ -129,6 +164,7 @@ impl Target {
     pub(super) fn closing(&self) -> Option<Instant> {
         match self {
             Self::Channel { channel, .. } => channel.closing(),
+            Self::Template(template) => template.closing(),
         }
     }
 
@@ -136,6 +172,7 @@ impl Target {
     pub(super) fn counters(&self) -> &Counters {
         match self {
             Self::Channel { channel, .. } => channel.counters(),
+            Self::Template(template) => template.counters(),
         }
     }
 }
@@ -150,7 +187,123 @@ pub(super) fn host_of(authority: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use super::host_of;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::config::Config;
+
+    /// Which channel each path leads to, and what its variables stand for.
+    fn routes(paths: &[(&str, &str)]) -> Routes {
+        let mut text = "[listen.public]\naddress = \"127.0.0.1:0\"\n".to_owned();
+        for (n, (host, path)) in paths.iter().enumerate() {
+            let host = if host.is_empty() {
+                String::new()
+            } else {
+                format!("host = \"{host}\"\n")
+            };
+            text.push_str(&format!(
+                "[channels.c{n}]\npath = \"{path}\"\n{host}upstream = \"http://127.0.0.1:1/\"\n"
+            ));
+        }
+        let config = Config::parse("test.toml", &text).unwrap_or_else(|error| panic!("{error}"));
+        let mut routes = Routes::default();
+        for settings in &config.config.channels {
+            let (channel, _writer) = Channel::with_writer(Arc::clone(settings));
+            routes.add_channel(channel, 0);
+        }
+        routes
+    }
+
+    fn found(routes: &Routes, host: &str, path: &str) -> Option<(String, Vec<String>)> {
+        match routes.find(host, path) {
+            Found::Channel(route, captured) => Some((route.settings.path.clone(), captured)),
+            Found::Nothing | Found::Page(_) => None,
+        }
+    }
+
+    #[test]
+    fn a_literal_goes_before_a_variable_and_a_host_before_any() {
+        let routes = routes(&[
+            ("", "/rooms/lobby/events"),
+            ("", "/rooms/{room}/events"),
+            ("", "/rooms/{name}/members"),
+            ("", "/img-{id}.png"),
+            ("", "/files/{*rest}"),
+            ("", "/files/index"),
+            ("a.example", "/rooms/{room_of_a}/events"),
+        ]);
+        for (host, path, expected) in [
+            (
+                "",
+                "/rooms/lobby/events",
+                Some(("/rooms/lobby/events", vec![])),
+            ),
+            (
+                "",
+                "/rooms/%6Cobby/events",
+                Some(("/rooms/lobby/events", vec![])),
+            ),
+            (
+                "",
+                "/rooms/lobb/events",
+                Some(("/rooms/{room}/events", vec!["lobb"])),
+            ),
+            (
+                "",
+                "/rooms/a%2fb/events",
+                Some(("/rooms/{room}/events", vec!["a%2Fb"])),
+            ),
+            (
+                "",
+                "/rooms/lobby/members",
+                Some(("/rooms/{name}/members", vec!["lobby"])),
+            ),
+            (
+                "A.example",
+                "/rooms/lobby/events",
+                Some(("/rooms/{room_of_a}/events", vec!["lobby"])),
+            ),
+            (
+                "a.example",
+                "/rooms/x/members",
+                Some(("/rooms/{name}/members", vec!["x"])),
+            ),
+            ("", "/img-7.png", Some(("/img-{id}.png", vec!["7"]))),
+            ("", "/img-.png", None),
+            ("", "/files/a/b/", Some(("/files/{*rest}", vec!["a/b/"]))),
+            ("", "/files/index", Some(("/files/index", vec![]))),
+            ("", "/files/", None),
+            ("", "/rooms//events", None),
+            ("", "/rooms/a/b/events", None),
+            ("", "/rooms/x/events/", None),
+            ("", "/rooms/%zz/events", None),
+        ] {
+            let expected = expected.map(|(path, values)| {
+                let values = values.into_iter().map(str::to_owned).collect();
+                (path.to_owned(), values)
+            });
+            assert_eq!(found(&routes, host, path), expected, "{host} {path}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_segment_is_captured_as_it_is(value in "[a-zA-Z0-9._~%!$&\'()*+,;=:@-]{1,20}") {
+            let routes = routes(&[("", "/a/{x}/b"), ("", "/{*all}")]);
+            let Some(normal) = normalize_path(&value) else {
+                prop_assert_eq!(found(&routes, "", &format!("/a/{value}/b")), None);
+                return Ok(());
+            };
+            let expected = ("/a/{x}/b".to_owned(), vec![normal.into_owned()]);
+            prop_assert_eq!(found(&routes, "", &format!("/a/{value}/b")), Some(expected));
+        }
+
+        #[test]
+        fn no_path_panics(path in "/.{0,40}", host in ".{0,10}") {
+            let routes = routes(&[("", "/a/{x}/b"), ("", "/{*all}"), ("", "/a/x-{y}.z")]);
+            let _found = found(&routes, &host, &path);
+        }
+    }
 
     #[test]
     fn a_host_has_no_port() {

@@ -17,7 +17,7 @@ use super::head::describe_stream;
 use super::route::{Found, Route, host_of};
 use super::subscribe::{REFUSED_RETRY, Refused, Subscription, subscribe};
 use super::visitor::Visitor;
-use crate::config::UnknownPath;
+use crate::config::{Key, KeyError, UnknownPath};
 use crate::delivery::random_time;
 use crate::net::permit::Admission;
 
@@ -62,7 +62,10 @@ pub(super) async fn respond(visitor: &Visitor<'_>, request: &Request<Content>) -
     let current = Arc::clone(&visitor.gateway.current());
     let routes = &current.routes;
     match routes.find(host, request.uri().path()) {
-        Found::Channel(route) => respond_for_channel(route, visitor, request).await,
+        Found::Channel(route, captured) => {
+            let key = key_of(route, &captured, request);
+            respond_for_channel((route, key), visitor, request).await
+        }
         // Also what could be answered: the connection must end, so that its place can be had.
         Found::Nothing | Found::Page(_) if visitor.admission != Admission::Admitted => {
             Outcome::Answer(Refusal::AtLimit(random_time(&REFUSED_RETRY)).answer(form))
@@ -80,8 +83,15 @@ pub(super) async fn respond(visitor: &Visitor<'_>, request: &Request<Content>) -
     }
 }
 
+/// What tells the instance that is asked for from the others of its template.
+fn key_of(route: &Route, captured: &[String], request: &Request<Content>) -> Result<Key, KeyError> {
+    let captured = captured.iter().map(String::as_str);
+    let (query, fields) = (request.uri().query(), request.headers());
+    route.settings.key.key(captured, query, fields)
+}
+
 async fn respond_for_channel(
-    route: &Route,
+    (route, key): (&Route, Result<Key, KeyError>),
     visitor: &Visitor<'_>,
     request: &Request<Content>,
 ) -> Outcome {
@@ -116,14 +126,24 @@ async fn respond_for_channel(
     if !accepts_event_stream(request.headers()) {
         return refuse(Refusal::NotAcceptable, fields);
     }
+    let key = match key {
+        Ok(key) => key,
+        Err(error) => return refuse(Refusal::BadKey(error), fields),
+    };
     if route.target.is_over() {
         return refuse(Refusal::Over, fields);
+    }
+    if let Some(status) = route.target.refusal(&key) {
+        return refuse(Refusal::ByOrigin(status), fields);
     }
     if request.method() == Method::HEAD {
         describe_stream(&mut fields);
         return with_fields(empty(StatusCode::OK), fields);
     }
-    subscribe(route, visitor, request, fields).await
+    match subscribe((route, key), visitor, request, &mut fields).await {
+        Ok(outcome) => outcome,
+        Err(refusal) => refuse(refusal, fields),
+    }
 }
 
 /// The host that a request is for: of its absolute-form target, or of its one `Host` header field

@@ -11,8 +11,8 @@ use super::head::describe_stream;
 use super::route::{Route, Target};
 use super::service::{Content, Outcome};
 use super::visitor::Visitor;
-use crate::channel::{Channel, RefusedBy, Seat};
-use crate::config::Refuse;
+use crate::channel::{Channel, Instance, NoSeat, RefusedBy, Seat, State};
+use crate::config::{Key, Refuse};
 use crate::delivery::{Framing, random_time, return_time};
 use crate::net::addresses::Identity;
 use crate::net::permit::Admission;
@@ -53,57 +53,123 @@ pub(super) const REFUSED_RETRY: std::ops::RangeInclusive<Duration> =
 /// How long a refused client may take for its few bytes.
 pub(super) const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Subscribes who may be subscribed.
+/// Where somebody was seated.
+struct Seated {
+    channel: Channel,
+    /// The shard of the channel's upstream.
+    home: usize,
+    seat: Seat,
+}
+
+/// Why somebody was not.
+enum Unseated {
+    /// By a limit.
+    Limit(RefusedBy),
+    /// For another reason.
+    Refusal(Refusal),
+}
+
+impl From<RefusedBy> for Unseated {
+    fn from(by: RefusedBy) -> Self {
+        Self::Limit(by)
+    }
+}
+
+impl From<NoSeat> for Unseated {
+    fn from(why: NoSeat) -> Self {
+        match why {
+            NoSeat::Limit(by) => Self::Limit(by),
+            NoSeat::Origin(status) => Self::Refusal(Refusal::ByOrigin(status)),
+        }
+    }
+}
+
+/// Subscribes who may be subscribed. `fields` are those of the response.
+///
+/// # Errors
+///
+/// Why not, for others than limits.
+///
+/// # Cancel safety
+///
+/// May be dropped at any time: a seat that was taken is given back.
 pub(super) async fn subscribe(
-    route: &Route,
+    (route, key): (&Route, Key),
     visitor: &Visitor<'_>,
     request: &Request<Content>,
-    mut fields: HeaderMap,
-) -> Outcome {
+    fields: &mut HeaderMap,
+) -> Result<Outcome, Refusal> {
     let framing = if request.version() == Version::HTTP_11 {
         Framing::Chunked
     } else {
         Framing::Plain
     };
+    let last_event_id = last_event_id(request);
     let identity = match visitor.admission {
         Admission::Admitted => visitor.identify(request.version(), request.headers()),
+        // No upstream and no instance is made for it.
         Admission::Refused(limit) => Err(limit),
     };
     let taken = match identity {
-        Ok(identity) => take_seat(route).await.map(|taken| (taken, identity)),
-        Err(limit) => Err(RefusedBy::from(limit)),
+        Ok(identity) => take_seat(route, key, last_event_id.as_deref())
+            .await
+            .map(|seated| (seated, identity)),
+        Err(limit) => Err(RefusedBy::from(limit).into()),
     };
-    let ((channel, home, seat), identity) = match taken {
+    let (seated, identity) = match taken {
         Ok(taken) => taken,
-        Err(by) => {
+        Err(Unseated::Refusal(refusal)) => return Err(refusal),
+        Err(Unseated::Limit(by)) => {
             route.target.counters().refusals(by).add(1);
             let channel = &route.settings.name;
             let client = visitor.address;
             tracing::debug!(channel, reason = by.name(), %client, "refused a subscriber");
-            return refuse_at_limit(route, framing, request, fields);
+            let fields = std::mem::take(fields);
+            return Ok(refuse_at_limit(route, framing, request, fields));
         }
     };
-    describe_stream(&mut fields);
-    Outcome::Subscribe(Subscription {
+    describe_stream(fields);
+    Ok(Outcome::Subscribe(Subscription {
+        channel: seated.channel,
+        home: seated.home,
+        seat: seated.seat,
+        identity,
+        framing,
+        last_event_id,
+        fields: std::mem::take(fields),
+    }))
+}
+
+/// A seat in the channel that a route leads to. Who makes an instance, or comes before it is known what
+/// its origin says of it, waits for that.
+async fn take_seat(
+    route: &Route,
+    key: Key,
+    last_event_id: Option<&str>,
+) -> Result<Seated, Unseated> {
+    let template = match &route.target {
+        Target::Channel { channel, home } => {
+            return Ok(Seated {
+                channel: channel.clone(),
+                home: *home,
+                seat: channel.join()?,
+            });
+        }
+        Target::Template(template) => template,
+    };
+    let (instance, seat) = template.enter(key, last_event_id)?;
+    let Instance { channel, home, .. } = instance;
+    if let Some(status) = channel.first_answer().await.refusal() {
+        return Err(Unseated::Refusal(Refusal::ByOrigin(status)));
+    }
+    if channel.status().state == State::Over {
+        return Err(Unseated::Refusal(Refusal::Over));
+    }
+    Ok(Seated {
         channel,
         home,
         seat,
-        identity,
-        framing,
-        last_event_id: last_event_id(request),
-        fields,
     })
-}
-
-/// A seat in the channel that a route leads to, and the shard of its upstream.
-#[expect(
-    clippy::unused_async,
-    reason = "an instance on demand may keep its first clients waiting"
-)]
-async fn take_seat(route: &Route) -> Result<(Channel, usize, Seat), RefusedBy> {
-    match &route.target {
-        Target::Channel { channel, home } => Ok((channel.clone(), *home, channel.join()?)),
-    }
 }
 
 /// An `EventSource` gives up for ever at any status but 200: it gets a stream that ends at once.

@@ -69,6 +69,29 @@ impl Epoch {
     }
 }
 
+/// Whether a gateway, this or another, may have made an id: whether it has the form of ours, and the
+/// time that it names is one at which there were any. An origin's id that looks so by chance is only
+/// not asked for.
+pub fn may_be_of_a_gateway(id: &str) -> bool {
+    /// 2024-01-01, in milliseconds.
+    const FIRST: u64 = 1_704_067_200_000;
+    const CLOCKS_DIFFER: u64 = 24 * 3600 * 1000;
+    let Some((epoch, seq)) = id.rsplit_once(['-', '.']) else {
+        return false;
+    };
+    let is_own_spelling = |c: char| c.is_ascii_digit() || c.is_ascii_lowercase();
+    let is_number = !seq.is_empty() && seq.bytes().all(|byte| byte.is_ascii_digit());
+    if !is_number || !epoch.chars().all(is_own_spelling) {
+        return false;
+    }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now = now.map_or(u64::MAX, |now| {
+        u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+    });
+    let millis = u64::from_str_radix(epoch, 36).map(|number| number >> 16);
+    millis.is_ok_and(|millis| (FIRST..now.saturating_add(CLOCKS_DIFFER)).contains(&millis))
+}
+
 fn base36(mut n: u64) -> String {
     let mut digits = Vec::new();
     loop {
@@ -84,6 +107,27 @@ fn base36(mut n: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_id_of_a_gateway_is_known_by_its_form() {
+        assert!(may_be_of_a_gateway(&Epoch::fresh().id(Seq(1))));
+        assert!(may_be_of_a_gateway(&Epoch::fresh().id(Seq(123_456))));
+        for id in [
+            "",
+            "1",
+            "-",
+            "-1",
+            "1-",
+            "1732480000000-5",
+            "0190f3a2-8f1c-7e5b",
+            "Abc-1",
+            "2024-11-24",
+            "zzzzzzzzzzzzzzzz-1",
+            "a-b-1",
+        ] {
+            assert!(!may_be_of_a_gateway(id), "{id}");
+        }
+    }
 
     #[test]
     fn an_id_reads_back_as_its_sequence_number() {

@@ -35,7 +35,7 @@ pub use self::batch::{Batch, Count, GAP_NOTICE, Position, push_chunk};
 pub use self::feed::{Feed, Outlet, Taken};
 #[cfg(any(test, fuzzing))]
 pub use self::fuzz::fuzz_ids;
-pub use self::id::{Epoch, Seq};
+pub use self::id::{Epoch, Seq, may_be_of_a_gateway};
 pub use self::repeats::{Repeats, Verdict};
 pub use self::replay::{Follows, Replay, Start, Wish};
 pub use self::retained::{Implausible, Retained};

@@ -146,6 +146,12 @@ impl Writer {
         Ok(())
     }
 
+    /// Takes for granted that the first event of this log, which has none yet, follows the origin's event
+    /// with this id: who has seen that one has missed nothing.
+    pub fn begin_after(&mut self, origin_id: &str) {
+        self.log.lock().ring.begin_after(origin_id);
+    }
+
     /// Gives the events that follow ids of this kind. Those so far keep theirs.
     pub fn set_ids(&mut self, ids: Ids) {
         self.ids = ids;

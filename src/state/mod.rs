@@ -23,7 +23,9 @@ use tokio::time::Instant;
 #[cfg(any(test, fuzzing))]
 pub use self::format::fuzz_state;
 use self::format::{Encoder, Unusable, decode, parse};
-use crate::channel::{Channel, Legacy};
+use crate::channel::{Channel, Heirlooms, Legacy};
+use crate::config::Key;
+use crate::memory::{Budget, Held, WhatFor};
 
 /// A directory that belongs to this process, for as long as it lives.
 #[derive(Debug)]
@@ -40,6 +42,18 @@ pub struct Inheritance {
     age: Duration,
     file: Vec<u8>,
     records: HashMap<String, Range<usize>>,
+    /// Those of instances on demand, by the channel's name.
+    instances: HashMap<String, HashMap<Key, Range<usize>>>,
+}
+
+/// What the instances of one channel left.
+struct Estate {
+    age: Duration,
+    records: HashMap<Key, Vec<u8>>,
+    /// Invariant: the sum of the lengths of the records.
+    n_bytes: usize,
+    /// Counts them.
+    held: Held,
 }
 
 /// Histories that are written, together: a stop must not take long. If they are larger, each channel
@@ -165,12 +179,44 @@ impl StateDirectory {
 }
 
 impl Inheritance {
+    /// What the instances of a channel left; `None`: nothing. It counts to `budget`.
+    pub fn of_instances(&self, name: &str, budget: &Budget) -> Option<Box<dyn Heirlooms>> {
+        let records = self.instances.get(name)?.iter();
+        let records: HashMap<Key, Vec<u8>> = records
+            .filter_map(|(key, range)| {
+                let record = self.file.get(range.clone())?;
+                Some((key.clone(), record.to_vec()))
+            })
+            .collect();
+        let n_bytes = records.values().map(Vec::len).sum();
+        Some(Box::new(Estate {
+            age: self.age,
+            records,
+            n_bytes,
+            held: budget.hold(WhatFor::Events, n_bytes),
+        }))
+    }
+
     /// What a channel left, and how long ago.
     pub fn of(&self, name: &str) -> Option<(Legacy<'_>, Duration)> {
         // It could be read when it was checked.
         let record = self.file.get(self.records.get(name)?.clone())?;
         let legacy = parse(record).ok()?;
         Some((legacy, self.age))
+    }
+}
+
+impl Heirlooms for Estate {
+    fn take(&mut self, key: &Key, give: &mut dyn FnMut(&Legacy<'_>, Duration)) {
+        let Some(record) = self.records.remove(key) else {
+            return;
+        };
+        // It could be read when it was checked.
+        if let Ok(legacy) = parse(&record) {
+            give(&legacy, self.age);
+        }
+        self.n_bytes -= record.len();
+        self.held.resize(self.n_bytes);
     }
 }
 
@@ -208,11 +254,28 @@ fn inherit(file: Vec<u8>) -> Result<Inheritance, Unusable> {
         ?age,
         "going on from the state of the process before"
     );
-    let records = contents.channels.into_iter();
-    let records = records
-        .map(|(range, legacy)| (legacy.name.to_owned(), range))
-        .collect();
-    Ok(Inheritance { age, file, records })
+    let mut records = HashMap::new();
+    let mut instances: HashMap<String, HashMap<Key, Range<usize>>> = HashMap::new();
+    for (range, legacy) in contents.channels {
+        let name = legacy.name.to_owned();
+        match legacy.key {
+            Some(key) => {
+                instances
+                    .entry(name)
+                    .or_default()
+                    .insert(key.to_key(), range);
+            }
+            None => {
+                records.insert(name, range);
+            }
+        }
+    }
+    Ok(Inheritance {
+        age,
+        file,
+        records,
+        instances,
+    })
 }
 
 /// How much of `total` each may have at most, so that all together have no more than that, and none

@@ -37,6 +37,7 @@ mod slow;
 mod stalled;
 mod stop;
 mod support;
+mod templates;
 mod tls;
 mod upstream;
 mod upstream_tls;

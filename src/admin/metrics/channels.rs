@@ -1,5 +1,5 @@
-//! The metrics of channels, each with the channel's name. A channel that is removed takes its series
-//! with it.
+//! The metrics of channels, each with the channel's name: of a channel on demand, those of all its
+//! instances together. A channel that is removed takes its series with it.
 
 use std::fmt;
 
@@ -7,13 +7,18 @@ use prometheus_client::encoding::DescriptorEncoder;
 
 use super::families::{Described, counters, gauges, histograms};
 use super::process::unix_seconds;
-use crate::channel::{Channel, Counters, Departure, RefusedBy, Replayed, State, UpstreamError};
+use crate::channel::{
+    Channel, Counters, Departure, FirstAnswered, RefusedBy, Replayed, Source, State, UpstreamError,
+};
 use crate::config::OnLag;
 use crate::delivery::{Lag, Survey};
+use crate::log::Size;
 
 /// A channel as a scrape sees it.
 struct Seen<'a> {
-    channel: &'a Channel,
+    source: &'a Source,
+    /// Its instances; if it is not on demand, itself.
+    channels: Vec<Channel>,
     lag: Lag,
 }
 
@@ -119,21 +124,24 @@ const LAG_COUNTERS: &[LagCounter] = &[
 /// Writes all families of channels.
 pub(super) fn encode(
     encoder: &mut DescriptorEncoder<'_>,
-    channels: &[Channel],
+    sources: &[Source],
     survey: &Survey,
 ) -> fmt::Result {
-    let seen: Vec<Seen<'_>> = channels
-        .iter()
-        .map(|channel| Seen {
-            channel,
-            lag: survey.lag(channel.identity()),
-        })
-        .collect();
+    let seen = sources.iter().map(|source| {
+        let channels = source.channels();
+        Seen {
+            source,
+            lag: survey.lag_of_all(&channels),
+            channels,
+        }
+    });
+    let seen: Vec<Seen<'_>> = seen.collect();
     for (described, value) in COUNTERS {
         let values = seen.iter().map(|one| (one.label(), value(one.counters())));
         counters(encoder, *described, values)?;
     }
     encode_subscribers(encoder, &seen)?;
+    encode_instances(encoder, &seen)?;
     encode_upstreams(encoder, &seen)?;
     encode_logs(encoder, &seen)
 }
@@ -143,7 +151,7 @@ fn encode_subscribers(encoder: &mut DescriptorEncoder<'_>, seen: &[Seen<'_>]) ->
         encoder,
         ("ssecast_subscribers", "Subscribers right now"),
         seen.iter()
-            .map(|one| (one.label(), one.channel.n_subscribers())),
+            .map(|one| (one.label(), one.sum(Channel::n_subscribers))),
     )?;
     gauges(
         encoder,
@@ -220,18 +228,55 @@ fn encode_subscribers(encoder: &mut DescriptorEncoder<'_>, seen: &[Seen<'_>]) ->
     )
 }
 
+fn encode_instances(encoder: &mut DescriptorEncoder<'_>, seen: &[Seen<'_>]) -> fmt::Result {
+    let templates = || {
+        let templates = seen.iter();
+        templates.filter_map(|one| Some((one, one.source.template()?)))
+    };
+    gauges(
+        encoder,
+        (
+            "ssecast_instances",
+            "Instances of a channel on demand right now",
+        ),
+        templates().map(|(one, template)| (one.label(), template.n_instances())),
+    )?;
+    counters(
+        encoder,
+        (
+            "ssecast_instances_made",
+            "Instances of a channel on demand that were made so far",
+        ),
+        templates().map(|(one, _)| (one.label(), one.counters().instances.value())),
+    )?;
+    counters(
+        encoder,
+        (
+            "ssecast_first_answers",
+            "What the origins of new instances said first",
+        ),
+        templates().flat_map(|(one, _)| {
+            FirstAnswered::ALL.map(|answer| {
+                let n = one.counters().first_answers(answer).value();
+                (one.label_with("answer", answer.name()), n)
+            })
+        }),
+    )
+}
+
 fn encode_upstreams(encoder: &mut DescriptorEncoder<'_>, seen: &[Seen<'_>]) -> fmt::Result {
     gauges(
         encoder,
         (
             "ssecast_upstream_state",
-            "1 for the state that the upstream is in, 0 for the others",
+            "Upstreams of the channel that are in the state: one, or as many as it has instances",
         ),
         seen.iter().flat_map(|one| {
-            let present = one.channel.status().state;
+            let states = one.channels.iter().map(|channel| channel.status().state);
+            let states: Vec<State> = states.collect();
             State::ALL.map(|state| {
-                let value = u64::from(state == present);
-                (one.label_with("state", state.name()), value)
+                let n = states.iter().filter(|one| **one == state).count();
+                (one.label_with("state", state.name()), n)
             })
         }),
     )?;
@@ -241,8 +286,10 @@ fn encode_upstreams(encoder: &mut DescriptorEncoder<'_>, seen: &[Seen<'_>]) -> f
             "ssecast_upstream_endpoint",
             "Which of the upstream's URLs is in use, or was last; 0 is the first",
         ),
-        seen.iter()
-            .map(|one| (one.label(), one.channel.status().endpoint)),
+        seen.iter().filter_map(|one| {
+            let channel = one.source.eager()?;
+            Some((one.label(), channel.status().endpoint))
+        }),
     )?;
     counters(
         encoder,
@@ -271,21 +318,25 @@ fn encode_upstreams(encoder: &mut DescriptorEncoder<'_>, seen: &[Seen<'_>]) -> f
 }
 
 fn encode_logs(encoder: &mut DescriptorEncoder<'_>, seen: &[Seen<'_>]) -> fmt::Result {
-    let sizes: Vec<_> = seen
-        .iter()
-        .map(|one| (one, one.channel.log().size()))
-        .collect();
+    let sizes = seen.iter().map(|one| {
+        let sizes = one.channels.iter().map(|channel| channel.log().size());
+        (one, sizes.collect::<Vec<Size>>())
+    });
+    let sizes: Vec<(&Seen<'_>, Vec<Size>)> = sizes.collect();
+    let sum = |sizes: &[Size], of: fn(&Size) -> usize| sizes.iter().map(of).sum::<usize>();
     gauges(
         encoder,
         ("ssecast_log_events", "Events that are kept for replay"),
-        sizes.iter().map(|(one, size)| (one.label(), size.n_events)),
+        sizes
+            .iter()
+            .map(|(one, sizes)| (one.label(), sum(sizes, |size| size.n_events))),
     )?;
     gauges(
         encoder,
         ("ssecast_log_bytes", "Bytes that are kept for replay"),
         sizes
             .iter()
-            .map(|(one, size)| (one.label(), size.held_bytes)),
+            .map(|(one, sizes)| (one.label(), sum(sizes, |size| size.held_bytes))),
     )?;
     counters(
         encoder,
@@ -293,9 +344,11 @@ fn encode_logs(encoder: &mut DescriptorEncoder<'_>, seen: &[Seen<'_>]) -> fmt::R
             "ssecast_ambiguous_ids",
             "Events whose id came again with other content, so that nobody can resume from it",
         ),
-        sizes
-            .iter()
-            .map(|(one, size)| (one.label(), size.n_ambiguous)),
+        sizes.iter().map(|(one, sizes)| {
+            let present: u64 = sizes.iter().map(|size| size.n_ambiguous).sum();
+            let gone = one.counters().ambiguous_ids_gone.value();
+            (one.label(), present + gone)
+        }),
     )?;
     gauges(
         encoder,
@@ -303,7 +356,10 @@ fn encode_logs(encoder: &mut DescriptorEncoder<'_>, seen: &[Seen<'_>]) -> fmt::R
             "ssecast_log_keys",
             "Keys whose newest event is known, where somebody wants it",
         ),
-        sizes.iter().map(|(one, size)| (one.label(), size.n_keys)),
+        sizes.iter().map(|(one, sizes)| {
+            let n_keys: usize = sizes.iter().map(|size| size.n_keys).sum();
+            (one.label(), n_keys)
+        }),
     )?;
     counters(
         encoder,
@@ -311,22 +367,27 @@ fn encode_logs(encoder: &mut DescriptorEncoder<'_>, seen: &[Seen<'_>]) -> fmt::R
             "ssecast_log_keys_given_up",
             "Keys that had to be given up for want of room",
         ),
-        sizes
-            .iter()
-            .map(|(one, size)| (one.label(), size.n_keys_given_up)),
+        sizes.iter().map(|(one, sizes)| {
+            let n_given_up: u64 = sizes.iter().map(|size| size.n_keys_given_up).sum();
+            (one.label(), n_given_up)
+        }),
     )
 }
 
 impl Seen<'_> {
     fn counters(&self) -> &Counters {
-        self.channel.counters()
+        self.source.kind().counters()
+    }
+
+    fn sum(&self, of: fn(&Channel) -> usize) -> usize {
+        self.channels.iter().map(of).sum()
     }
 
     fn label(&self) -> [(&'static str, &str); 1] {
-        [("channel", self.channel.name())]
+        [("channel", self.source.kind().name())]
     }
 
     fn label_with(&self, key: &'static str, value: &'static str) -> [(&'static str, &str); 2] {
-        [("channel", self.channel.name()), (key, value)]
+        [("channel", self.source.kind().name()), (key, value)]
     }
 }

@@ -58,6 +58,6 @@ fn text(scrape: Scrape) -> Result<String, fmt::Error> {
 impl Collector for Scrape {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         process::encode(&mut encoder, &self.facts)?;
-        channels::encode(&mut encoder, &self.facts.channels(), &self.survey)
+        channels::encode(&mut encoder, &self.facts.sources(), &self.survey)
     }
 }

@@ -36,7 +36,7 @@ pub(super) fn encode(encoder: &mut DescriptorEncoder<'_>, facts: &Facts) -> fmt:
     gauge(
         encoder,
         ("ssecast_channels", "Channels of the configuration"),
-        Some(facts.channels().len()),
+        Some(facts.sources().len()),
     )?;
     counter(
         encoder,

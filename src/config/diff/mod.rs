@@ -218,11 +218,23 @@ impl<T> Change<T> {
 }
 
 impl Channel {
+    /// Whether this is another channel than `old`, for all that the name is the same: what its
+    /// instances are told apart by has changed, or whether there are any.
+    pub fn replaces(&self, old: &Self) -> bool {
+        let has_moved = self.path != old.path && !(self.key.is_empty() && old.key.is_empty());
+        has_moved || self.key != old.key || self.connect != old.connect
+    }
+
     /// What a change from `old` to this touches.
     pub fn touches(&self, old: &Self) -> Touched {
         let Self {
             name: _,
             path,
+            key,
+            connect,
+            linger,
+            first_answer,
+            max_instances,
             hosts,
             upstream,
             ids,
@@ -247,6 +259,11 @@ impl Channel {
             ready,
         } = self;
         let routing = *path != old.path
+            || *key != old.key
+            || *connect != old.connect
+            || *linger != old.linger
+            || *first_answer != old.first_answer
+            || *max_instances != old.max_instances
             || *hosts != old.hosts
             || *refuse != old.refuse
             || *cors != old.cors

@@ -35,8 +35,13 @@ fn channel(n_kept: usize) -> (Channel, Writer) {
          [channels.events]\npath = \"/events\"\nupstream = \"http://127.0.0.1:1/\"\n\
          heartbeat = \"off\"\nhistory = {{ events = {n_kept}, bytes = \"1MiB\" }}\n"
     );
-    let config = Config::parse("test.toml", &text).unwrap_or_else(|errors| panic!("{errors}"));
-    Channel::with_writer(Arc::clone(&config.config.channels[0]))
+    // On a thread of its own: those of the model have a small stack.
+    let read = move || {
+        let config = Config::parse("test.toml", &text).unwrap_or_else(|errors| panic!("{errors}"));
+        Arc::clone(&config.config.channels[0])
+    };
+    let settings = std::thread::spawn(read).join().expect("a configuration");
+    Channel::with_writer(settings)
 }
 
 /// Appends the events with these numbers, each a batch of its own and larger than what a subscriber

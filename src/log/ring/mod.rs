@@ -210,6 +210,18 @@ impl Ring {
         self.forget_source();
     }
 
+    /// Takes for granted that the first entry follows the origin's event with this id.
+    pub(in crate::log) fn begin_after(&mut self, origin_id: &str) {
+        if self.head == 0 && self.evicted.is_none() {
+            self.evicted = Some(Entry {
+                end: self.head,
+                origin_id: Some(Arc::from(origin_id)),
+                wire_id: WireId::Origin,
+                kind: Kind::ANY,
+            });
+        }
+    }
+
     /// Retains so much from now on.
     pub(in crate::log) fn set_limits(&mut self, limits: History, now: Instant) {
         self.limits = limits;

@@ -1,0 +1,364 @@
+//! A template: a channel that has an instance for each key that clients ask for.
+//!
+//! An instance is made by the first who asks for its key, and it is one task: its upstream, and the
+//! wait until nobody is left. What its origin refuses is passed on and remembered for a moment, so that
+//! who guesses costs one request each and no upstream that tries again and again.
+
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
+use std::time::Duration;
+
+use http::StatusCode;
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, timeout};
+
+use super::refusals::Refusals;
+use super::{
+    Channel, Counters, Dialer, Heirlooms, Instance, Instances, Kind, RefusedBy, Seat, Upstream,
+};
+use crate::config::{self, Ids, Key};
+use crate::log::{MAX_ID_BYTES, may_be_of_a_gateway};
+use crate::memory::Budget;
+
+/// A handle to a template.
+#[derive(Debug, Clone)]
+pub struct Template {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    kind: Kind,
+    instances: Instances<Arc<Key>>,
+    /// What origins refused lately. Locked within the lock of `instances`, never the other way round.
+    refusals: Mutex<Refusals>,
+    /// What instances of an earlier process left to those with the same key.
+    heirlooms: Mutex<Option<Kept>>,
+    /// What the logs count to.
+    budget: Budget,
+    launch: Arc<dyn Launch>,
+}
+
+/// Heirlooms, and until when they are kept.
+struct Kept {
+    heirlooms: Box<dyn Heirlooms>,
+    until: Instant,
+}
+
+/// What a table of the configuration has come to.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// A channel that runs, whoever asks.
+    Channel(Channel),
+    /// A channel on demand.
+    Template(Template),
+}
+
+/// Who gives instances a thread to live on.
+pub trait Launch: Send + Sync {
+    /// Runs an instance; returns the number of its shard. `None`: there is none any more.
+    fn launch(&self, run: Run) -> Option<(usize, AbortHandle)>;
+}
+
+/// How long clients may take to come back after a restart: they were told when (`retry`), and go on
+/// trying.
+const RETURN: Duration = Duration::from_secs(60);
+
+/// An instance that is to run: given how to reach origins, its life.
+pub type Run = Box<dyn FnOnce(Dialer) -> Life + Send>;
+
+type Life = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Why somebody gets no seat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoSeat {
+    /// By a limit.
+    Limit(RefusedBy),
+    /// The origin has refused this key a moment ago.
+    Origin(StatusCode),
+}
+
+impl From<RefusedBy> for NoSeat {
+    fn from(by: RefusedBy) -> Self {
+        Self::Limit(by)
+    }
+}
+
+impl Source {
+    /// What all its channels have in common.
+    pub fn kind(&self) -> &Kind {
+        match self {
+            Self::Channel(channel) => channel.kind(),
+            Self::Template(template) => template.kind(),
+        }
+    }
+
+    /// The channels that there are right now.
+    pub fn channels(&self) -> Vec<Channel> {
+        match self {
+            Self::Channel(channel) => vec![channel.clone()],
+            Self::Template(template) => template.channels(),
+        }
+    }
+
+    /// The channel that runs, whoever asks.
+    pub fn eager(&self) -> Option<&Channel> {
+        match self {
+            Self::Channel(channel) => Some(channel),
+            Self::Template(_) => None,
+        }
+    }
+
+    /// The template, if it is one.
+    pub fn template(&self) -> Option<&Template> {
+        match self {
+            Self::Channel(_) => None,
+            Self::Template(template) => Some(template),
+        }
+    }
+
+    /// Takes no more subscribers; those who are there leave until `deadline`.
+    pub fn close(&self, deadline: Instant) {
+        match self {
+            Self::Channel(channel) => channel.close(deadline),
+            Self::Template(template) => template.close(deadline),
+        }
+    }
+}
+
+impl Template {
+    /// A template without instances, which will live where `launch` lets them.
+    pub fn new(settings: Arc<config::Channel>, budget: &Budget, launch: Arc<dyn Launch>) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                kind: Kind::new(settings),
+                instances: Instances::default(),
+                refusals: Mutex::default(),
+                heirlooms: Mutex::default(),
+                budget: budget.clone(),
+                launch,
+            }),
+        }
+    }
+
+    /// Gives instances that will be made what those of an earlier process left, as long as those would
+    /// have lingered, and a moment at least, in which clients find the way back.
+    pub fn set_heirlooms(&self, heirlooms: Box<dyn Heirlooms>, now: Instant) {
+        let linger = self.shared.kind.settings().linger.max(RETURN);
+        let until = now + linger;
+        *self.shared.lock_heirlooms() = Some(Kept { heirlooms, until });
+    }
+
+    /// Forgets what nobody has come back for.
+    pub fn forget_heirlooms(&self, now: Instant) {
+        let mut kept = self.shared.lock_heirlooms();
+        if kept.as_ref().is_some_and(|kept| kept.until <= now) {
+            *kept = None;
+        }
+    }
+
+    /// Takes a seat in the instance of a key, which is made if it is not there; its origin is asked for
+    /// what follows `seed` then, if that may be an id of the origin's.
+    ///
+    /// # Errors
+    ///
+    /// Who does not get a seat has made no instance.
+    pub fn enter(&self, key: Key, seed: Option<&str>) -> Result<(Instance, Seat), NoSeat> {
+        let shared = &self.shared;
+        let key = Arc::new(key);
+        let max = shared.kind.settings().max_instances;
+        shared.instances.enter(&key, max, || {
+            if let Some(status) = shared.lock_refusals().of(&key, Instant::now()) {
+                return Err(NoSeat::Origin(status));
+            }
+            if !shared.budget.has_room() {
+                return Err(RefusedBy::Memory.into());
+            }
+            self.make(&key, seed).ok_or(RefusedBy::Stop.into())
+        })
+    }
+
+    fn make(&self, key: &Arc<Key>, seed: Option<&str>) -> Option<Instance> {
+        let shared = &self.shared;
+        let (channel, upstream) = shared.inherit(key).unwrap_or_else(|| {
+            let (channel, writer) =
+                Channel::instance(&shared.kind, Arc::clone(key), &shared.budget);
+            let mut upstream = Upstream::new(channel.clone(), writer);
+            let ids = shared.kind.settings().ids;
+            if let Some(id) = seed.filter(|id| is_seed(id, ids)) {
+                upstream.go_on_after(id);
+            }
+            (channel, upstream)
+        });
+        let (template, known) = (self.clone(), channel.clone());
+        let run = move |dialer| -> Life { Box::pin(template.live(known, upstream, dialer)) };
+        let (home, task) = shared.launch.launch(Box::new(run))?;
+        self.counters().instances.add(1);
+        Some(Instance {
+            channel,
+            home,
+            task,
+        })
+    }
+
+    /// The life of an instance: until its origin refuses it, or nobody has been there for a while.
+    async fn live(self, channel: Channel, upstream: Upstream, dialer: Dialer) {
+        let shared = &self.shared;
+        // In a box, so that it can end under the lock of the set.
+        let upstream: Pin<Box<dyn Future<Output = Infallible> + Send>> =
+            Box::pin(async move { match upstream.run(dialer).await {} });
+        let upstream = Mutex::new(Some(upstream));
+        let lock = || upstream.lock().unwrap_or_else(PoisonError::into_inner);
+        let end = || *lock() = None;
+        let writing = || {
+            poll_fn(|cx| match lock().as_mut() {
+                Some(upstream) => upstream.as_mut().poll(cx),
+                None => Poll::Pending,
+            })
+        };
+        let key = Arc::clone(channel.key());
+        // Boxed: it is short, and most of an instance's life comes after it.
+        let refusal = Box::pin(async {
+            tokio::select! {
+                never = writing() => match never {},
+                refusal = self.first_answer(&channel) => refusal,
+            }
+        });
+        if let Some(status) = refusal.await {
+            shared.instances.remove(&key, &channel, || {
+                shared.lock_refusals().note(&key, status, Instant::now());
+                end();
+            });
+            return;
+        }
+        tokio::select! {
+            never = writing() => match never {},
+            () = shared.instances.until_left(&key, &channel, |settings| settings.linger, end) => {}
+        }
+        let n_ambiguous = channel.log().size().n_ambiguous;
+        self.counters().ambiguous_ids_gone.add(n_ambiguous);
+    }
+
+    /// The status that the first who ask are refused with; `None`: they get a stream, after
+    /// `first_answer` at the latest.
+    async fn first_answer(&self, channel: &Channel) -> Option<StatusCode> {
+        let patience = self.shared.kind.settings().first_answer;
+        let answered = match timeout(patience, channel.first_answer()).await {
+            Ok(answered) => answered,
+            Err(_too_slow) => {
+                channel.shared.first_answer.note_silence();
+                // It may have come in between.
+                channel.first_answer().await
+            }
+        };
+        self.counters().first_answers(answered).add(1);
+        answered.refusal()
+    }
+
+    /// The status that the origin has refused a key with a moment ago.
+    pub fn refusal(&self, key: &Key) -> Option<StatusCode> {
+        self.shared.lock_refusals().of(key, Instant::now())
+    }
+
+    /// What its instances have in common.
+    pub fn kind(&self) -> &Kind {
+        &self.shared.kind
+    }
+
+    /// The name of its table.
+    pub fn name(&self) -> &str {
+        self.shared.kind.name()
+    }
+
+    /// What was counted of all instances.
+    pub fn counters(&self) -> &Counters {
+        self.shared.kind.counters()
+    }
+
+    /// Its instances, in no order.
+    pub fn channels(&self) -> Vec<Channel> {
+        let all = self.shared.instances.all().into_iter();
+        all.map(|(_, channel)| channel).collect()
+    }
+
+    /// How many instances there are.
+    pub fn n_instances(&self) -> usize {
+        self.shared.instances.len()
+    }
+
+    /// Tells all instances to do something else from now on; returns them, so that the shards can be
+    /// told.
+    pub fn reconfigure(&self, settings: &Arc<config::Channel>, now: Instant) -> Vec<Channel> {
+        // First, so that who comes in between is made with them.
+        self.shared.kind.reconfigure(Arc::clone(settings));
+        let channels = self.channels();
+        for channel in &channels {
+            channel.retain(settings, now);
+        }
+        channels
+    }
+
+    /// Makes no more instances, and lets nobody in.
+    pub fn close(&self, deadline: Instant) {
+        self.shared.instances.close(deadline);
+    }
+
+    /// Until when its subscribers leave, if it takes no more.
+    pub fn closing(&self) -> Option<Instant> {
+        self.shared.instances.closing()
+    }
+
+    /// Ends all instances, whoever is there.
+    pub fn abort(&self) {
+        self.shared.instances.abort();
+    }
+}
+
+impl Shared {
+    /// The instance of this key with what its predecessor left, if there was one.
+    fn inherit(&self, key: &Arc<Key>) -> Option<(Channel, Upstream)> {
+        let mut kept = self.lock_heirlooms();
+        let mut made = None;
+        kept.as_mut()?.heirlooms.take(key, &mut |legacy, age| {
+            let (kind, budget) = ((&self.kind, key), &self.budget);
+            match Channel::succeed_instance(kind, budget, (legacy, age)) {
+                Ok(instance) => made = Some(instance),
+                Err(error) => {
+                    let channel = self.kind.name();
+                    tracing::warn!(channel, %error, "the history of an instance is not used");
+                }
+            }
+        });
+        made
+    }
+
+    fn lock_heirlooms(&self) -> MutexGuard<'_, Option<Kept>> {
+        let heirlooms = &self.heirlooms;
+        heirlooms.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_refusals(&self) -> MutexGuard<'_, Refusals> {
+        self.refusals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether a client's id may be one that the origin gave.
+fn is_seed(id: &str, ids: Ids) -> bool {
+    let has_their_form = !id.is_empty() && id.len() <= MAX_ID_BYTES && !may_be_of_a_gateway(id);
+    match ids {
+        Ids::Fill => has_their_form,
+        Ids::Gateway => false,
+        Ids::Upstream => !id.is_empty() && id.len() <= MAX_ID_BYTES,
+    }
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared")
+            .field("kind", &self.kind)
+            .field("instances", &self.instances)
+            .finish_non_exhaustive()
+    }
+}
