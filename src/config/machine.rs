@@ -40,6 +40,7 @@ pub enum MemoryLimit {
 pub(super) struct Places {
     file: String,
     max_connections: Option<Snippet>,
+    queue: Option<Snippet>,
     memory: Option<Snippet>,
 }
 
@@ -51,6 +52,11 @@ impl Places {
                 .max_connections
                 .span()
                 .map(|span| source.snippet(span)),
+            queue: table
+                .connection_rate
+                .written()
+                .and_then(|rate| rate.queue.span())
+                .map(|span| source.snippet(span)),
             memory: table.memory.span().map(|span| source.snippet(span)),
         }
     }
@@ -61,8 +67,9 @@ impl Loaded {
     pub fn beyond(&self, machine: &Machine) -> Diagnostics {
         let Self { config, places, .. } = self;
         let connections = connections(config, machine).map(|it| (it, &places.max_connections));
+        let queue = queue(config, machine).map(|it| (it, &places.queue));
         let memory = memory(config, machine).map(|it| (it, &places.memory));
-        let found = [connections, memory].into_iter().flatten();
+        let found = [connections, queue, memory].into_iter().flatten();
         Diagnostics::of(found.map(|(mistake, snippet)| {
             Diagnostic::about_file(Severity::Warning, &mistake, &places.file, snippet.clone())
         }))
@@ -92,6 +99,22 @@ fn connections(config: &Config, machine: &Machine) -> Option<Mistake> {
         let advice = format!("{raise}, or write at most {connections}");
         Mistake::new(message, advice).of("max_connections")
     })
+}
+
+/// Who waits has a connection.
+fn queue(config: &Config, machine: &Machine) -> Option<Mistake> {
+    let server = &config.server;
+    let (queue, rate) = server.connection_rate.map(|rate| (rate.queue, rate))?;
+    let connections = server.max_connections.unwrap_or(usize::MAX);
+    let there = connections.min(machine.connections);
+    if queue <= there || there == 0 {
+        return None;
+    }
+    let message =
+        format!("is {queue}, but there may be {there} connections, those who wait included");
+    let per_second = rate.per_second;
+    let advice = format!("write at most {there}; {per_second} of them are let in each second");
+    Some(Mistake::new(message, advice).of("connection_rate.queue"))
 }
 
 fn memory(config: &Config, machine: &Machine) -> Option<Mistake> {

@@ -36,6 +36,7 @@ mod secure;
 mod slow;
 mod stalled;
 mod stop;
+mod storm;
 mod support;
 mod templates;
 mod tls;

@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -23,6 +24,9 @@ use super::within;
 pub(crate) struct Connector {
     receive_buffer: Option<u32>,
     resets: bool,
+    /// The last numbers of 127.x.y.z.
+    from: Option<[u8; 3]>,
+    preamble: &'static [u8],
 }
 
 /// A connection to the gateway.
@@ -133,6 +137,19 @@ impl Connector {
         }
     }
 
+    /// Comes from the address 127.x.y.z.
+    pub(crate) fn from(self, numbers: [u8; 3]) -> Self {
+        Self {
+            from: Some(numbers),
+            ..self
+        }
+    }
+
+    /// Sends this before all else, also before TLS.
+    pub(crate) fn begin_with(self, preamble: &'static [u8]) -> Self {
+        Self { preamble, ..self }
+    }
+
     /// Connects to the first listener of a gateway.
     pub(crate) async fn connect(self, gateway: &Gateway) -> Client {
         self.connect_to(gateway.address()).await
@@ -212,7 +229,9 @@ impl Connector {
 
     async fn open(self, address: &str) -> io::Result<Pin<Box<dyn Stream>>> {
         if let Some(path) = address.strip_prefix("unix:") {
-            return Ok(Box::pin(UnixStream::connect(path).await?));
+            let mut stream = UnixStream::connect(path).await?;
+            stream.write_all(self.preamble).await?;
+            return Ok(Box::pin(stream));
         }
         Ok(Box::pin(self.open_tcp(address).await?))
     }
@@ -222,10 +241,14 @@ impl Connector {
         if let Some(bytes) = self.receive_buffer {
             socket.set_recv_buffer_size(bytes)?;
         }
-        let stream = socket
+        if let Some([x, y, z]) = self.from {
+            socket.bind(SocketAddr::from(([127, x, y, z], 0)))?;
+        }
+        let mut stream = socket
             .connect(address.parse().map_err(io::Error::other)?)
             .await?;
         stream.set_nodelay(true)?;
+        stream.write_all(self.preamble).await?;
         if self.resets {
             stream.set_zero_linger()?;
         }
@@ -400,6 +423,11 @@ impl Client {
         }
         let n = n.min(self.unread.len());
         self.unread.drain(..n).collect()
+    }
+
+    /// Gives back what was read.
+    pub(crate) fn put_back(&mut self, bytes: &[u8]) {
+        self.unread.splice(0..0, bytes.iter().copied());
     }
 
     /// Reads up to and with `mark`.

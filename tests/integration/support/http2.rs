@@ -53,6 +53,11 @@ impl Http2 {
         Self::over(stream, windows).await
     }
 
+    /// A connection that is made in this way.
+    pub(crate) async fn by(connector: Connector, gateway: &Gateway) -> Self {
+        Self::over(connector.stream_to(gateway).await, Windows::default()).await
+    }
+
     async fn over(stream: Pin<Box<dyn Stream>>, windows: Windows) -> Self {
         let shake = Builder::new()
             .initial_window_size(windows.stream)
