@@ -121,6 +121,7 @@ struct UpstreamStatus {
     others: Vec<String>,
     state: &'static str,
     since: String,
+    down_since: Option<String>,
     next_try: Option<String>,
     connects: u64,
     failures: u64,
@@ -260,6 +261,9 @@ impl UpstreamStatus {
                 .as_ref()
                 .map_or("on-demand", |status| status.state.name()),
             since: since(|status| status.since),
+            down_since: (status.as_ref())
+                .and_then(|status| status.down_since)
+                .map(time),
             next_try: status.as_ref().and_then(|status| status.next_try).map(time),
             connects: counters.upstream_opened.value(),
             failures: counters.failures.sum(),

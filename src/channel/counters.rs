@@ -84,6 +84,8 @@ pub enum RefusedBy {
     Memory,
     /// The gateway stops, or the channel is removed.
     Stop,
+    /// `while_down`
+    UpstreamDown,
 }
 
 /// What the origin of a new instance said first.
@@ -203,6 +205,7 @@ impl Counters {
             max_subscribers,
             memory,
             stopping,
+            upstream_down,
         ] = &self.refusals;
         match by {
             RefusedBy::ConnectionRate => connection_rate,
@@ -213,6 +216,7 @@ impl Counters {
             RefusedBy::MaxSubscribers => max_subscribers,
             RefusedBy::Memory => memory,
             RefusedBy::Stop => stopping,
+            RefusedBy::UpstreamDown => upstream_down,
         }
     }
 
@@ -291,7 +295,7 @@ impl Moment {
 
 impl RefusedBy {
     /// Every cause.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::ConnectionRate,
         Self::MaxConnections,
         Self::MaxConnectionsPerAddress,
@@ -300,6 +304,7 @@ impl RefusedBy {
         Self::MaxSubscribers,
         Self::Memory,
         Self::Stop,
+        Self::UpstreamDown,
     ];
 
     /// The name, as it is counted.
@@ -313,6 +318,7 @@ impl RefusedBy {
             Self::MaxSubscribers => "max-subscribers",
             Self::Memory => "memory",
             Self::Stop => "stopping",
+            Self::UpstreamDown => "upstream-down",
         }
     }
 }

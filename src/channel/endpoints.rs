@@ -37,7 +37,6 @@ pub(super) enum Failed {
     /// By a failure; the origin wants to be left alone until then.
     Once(Option<Instant>),
     /// By an answer after which this endpoint is not asked again.
-    #[cfg_attr(not(test), expect(dead_code, reason = "no answer has this policy yet"))]
     ForGood,
 }
 
@@ -78,6 +77,13 @@ impl Endpoints {
     pub(super) fn renumber(&mut self, n: usize, current: usize) {
         self.list = vec![Endpoint::default(); n.max(1)];
         self.current = current.min(self.list.len() - 1);
+    }
+
+    /// Asks those again that were given up.
+    pub(super) fn forgive(&mut self) {
+        for endpoint in &mut self.list {
+            endpoint.is_given_up = false;
+        }
     }
 
     /// The place of the one that is asked.

@@ -1,9 +1,11 @@
 //! Why an upstream connection failed.
 
 use std::io;
+use std::time::Duration;
 
 use http::StatusCode;
 
+use super::coding::Undecodable;
 use crate::sse::LimitExceeded;
 
 /// What went wrong with an upstream, from our view.
@@ -36,15 +38,23 @@ pub enum UpstreamError {
     /// More redirects than `max_redirects`.
     #[error("too many redirects")]
     TooManyRedirects,
-    /// The body is compressed, which was not asked for.
+    /// The stream is not what its content coding says.
+    #[error("the stream can't be decoded")]
+    Undecodable(#[source] Undecodable),
+    /// The body is compressed in a way that is not understood.
     #[error("unexpected content encoding {0:?}")]
     UnexpectedEncoding(String),
     /// The body is not an event stream.
     #[error("expected media type text/event-stream, not {0:?}")]
     UnexpectedMediaType(String),
     /// Neither 200 nor a redirect.
-    #[error("unexpected status {0}")]
-    UnexpectedStatus(StatusCode),
+    #[error("unexpected status {status}")]
+    UnexpectedStatus {
+        /// The status.
+        status: StatusCode,
+        /// For how long the origin wants to be left alone, if it says so.
+        retry_after: Option<Duration>,
+    },
     /// A redirect without a usable `Location`.
     #[error("a redirect to nowhere ({0:?})")]
     UnusableRedirect(String),
@@ -52,7 +62,7 @@ pub enum UpstreamError {
 
 impl UpstreamError {
     /// All that [`UpstreamError::reason`] may say.
-    pub const REASONS: [&str; 13] = [
+    pub const REASONS: [&str; 14] = [
         "connect-failed",
         "connect-timed-out",
         "limit-exceeded",
@@ -62,6 +72,7 @@ impl UpstreamError {
         "stream-broke",
         "stream-ended",
         "too-many-redirects",
+        "undecodable",
         "unexpected-encoding",
         "unexpected-media-type",
         "unexpected-status",
@@ -80,9 +91,10 @@ impl UpstreamError {
             Self::StreamBroke(_) => "stream-broke",
             Self::StreamEnded => "stream-ended",
             Self::TooManyRedirects => "too-many-redirects",
+            Self::Undecodable(_) => "undecodable",
             Self::UnexpectedEncoding(_) => "unexpected-encoding",
             Self::UnexpectedMediaType(_) => "unexpected-media-type",
-            Self::UnexpectedStatus(_) => "unexpected-status",
+            Self::UnexpectedStatus { .. } => "unexpected-status",
             Self::UnusableRedirect(_) => "unusable-redirect",
         }
     }
@@ -113,20 +125,34 @@ impl UpstreamError {
             Self::Stalled => {
                 Some("raise idle_timeout, or let the origin send a comment now and then")
             }
-            Self::UnexpectedEncoding(_) => Some("let the origin send the stream uncompressed"),
+            Self::UnexpectedEncoding(_) => {
+                Some("let the origin send the stream uncompressed, or in one of gzip, br and zstd")
+            }
+            Self::Undecodable(_) => {
+                Some("look at what compresses the stream: the origin, or a proxy before it")
+            }
             Self::UnexpectedMediaType(_) => {
                 Some("the URL answers, but not with an event stream: check its path")
             }
-            Self::UnexpectedStatus(status) => match status.as_u16() {
+            Self::UnexpectedStatus { status, .. } => match status.as_u16() {
                 401 | 403 => Some("say who the gateway is, with upstream_headers"),
                 404 | 410 => Some("check the path of the URL"),
-                _ => None,
+                _ => Some("look at the log of the origin; on_status says what is made of a status"),
             },
-            Self::RequestFailed(_)
-            | Self::StreamBroke(_)
-            | Self::StreamEnded
-            | Self::TooManyRedirects
-            | Self::UnusableRedirect(_) => None,
+            Self::RequestFailed(error) if error.is_parse() => Some(
+                "what listens there does not answer in HTTP; if it speaks TLS, write https:// instead of http://",
+            ),
+            Self::RequestFailed(_) => Some("the origin has hung up: look at its log"),
+            Self::StreamBroke(_) => {
+                Some("look at the log of the origin, or for a time limit of a proxy before it")
+            }
+            Self::StreamEnded => Some(
+                "an event stream has no end: look for a time limit of the origin, or of a proxy before it",
+            ),
+            Self::TooManyRedirects => Some(
+                "if they lead in a circle, write the URL of the stream; else raise max_redirects",
+            ),
+            Self::UnusableRedirect(_) => Some("write the URL of the stream instead"),
         }
     }
 
@@ -135,7 +161,7 @@ impl UpstreamError {
         match self {
             Self::LimitExceeded(_) => true,
             // Bad request, gone, precondition failed, too large in some way, unprocessable.
-            Self::UnexpectedStatus(status) => {
+            Self::UnexpectedStatus { status, .. } => {
                 matches!(
                     status.as_u16(),
                     400 | 410 | 412 | 413 | 414 | 416 | 422 | 431

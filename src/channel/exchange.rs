@@ -55,7 +55,7 @@ type ResponseFuture = Pin<Box<dyn Future<Output = hyper::Result<Response<Incomin
 
 /// Bytes read in one turn. More are left to the next, so that a flood from one origin can't keep
 /// its thread from delivering.
-const TURN_BYTES: usize = 256 * 1024;
+pub(super) const TURN_BYTES: usize = 256 * 1024;
 
 /// Sends a request on a connection of its own and waits for the response head.
 ///

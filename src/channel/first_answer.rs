@@ -56,7 +56,7 @@ impl FirstAnswer {
     /// Everybody is refused if that is what this failure says, and gets the stream if not.
     pub(super) fn note_failure(&self, error: &UpstreamError) {
         match error {
-            UpstreamError::UnexpectedStatus(status) if refusal(*status).is_some() => {
+            UpstreamError::UnexpectedStatus { status, .. } if refusal(*status).is_some() => {
                 self.decide(status.as_u16());
             }
             _ => self.decide(HELD),
@@ -122,7 +122,10 @@ mod tests {
     use super::*;
 
     fn failed(code: u16) -> UpstreamError {
-        UpstreamError::UnexpectedStatus(StatusCode::from_u16(code).expect("a status"))
+        UpstreamError::UnexpectedStatus {
+            status: StatusCode::from_u16(code).expect("a status"),
+            retry_after: None,
+        }
     }
 
     #[tokio::test]

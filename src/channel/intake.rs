@@ -2,7 +2,7 @@
 
 use tokio::time::Instant;
 
-use super::Channel;
+use super::{Channel, Health, UPSTREAM_NOTICE};
 use crate::config::{self, Notices};
 use crate::log::{GAP_NOTICE, Repeats, Verdict, Writer};
 use crate::sse::Event;
@@ -19,6 +19,10 @@ pub(super) struct Intake {
     batch_bytes: usize,
     n_events: u64,
     notices: Notices,
+    /// What subscribers were told last of the upstream's health.
+    told: Option<Health>,
+    /// Whether the stream is open after a failure and has not shown yet that it is well.
+    is_on_probation: bool,
 }
 
 /// Why subscribers may miss events.
@@ -41,6 +45,8 @@ impl Intake {
             batch_bytes: batch_bytes(settings),
             n_events: 0,
             notices: settings.notices,
+            told: None,
+            is_on_probation: false,
         }
     }
 
@@ -102,11 +108,33 @@ impl Intake {
         }
     }
 
-    /// Appends a notice for subscribers that want all of them.
-    pub(super) fn tell_all(&mut self, event_type: &str, data: &str) {
-        if self.notices == Notices::All {
-            self.writer.push_notice(event_type, data);
+    /// Tells subscribers that want to know it what the upstream is, if that has changed. The
+    /// attempts of an outage are not told one by one: they would push the events out of the history.
+    pub(super) fn tell_health(&mut self) {
+        let status = self.channel.status();
+        let health = status.health();
+        if self.told.replace(health) != Some(health) && self.notices == Notices::All {
+            self.writer.push_notice(UPSTREAM_NOTICE, &status.notice());
             self.writer.commit(Instant::now());
+        }
+    }
+
+    /// Notes that a stream has opened. After a failure it has yet to show that it is well: an origin
+    /// that answers and closes at once is down all the time.
+    pub(super) fn begin_stream(&mut self) {
+        self.is_on_probation = self.channel.status().health() == Health::Down;
+        self.tell_health();
+    }
+
+    pub(super) fn is_on_probation(&self) -> bool {
+        self.is_on_probation
+    }
+
+    /// Notes that the stream is well: it has brought something, or has stayed.
+    pub(super) fn note_life(&mut self) {
+        if std::mem::take(&mut self.is_on_probation) {
+            self.channel.recover();
+            self.tell_health();
         }
     }
 

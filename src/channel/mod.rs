@@ -3,8 +3,10 @@
 //! A [`Channel`] is the handle that the rest of the process holds; its [`Upstream`] is the task that
 //! writes. What a channel's subscribers do is not known here, beyond how many they are.
 
+mod coding;
 mod counters;
 mod damper;
+mod decoded;
 mod endpoints;
 mod error;
 mod exchange;
@@ -17,6 +19,7 @@ mod reconnect;
 mod refusals;
 mod request;
 mod returning;
+mod status;
 mod stream;
 mod template;
 mod upstream;
@@ -28,6 +31,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+pub use self::coding::Undecodable;
 pub use self::counters::{
     Counter, Counters, Departure, Failures, FirstAnswered, Moment, RefusedBy, Replayed,
 };
@@ -40,6 +44,7 @@ pub use self::latency::{Latency, LatencyBatch, LatencyCounts};
 pub use self::reconnect::Backoff;
 pub use self::request::Dialer;
 use self::request::Wanted;
+pub use self::status::{Health, State, Status, UPSTREAM_NOTICE};
 pub use self::template::{Launch, NoSeat, Run, Source, Template};
 pub use self::upstream::Upstream;
 use crate::config::{self, Key};
@@ -91,47 +96,6 @@ pub struct Seat {
     channel: Arc<Shared>,
 }
 
-/// The event type of the notice that tells the state of the upstream.
-pub const UPSTREAM_NOTICE: &str = "ssecast.upstream";
-
-/// What the upstream is doing.
-///
-/// ```text
-///   Connecting ──head is fine──▶ Open ──204──▶ Over
-///       ▲  └────────fails──┐      │ fails
-///       └──────waited── Waiting ◀─┘
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
-    /// On the way to a response head.
-    Connecting,
-    /// Reading events.
-    Open,
-    /// The origin said that no more will come.
-    Over,
-    /// Until the next attempt.
-    Waiting,
-}
-
-/// The upstream's state, and how it came to it.
-#[derive(Debug, Clone)]
-pub struct Status {
-    /// What it is doing.
-    pub state: State,
-    /// Since when.
-    pub since: SystemTime,
-    /// Which of the URLs is asked, or was last: its place in the list.
-    pub endpoint: usize,
-    /// Since when it is that one.
-    pub endpoint_since: SystemTime,
-    /// Why it failed last.
-    pub last_error: Option<String>,
-    /// When it failed last.
-    pub failed_at: Option<SystemTime>,
-    /// When it tries again, while it waits.
-    pub next_try: Option<SystemTime>,
-}
-
 impl Channel {
     /// A channel without events, and the upstream that will write them. Its log counts to `budget`.
     pub fn new(settings: Arc<config::Channel>, budget: &Budget) -> (Self, Upstream) {
@@ -165,23 +129,13 @@ impl Channel {
         let settings = kind.settings();
         let (log, mut writer) = Log::within(settings.history.clone(), settings.ids, budget);
         writer.set_keying(settings.keying(), Instant::now());
-        let now = SystemTime::now();
-        let status = Status {
-            state: State::Connecting,
-            since: now,
-            endpoint: 0,
-            endpoint_since: now,
-            last_error: None,
-            failed_at: None,
-            next_try: None,
-        };
         let shared = Shared {
             kind: kind.clone(),
             key,
             log,
             n_subscribers: AtomicUsize::new(0),
             left: Notify::new(),
-            status: Mutex::new(status),
+            status: Mutex::new(Status::new(SystemTime::now())),
             place: Place::default(),
             first_answer,
             closing: OnceLock::new(),
@@ -319,23 +273,23 @@ impl Channel {
         Arc::as_ptr(&self.shared).addr()
     }
 
-    fn enter(&self, state: State, last_error: Option<String>) {
-        let mut status = self.lock_status();
-        status.state = state;
-        status.since = SystemTime::now();
-        status.next_try = None;
-        if last_error.is_some() {
-            status.last_error = last_error;
-            status.failed_at = Some(status.since);
-        }
+    fn enter(&self, state: State) {
+        self.lock_status().enter(state);
+    }
+
+    /// Notes why the upstream failed.
+    fn fail(&self, reason: &'static str, error: String) {
+        self.lock_status().fail(reason, error);
+    }
+
+    /// Notes that the stream is open and well: an outage is at its end.
+    fn recover(&self) {
+        self.lock_status().recover();
     }
 
     /// Notes which of the URLs is asked.
     fn asks(&self, endpoint: usize) {
-        let mut status = self.lock_status();
-        if status.endpoint != endpoint {
-            status.endpoint = endpoint;
-            status.endpoint_since = SystemTime::now();
+        if self.lock_status().ask(endpoint) {
             self.counters().failovers.add(1);
         }
     }
@@ -391,25 +345,5 @@ impl Drop for Seat {
         if self.channel.n_subscribers.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.channel.left.notify_one();
         }
-    }
-}
-
-impl State {
-    /// Every state.
-    pub const ALL: [Self; 4] = [Self::Connecting, Self::Open, Self::Over, Self::Waiting];
-
-    /// The state's name, as it is logged and told.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Connecting => "connecting",
-            Self::Open => "open",
-            Self::Over => "over",
-            Self::Waiting => "waiting",
-        }
-    }
-
-    /// The data of the notice that tells it (`ssecast.upstream`).
-    pub fn notice(self) -> String {
-        format!(r#"{{"state":"{}"}}"#, self.name())
     }
 }

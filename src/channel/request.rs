@@ -2,21 +2,23 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::header::{
     ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderName,
-    HeaderValue, LOCATION, USER_AGENT,
+    HeaderValue, LOCATION, RETRY_AFTER, USER_AGENT,
 };
-use http::{Request, Response, StatusCode, Uri, Version};
+use http::{HeaderMap, Request, Response, StatusCode, Uri, Version};
 use http_body_util::Empty;
 use tokio::time::timeout;
 use url::{Position, Url};
 
+use super::coding::{self, Coding};
+use super::decoded::DecodedBody;
 use super::error::UpstreamError;
 use super::exchange::{self, Body};
-use crate::config::{self, Key, UpstreamHttp, UpstreamTls};
+use crate::config::{self, Compression, Key, OnStatus, UpstreamHttp, UpstreamTls};
 use crate::log::MAX_ID_BYTES;
 use crate::net::client_tls::ClientTls;
 use crate::net::connect::{self, Means, Protocol, Scheme, Target};
@@ -57,8 +59,8 @@ impl Dialer {
 /// An answer that an origin may give.
 pub(super) enum Answer {
     /// An event stream.
-    Events(Body),
-    /// 204: no more will come (WHATWG HTML, 9.2.3).
+    Events(DecodedBody),
+    /// No more will come: 204 (WHATWG HTML, 9.2.3), or what `on_status` takes for it.
     Over,
 }
 
@@ -118,7 +120,7 @@ pub(super) async fn open(
             let elsewhere = (!keeps_credentials).then(|| settings.tls.elsewhere());
             let tls = elsewhere.as_ref().unwrap_or(&settings.tls);
             let response = exchange((settings, tls), line, &url, request).await?;
-            judge(response, &url)
+            judge(response, settings, &url)
         };
         let failed = |error| Failure {
             error,
@@ -143,10 +145,14 @@ enum Judged {
 }
 
 /// Judges the answer to a request for `url`.
-fn judge(response: Response<Body>, url: &Url) -> Result<Judged, UpstreamError> {
+fn judge(
+    response: Response<Body>,
+    settings: &config::Upstream,
+    url: &Url,
+) -> Result<Judged, UpstreamError> {
     let status = response.status();
     if !is_redirect(status) {
-        return accept(response).map(Judged::Accepted);
+        return accept(response, settings).map(Judged::Accepted);
     }
     let location = response.headers().get(LOCATION).map(HeaderValue::as_bytes);
     let location = String::from_utf8_lossy(location.unwrap_or_default());
@@ -212,7 +218,11 @@ fn request(
         );
     }
     fields.insert(ACCEPT, HeaderValue::from_static(EVENT_STREAM));
-    fields.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    let codings = match settings.compression {
+        Compression::Accept => coding::ACCEPTED,
+        Compression::Decline => "identity",
+    };
+    fields.insert(ACCEPT_ENCODING, HeaderValue::from_static(codings));
     fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     fields.insert(
         USER_AGENT,
@@ -294,13 +304,16 @@ fn is_redirect(status: StatusCode) -> bool {
 }
 
 /// Judges a response that is not a redirect (WHATWG HTML, 9.2.3).
-fn accept(response: Response<Body>) -> Result<Answer, UpstreamError> {
+fn accept(response: Response<Body>, settings: &config::Upstream) -> Result<Answer, UpstreamError> {
     let status = response.status();
-    if status == StatusCode::NO_CONTENT {
-        return Ok(Answer::Over);
-    }
     if status != StatusCode::OK {
-        return Err(UpstreamError::UnexpectedStatus(status));
+        return match settings.on_status.of(status) {
+            OnStatus::Over => Ok(Answer::Over),
+            OnStatus::GiveUp | OnStatus::Retry => Err(UpstreamError::UnexpectedStatus {
+                status,
+                retry_after: retry_after(response.headers()),
+            }),
+        };
     }
     let field = |name: HeaderName| {
         let value = response.headers().get(name).map(HeaderValue::as_bytes);
@@ -310,11 +323,29 @@ fn accept(response: Response<Body>) -> Result<Answer, UpstreamError> {
     if !is_event_stream(&media_type) {
         return Err(UpstreamError::UnexpectedMediaType(media_type));
     }
-    let encoding = field(CONTENT_ENCODING);
-    if !(encoding.is_empty() || encoding.trim().eq_ignore_ascii_case("identity")) {
+    warn_of_charset(&media_type);
+    let encodings = response.headers().get_all(CONTENT_ENCODING).iter();
+    let encodings: Vec<&[u8]> = encodings.map(HeaderValue::as_bytes).collect();
+    let encoding = said(&encodings.join(&b", "[..]));
+    let Ok(coding) = Coding::of(&encoding) else {
         return Err(UpstreamError::UnexpectedEncoding(encoding));
+    };
+    Ok(Answer::Events(DecodedBody::new(
+        response.into_body(),
+        coding,
+    )))
+}
+
+/// For how long the origin wants to be left alone (RFC 9110, 10.2.3).
+fn retry_after(fields: &HeaderMap) -> Option<Duration> {
+    let text = fields.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    match text.parse() {
+        Ok(seconds) => Some(Duration::from_secs(seconds)),
+        Err(_) => {
+            let at = httpdate::parse_http_date(text).ok()?;
+            at.duration_since(SystemTime::now()).ok()
+        }
     }
-    Ok(Answer::Events(response.into_body()))
 }
 
 /// What an origin said, short enough to be logged.
@@ -325,6 +356,24 @@ fn said(bytes: &[u8]) -> String {
         text.push('…');
     }
     text
+}
+
+/// An event stream is UTF-8, whatever it says (WHATWG HTML, 9.2.4): browsers read it so, and so do we.
+/// Who says something else may send something else, which can't be read then.
+fn warn_of_charset(media_type: &str) {
+    let lower = media_type.to_ascii_lowercase();
+    let charset = lower.split(';').skip(1).find_map(|parameter| {
+        let charset = parameter.trim().strip_prefix("charset=")?;
+        Some(charset.trim_matches('"').to_owned())
+    });
+    let is_fine = |charset: &str| matches!(charset, "utf-8" | "utf8" | "us-ascii" | "ascii");
+    if let Some(charset) = charset.filter(|charset| !is_fine(charset)) {
+        tracing::warn!(
+            charset,
+            advice = "let the origin send UTF-8, and say so",
+            "an event stream is UTF-8: what is not is replaced by U+FFFD"
+        );
+    }
 }
 
 /// Parameters do not matter: the format is always UTF-8.

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::decoded::{Amount, DecodedBody, Drained};
 use super::error::UpstreamError;
-use super::exchange::{Body, Drained, Flow};
+use super::exchange::Flow;
 use super::intake::Intake;
 use super::reconnect::Backoff;
 use crate::config;
@@ -17,7 +18,7 @@ use crate::sse::{Item, Limits, Parser};
 
 /// An open event stream.
 pub(super) struct Stream {
-    body: Body,
+    body: DecodedBody,
     pub(super) parser: Parser,
     /// Counts the parser's buffers: an event may be large, and its end may never come.
     held: Held,
@@ -26,7 +27,7 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    pub(super) fn new(body: Body, settings: &config::Upstream, budget: &Budget) -> Self {
+    pub(super) fn new(body: DecodedBody, settings: &config::Upstream, budget: &Budget) -> Self {
         let limits = Limits {
             max_line_bytes: settings.max_line_bytes,
             max_event_bytes: settings.max_event_bytes,
@@ -51,7 +52,8 @@ impl Stream {
         let now = Instant::now();
         let mut broken = None;
         let parser = &mut self.parser;
-        let (n_bytes, drained) = self.body.drain(cx, |piece| {
+        let (amount, drained) = self.body.drain(cx, |piece| {
+            intake.note_life();
             let parsed = parser.push(piece, |item| match item {
                 Item::Event(event) => intake.receive(&event, now),
                 Item::Retry(wish) => backoff.set_origin_wish(wish),
@@ -63,10 +65,13 @@ impl Stream {
                 Flow::Continue
             }
         });
-        if n_bytes > 0 {
-            self.held.resize(self.parser.reserved_bytes());
+        if amount.encoded > 0 {
             self.last_byte_at = now;
-            intake.commit(n_bytes, now);
+        }
+        if amount != Amount::default() {
+            let held = self.parser.reserved_bytes() + self.body.held_bytes();
+            self.held.resize(held);
+            intake.commit(amount.decoded, now);
             if let Some(id) = self.parser.last_event_id() {
                 intake.note_last_event_id(id);
             }
@@ -78,6 +83,7 @@ impl Stream {
             Drained::Dry => self.poll_idle(cx, idle, now),
             Drained::Ended => Poll::Ready(UpstreamError::StreamEnded),
             Drained::Failed(error) => Poll::Ready(UpstreamError::StreamBroke(error)),
+            Drained::Undecodable(why) => Poll::Ready(UpstreamError::Undecodable(why)),
             Drained::Full => {
                 // A flood from this origin must not keep the thread from its other work.
                 cx.waker().wake_by_ref();
@@ -98,7 +104,8 @@ impl Stream {
                 Flow::Continue
             }
         });
-        self.held.resize(self.parser.reserved_bytes());
+        let held = self.parser.reserved_bytes() + self.body.held_bytes();
+        self.held.resize(held);
         if let Some(limit) = broken {
             return Poll::Ready(UpstreamError::LimitExceeded(limit));
         }
@@ -106,6 +113,7 @@ impl Stream {
             Drained::Dry => Poll::Pending,
             Drained::Ended => Poll::Ready(UpstreamError::StreamEnded),
             Drained::Failed(error) => Poll::Ready(UpstreamError::StreamBroke(error)),
+            Drained::Undecodable(why) => Poll::Ready(UpstreamError::Undecodable(why)),
             Drained::Full => {
                 cx.waker().wake_by_ref();
                 Poll::Pending

@@ -11,17 +11,17 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::decoded::DecodedBody;
 use super::endpoints::{Endpoints, Failed, Next};
 use super::error::{UpstreamError, with_causes};
-use super::exchange::Body;
 use super::handover::{Bookmark, source_of};
 use super::intake::{Intake, Missed};
 use super::request::{self, Answer, Dialer, Failure, Line, header_value};
 use super::returning::Trial;
 use super::stream::Stream;
-use super::{Channel, State, UPSTREAM_NOTICE};
+use super::{Channel, State};
 use crate::config::diff::UpstreamChange;
-use crate::config::{self, OnNewUrl};
+use crate::config::{self, OnNewUrl, OnStatus};
 use crate::log::{Ending, Writer};
 use crate::sse::Parser;
 
@@ -40,10 +40,8 @@ pub struct Upstream {
     n_fruitless: u32,
     /// Why events may have been missed when the next connection opens; `None`: none was open before.
     missed: Option<Missed>,
-    /// The advice that was logged last in this outage.
+    /// The advice that was logged last in this row of failures.
     advised: Option<&'static str>,
-    /// The state that subscribers were told last.
-    told: Option<State>,
 }
 
 /// How a connection ended that was not a failure.
@@ -54,6 +52,12 @@ enum Finished {
     /// A better endpoint, this one, is well again.
     Return(usize),
 }
+
+/// How long an origin may ask to be left alone by `Retry-After`. Clients wait for it.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(5 * 60);
+
+/// After how long an open stream that brings nothing ends an outage all the same.
+const PROBATION: Duration = Duration::from_secs(5);
 
 impl Upstream {
     pub(super) fn new(channel: Channel, writer: Writer) -> Self {
@@ -70,7 +74,6 @@ impl Upstream {
             n_fruitless: 0,
             missed: None,
             advised: None,
-            told: None,
         }
     }
 
@@ -107,10 +110,11 @@ impl Upstream {
     /// May be dropped at any time; the log keeps what was appended.
     pub async fn run(mut self, dialer: Dialer) -> ! {
         loop {
-            self.enter(State::Connecting, None);
+            self.channel.enter(State::Connecting);
+            self.intake.tell_health();
             match self.hold_connection(&dialer).await {
                 Ok(Finished::Changed) => {}
-                Ok(Finished::Over) => self.rest().await,
+                Ok(Finished::Over) => self.rest(State::Over).await,
                 Ok(Finished::Return(place)) => self.endpoints.go_back(place),
                 Err(failure) => self.wait_after(failure).await,
             }
@@ -119,40 +123,23 @@ impl Upstream {
 
     /// Waits after a failure, or until a change gives hope.
     async fn wait_after(&mut self, failure: Failure) {
-        let Failure { error, url } = failure;
-        let failed = match &error {
-            UpstreamError::StreamEnded => Failed::Ended,
-            _ => Failed::Once(None),
-        };
-        let next = self
-            .endpoints
-            .failed(Instant::now(), fastrand::f64(), failed);
-        let wait = match next {
-            Next::After(wait) => wait,
-            Next::Never => *self.settings.upstream.backoff.end(),
-        };
+        let now = Instant::now();
+        let failed = self.judge(&failure.error, now);
+        let next = self.endpoints.failed(now, fastrand::f64(), failed);
+        self.report(&failure, failed, next);
+        let Failure { error, .. } = failure;
         self.channel.shared.first_answer.note_failure(&error);
         self.channel.counters().failures.add(&error);
-        let cause = with_causes(&error);
-        let attempt = self.endpoints.backoff().n_failures();
-        // Once is enough.
-        let advice = error
-            .advice()
-            .filter(|advice| self.advised.replace(advice) != Some(advice));
-        tracing::warn!(
-            channel = self.channel.name(),
-            url,
-            reason = error.reason(),
-            error = cause,
-            advice,
-            attempt,
-            retry_in = ?Duration::from_millis(wait.as_millis().try_into().unwrap_or(u64::MAX)),
-            "upstream failed"
-        );
         self.doubt_last_event_id(&error);
-        self.enter(State::Waiting, Some(cause));
+        self.channel.fail(error.reason(), with_causes(&error));
+        let Next::After(wait) = next else {
+            self.rest(State::GaveUp).await;
+            return;
+        };
+        self.channel.enter(State::Waiting);
+        self.intake.tell_health();
         self.channel.will_try_after(wait);
-        let mut until = Instant::now() + wait;
+        let mut until = now + wait;
         loop {
             tokio::select! {
                 () = sleep_until(until) => return,
@@ -161,26 +148,88 @@ impl Upstream {
                     UpstreamChange::None | UpstreamChange::Follow => {
                         let now = Instant::now();
                         until = until.min(now + *self.settings.upstream.backoff.end());
-                        self.channel.will_try_after(until - now);
+                        self.channel.will_try_after(until.saturating_duration_since(now));
                     }
                 }
             }
         }
     }
 
-    /// Waits, when the channel is over, until it is told to ask again.
-    async fn rest(&mut self) {
-        let name = self.channel.name();
-        tracing::info!(channel = name, "the origin says that the channel is over");
-        self.intake.writer.end(Ending::Over, Instant::now());
-        self.channel.enter(State::Over, None);
-        self.channel.shared.first_answer.note_stream();
+    /// What a failure means for the endpoint.
+    fn judge(&self, error: &UpstreamError, now: Instant) -> Failed {
+        let upstream = &self.settings.upstream;
+        match error {
+            UpstreamError::StreamEnded => Failed::Ended,
+            UpstreamError::UnexpectedStatus { status, .. }
+                if upstream.on_status.of(*status) == OnStatus::GiveUp =>
+            {
+                Failed::ForGood
+            }
+            UpstreamError::UnexpectedStatus { retry_after, .. } => {
+                Failed::Once(retry_after.map(|wait| now + wait.min(LONGEST_RETRY_AFTER)))
+            }
+            _ => Failed::Once(None),
+        }
+    }
+
+    /// Tells the log of a failure: one line, with advice that was not given yet in this outage.
+    fn report(&mut self, failure: &Failure, failed: Failed, next: Next) {
+        let Failure { error, url } = failure;
+        let (channel, attempt) = (self.channel.name(), self.endpoints.backoff().n_failures());
+        let (reason, cause) = (error.reason(), with_causes(error));
+        let advice = error.advice();
+        match next {
+            Next::Never => tracing::error!(
+                channel,
+                url,
+                reason,
+                error = cause,
+                advice,
+                "upstream given up, as on_status says: it is not asked again until its settings change"
+            ),
+            Next::After(wait) => {
+                // Once is enough, until a stream has been well for a while.
+                if attempt == 1 {
+                    self.advised = None;
+                }
+                let advice = advice.filter(|advice| self.advised.replace(advice) != Some(advice));
+                let is_given_up = (failed == Failed::ForGood).then_some(true);
+                tracing::warn!(
+                    channel,
+                    url,
+                    reason,
+                    error = cause,
+                    advice,
+                    attempt,
+                    is_given_up,
+                    retry_in = ?Duration::from_millis(wait.as_millis().try_into().unwrap_or(u64::MAX)),
+                    "upstream failed"
+                );
+            }
+        }
+    }
+
+    /// Waits, when the channel is over or its upstream is given up, until it is told to ask again.
+    async fn rest(&mut self, state: State) {
+        self.channel.enter(state);
+        self.intake.tell_health();
+        if state == State::Over {
+            let name = self.channel.name();
+            tracing::info!(channel = name, "the origin says that the channel is over");
+            self.intake.writer.end(Ending::Over, Instant::now());
+            self.channel.shared.first_answer.note_stream();
+        }
+        let least = if state == State::Over {
+            UpstreamChange::Reconnect
+        } else {
+            UpstreamChange::Follow
+        };
         while self.changes.changed().await.is_ok() {
-            if self.follow() >= UpstreamChange::Reconnect {
+            if self.follow() >= least {
                 break;
             }
         }
-        self.told = None;
+        self.endpoints = endpoints(&self.settings);
         self.intake.writer.reopen();
     }
 
@@ -200,6 +249,9 @@ impl Upstream {
             self.endpoints
                 .backoff()
                 .set_bounds(upstream.backoff.clone());
+            if change == UpstreamChange::Follow {
+                self.endpoints.forgive();
+            }
             return change;
         }
         // What failed before says nothing of what is asked now.
@@ -242,18 +294,6 @@ impl Upstream {
         }
     }
 
-    /// Notes a state, and tells it to subscribers that want to know. The attempts of an outage are
-    /// not told one by one: they would push the events out of the history.
-    fn enter(&mut self, state: State, last_error: Option<String>) {
-        self.channel.enter(state, last_error);
-        let is_same_outage = state == State::Connecting && self.told == Some(State::Waiting);
-        if is_same_outage || self.told == Some(state) {
-            return;
-        }
-        self.told = Some(state);
-        self.intake.tell_all(UPSTREAM_NOTICE, &state.notice());
-    }
-
     /// One connection, from the attempt to its end.
     async fn hold_connection(&mut self, dialer: &Dialer) -> Result<Finished, Failure> {
         let settings = Arc::clone(&self.settings);
@@ -288,10 +328,10 @@ impl Upstream {
         drop(answer);
         let now = Instant::now();
         self.endpoints.opened(now);
-        self.advised = None;
         self.channel.counters().upstream_opened.add(1);
         tracing::info!(channel = settings.name, %url, resumed_after = self.last_event_id, "upstream open");
-        self.enter(State::Open, None);
+        self.channel.enter(State::Open);
+        self.intake.begin_stream();
         self.channel.shared.first_answer.note_stream();
         let source = source_of(&settings.upstream, place);
         let bookmark = &self.channel.shared.place;
@@ -310,12 +350,14 @@ impl Upstream {
     }
 
     /// Reads events until the stream fails or ends, or another one is wanted.
-    async fn read(&mut self, body: Body, line: &Line) -> Result<Finished, UpstreamError> {
+    async fn read(&mut self, body: DecodedBody, line: &Line) -> Result<Finished, UpstreamError> {
         let settings = &self.settings.upstream;
         let mut stream = Stream::new(body, settings, self.channel.log().budget());
         let mut idle = pin!(sleep(settings.idle_timeout));
         let mut trial = self.trial(line);
+        let well_at = Instant::now() + PROBATION;
         loop {
+            let is_on_probation = self.intake.is_on_probation();
             let (intake, backoff) = (&mut self.intake, self.endpoints.backoff());
             let returned = async {
                 match &mut trial {
@@ -332,6 +374,10 @@ impl Upstream {
                     return Err(error);
                 }
                 Ok(()) = self.changes.changed() => {}
+                () = sleep_until(well_at), if is_on_probation => {
+                    self.intake.note_life();
+                    continue;
+                }
                 place = returned => {
                     self.note_last_event_id(&stream.parser);
                     let url = self.channel.wanted(&self.settings, place).shown();

@@ -8,6 +8,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::config::JsonPointer;
+use crate::config::StatusPolicies;
 use crate::config::UpstreamTls;
 use crate::config::key::KeyRules;
 use crate::config::url::UrlTemplate;
@@ -62,6 +63,8 @@ pub struct Channel {
     pub write_timeout: Option<Duration>,
     /// How a stream ends that the client should resume.
     pub end: End,
+    /// What a newcomer gets while the upstream is down.
+    pub while_down: WhileDown,
     /// How a request over a limit is refused.
     pub refuse: Refuse,
     /// Most subscribers of this channel; `None`: unbounded.
@@ -103,6 +106,10 @@ pub struct Upstream {
     /// How long an earlier URL must have been well before the stream goes back to it; `None`: it
     /// never does by itself.
     pub return_after: Option<Duration>,
+    /// What answers mean that are no event streams.
+    pub on_status: StatusPolicies,
+    /// Whether the origin may compress the stream.
+    pub compression: Compression,
     /// Bounds of the wait before a reconnection: the first wait, and the cap.
     pub backoff: RangeInclusive<Duration>,
     /// Most redirects to follow in a row.
@@ -138,6 +145,8 @@ impl fmt::Debug for Upstream {
             .field("header_timeout", &self.header_timeout)
             .field("idle_timeout", &self.idle_timeout)
             .field("return_after", &self.return_after)
+            .field("on_status", &self.on_status)
+            .field("compression", &self.compression)
             .field("backoff", &self.backoff)
             .field("max_redirects", &self.max_redirects)
             .field("max_line_bytes", &self.max_line_bytes)
@@ -162,6 +171,24 @@ pub enum OnNewUrl {
     BeginEpoch,
     /// It is the same stream elsewhere: it is asked to go on after the last id.
     Continue,
+}
+
+/// `upstream_compression`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    /// It is asked for, in any coding that the gateway knows.
+    Accept,
+    /// The origin is asked not to. One that does so all the same is understood.
+    Decline,
+}
+
+/// `while_down`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhileDown {
+    /// A newcomer gets its stream, the history, and heartbeats until the origin is back.
+    Hold,
+    /// A newcomer gets 503 with a random `Retry-After`.
+    Unavailable,
 }
 
 /// `upstream_http`

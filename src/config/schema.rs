@@ -11,11 +11,13 @@ use toml::de::DeTable;
 
 use crate::config::ListenAddress;
 use crate::config::StateKeeping;
+use crate::config::StatusPolicies;
 use crate::config::UnknownPath;
 use crate::config::admin::AdminAddresses;
 use crate::config::admission::ProxyProtocol;
 use crate::config::admission::TrustedProxy;
 use crate::config::channel::Access;
+use crate::config::channel::Compression;
 use crate::config::channel::ConflateBy;
 use crate::config::channel::Connect;
 use crate::config::channel::Credentials;
@@ -31,6 +33,7 @@ use crate::config::channel::OnNewUrl;
 use crate::config::channel::Ready;
 use crate::config::channel::Refuse;
 use crate::config::channel::UpstreamHttp;
+use crate::config::channel::WhileDown;
 use crate::config::file_path::FilePath;
 use crate::config::findings::Findings;
 use crate::config::header::Headers;
@@ -202,6 +205,8 @@ table! {
         response_timeout: Duration,
         idle_timeout: Duration,
         return_after: OrNever<Duration>,
+        on_status: StatusPolicies,
+        upstream_compression: Compression,
         max_redirects: Count,
         max_line_bytes: Bytes,
         max_event_bytes: Bytes,
@@ -216,6 +221,7 @@ table! {
         coalesce: Duration,
         write_timeout: OrNever<Duration>,
         end: End,
+        while_down: WhileDown,
         refuse: Refuse,
         max_subscribers: Count,
         max_age: OrNever<Duration>,

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::Channel;
+use crate::config::Compression;
 use crate::config::Config;
 use crate::config::ConflateBy;
 use crate::config::Connect;
@@ -35,10 +36,12 @@ use crate::config::Ready;
 use crate::config::Refuse;
 use crate::config::Server;
 use crate::config::StateKeeping;
+use crate::config::StatusPolicies;
 use crate::config::TrustedProxies;
 use crate::config::UnknownPath;
 use crate::config::Upstream;
 use crate::config::UpstreamHttp;
+use crate::config::WhileDown;
 use crate::config::admin;
 use crate::config::admission;
 use crate::config::bounds;
@@ -195,6 +198,7 @@ fn meant(named: &NamedChannel, upstream: Upstream) -> Option<Channel> {
             .get_or(OrNever(Some(Duration::from_secs(30))))
             .0,
         end: s.end.get_or(End::Cut),
+        while_down: s.while_down.get_or(WhileDown::Hold),
         refuse: s.refuse.get_or(Refuse::Retry),
         max_subscribers: s.max_subscribers.written().map(|count| count.0),
         max_age: s.max_age.get_or(OrNever(None)).0,
@@ -239,6 +243,8 @@ fn upstream(named: &NamedChannel) -> Option<Upstream> {
             .return_after
             .get_or(OrNever(Some(Duration::from_secs(30))))
             .0,
+        on_status: s.on_status.get_or(StatusPolicies::default()),
+        compression: s.upstream_compression.get_or(Compression::Decline),
         backoff: s.backoff.first.get_or(defaults::BACKOFF_FIRST)
             ..=s.backoff.max.get_or(defaults::BACKOFF_MAX),
         max_redirects: s.max_redirects.get_or(Count(5)).0,

@@ -6,9 +6,11 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use crate::config::JsonPointer;
+use crate::config::OnStatus;
 use crate::config::UnknownPath;
 use crate::config::admission::ProxyProtocol;
 use crate::config::channel::Access;
+use crate::config::channel::Compression;
 use crate::config::channel::ConflateBy;
 use crate::config::channel::Connect;
 use crate::config::channel::Credentials;
@@ -24,6 +26,7 @@ use crate::config::channel::OnNewUrl;
 use crate::config::channel::Ready;
 use crate::config::channel::Refuse;
 use crate::config::channel::UpstreamHttp;
+use crate::config::channel::WhileDown;
 use crate::config::findings::Findings;
 use crate::config::findings::Mistake;
 use crate::config::reader::Entry;
@@ -149,6 +152,16 @@ impl Read for ProxyProtocol {
     }
 }
 
+impl Read for Compression {
+    fn read(entry: &Entry<'_>, findings: &mut Findings) -> Option<Self> {
+        Some(if read_switch(entry, findings)? {
+            Self::Accept
+        } else {
+            Self::Decline
+        })
+    }
+}
+
 impl Read for OnNewUrl {
     fn read(entry: &Entry<'_>, findings: &mut Findings) -> Option<Self> {
         Some(if read_switch(entry, findings)? {
@@ -246,6 +259,8 @@ words!(Notices { "all" => All, "losses" => Losses, "none" => None, });
 words!(OnGap { "all" => All, "latest" => Latest, "live" => Live, });
 words!(OnLag { "disconnect" => Disconnect, "skip" => Skip, });
 words!(End { "clean" => Clean, "cut" => Cut, });
+words!(WhileDown { "hold" => Hold, "503" => Unavailable, });
+words!(OnStatus { "give-up" => GiveUp, "over" => Over, "retry" => Retry, });
 words!(Refuse { "retry" => Retry, "503" => Unavailable, });
 words!(Ready { "always" => Always, "connected" => Connected, });
 words!(Access { "public" => Public, });

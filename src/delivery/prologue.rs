@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::heartbeat::Heartbeat;
 use super::wire::Framing;
-use crate::channel::{State, UPSTREAM_NOTICE};
+use crate::channel::{Status, UPSTREAM_NOTICE};
 use crate::config::{self, CursorOnConnect, Notices};
 use crate::log::{Follows, GAP_NOTICE, Snapshot, Start, push_chunk};
 use crate::sse::{self, Event};
@@ -31,7 +31,7 @@ impl Prologue {
     pub(super) fn new(
         mut bytes: Vec<u8>,
         settings: &config::Channel,
-        (start, state, heartbeat): (&Start, State, Option<&Heartbeat>),
+        (start, status, heartbeat): (&Start, &Status, Option<&Heartbeat>),
         framing: Framing,
     ) -> Self {
         let (mut block, mut cursor) = (Vec::new(), Vec::new());
@@ -39,8 +39,8 @@ impl Prologue {
         // The blank line that ends an event ends the block of the `retry` field too.
         block.extend_from_slice(heartbeat.map_or(&[], Heartbeat::introduction));
         if settings.notices == Notices::All && !start.has_states() {
-            // Who replays finds the states in the history, the present one last.
-            push_notice(&mut block, UPSTREAM_NOTICE, &state.notice());
+            // Who goes on where it was finds in the history what has changed since.
+            push_notice(&mut block, UPSTREAM_NOTICE, &status.notice());
         }
         if settings.notices != Notices::None {
             if let Some(reason) = start.replay.reset_reason() {

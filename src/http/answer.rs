@@ -31,6 +31,8 @@ pub(super) enum Refusal {
     NotFound(Option<String>),
     /// The channel is over: nobody need come back (WHATWG HTML, 9.2.3).
     Over,
+    /// The origin is away; come back after this long.
+    UpstreamDown(Duration),
 }
 
 /// The methods of a channel.
@@ -39,7 +41,7 @@ pub(super) const METHODS: &str = "GET, HEAD, OPTIONS";
 impl Refusal {
     fn status(&self) -> StatusCode {
         match self {
-            Self::AtLimit(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::AtLimit(_) | Self::UpstreamDown(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::BadHost | Self::BadKey(_) | Self::HasBody => StatusCode::BAD_REQUEST,
             Self::ByOrigin(status) => *status,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
@@ -61,6 +63,9 @@ impl Refusal {
             Self::NotFound(None) => "nothing is here".to_owned(),
             Self::NotFound(Some(paths)) => format!("nothing is here; event streams: {paths}"),
             Self::Over => String::new(),
+            Self::UpstreamDown(_) => {
+                "the origin of this event stream is away, try again later".to_owned()
+            }
         }
     }
 
@@ -78,7 +83,7 @@ impl Refusal {
         let mut answer = full(status, media_type, Bytes::from(text));
         let fields = answer.headers_mut();
         match self {
-            Self::AtLimit(wait) => {
+            Self::AtLimit(wait) | Self::UpstreamDown(wait) => {
                 fields.insert(RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
                 fields.insert(CONNECTION, HeaderValue::from_static("close"));
             }

@@ -16,6 +16,7 @@ mod preface;
 mod reply;
 mod route;
 mod service;
+mod standing;
 mod stop;
 mod subscribe;
 mod visitor;

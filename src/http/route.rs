@@ -7,7 +7,9 @@ use http::StatusCode;
 use matchit::Router;
 use tokio::time::Instant;
 
-use crate::channel::{Channel, Counters, Source, State, Template};
+use super::answer::Refusal;
+use super::standing::turned_away;
+use crate::channel::{Channel, Counters, Source, Template};
 use crate::config::{self, Key, normalize_path};
 
 /// Where requests lead.
@@ -143,12 +145,12 @@ impl Routes {
 }
 
 impl Target {
-    /// Whether no more events will ever come, whoever asks.
-    pub(super) fn is_over(&self) -> bool {
+    /// Why it has no stream for who has seen nothing, as far as that is known before it is asked for.
+    pub(super) fn turned_away(&self) -> Option<Refusal> {
         match self {
-            Self::Channel { channel, .. } => channel.status().state == State::Over,
+            Self::Channel { channel, .. } => turned_away(channel, None),
             // Each instance may be.
-            Self::Template(_) => false,
+            Self::Template(_) => None,
         }
     }
 

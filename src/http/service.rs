@@ -130,13 +130,13 @@ async fn respond_for_channel(
         Ok(key) => key,
         Err(error) => return refuse(Refusal::BadKey(error), fields),
     };
-    if route.target.is_over() {
-        return refuse(Refusal::Over, fields);
-    }
     if let Some(status) = route.target.refusal(&key) {
         return refuse(Refusal::ByOrigin(status), fields);
     }
     if request.method() == Method::HEAD {
+        if let Some(refusal) = route.target.turned_away() {
+            return refuse(refusal, fields);
+        }
         describe_stream(&mut fields);
         return with_fields(empty(StatusCode::OK), fields);
     }

@@ -10,8 +10,9 @@ use super::answer::Refusal;
 use super::head::describe_stream;
 use super::route::{Route, Target};
 use super::service::{Content, Outcome};
+use super::standing::turned_away;
 use super::visitor::Visitor;
-use crate::channel::{Channel, Instance, NoSeat, RefusedBy, Seat, State};
+use crate::channel::{Channel, Instance, NoSeat, RefusedBy, Seat};
 use crate::config::{Key, Refuse};
 use crate::delivery::{Framing, random_time, return_time};
 use crate::net::addresses::Identity;
@@ -128,6 +129,13 @@ pub(super) async fn subscribe(
             return Ok(refuse_at_limit(route, framing, request, fields));
         }
     };
+    if let Some(refusal) = turned_away(&seated.channel, last_event_id.as_deref()) {
+        if matches!(refusal, Refusal::UpstreamDown(_)) {
+            let counters = route.target.counters();
+            counters.refusals(RefusedBy::UpstreamDown).add(1);
+        }
+        return Err(refusal);
+    }
     describe_stream(fields);
     Ok(Outcome::Subscribe(Subscription {
         channel: seated.channel,
@@ -161,9 +169,6 @@ async fn take_seat(
     let Instance { channel, home, .. } = instance;
     if let Some(status) = channel.first_answer().await.refusal() {
         return Err(Unseated::Refusal(Refusal::ByOrigin(status)));
-    }
-    if channel.status().state == State::Over {
-        return Err(Unseated::Refusal(Refusal::Over));
     }
     Ok(Seated {
         channel,

@@ -195,6 +195,14 @@ impl Log {
         Some(news)
     }
 
+    /// Whether a log that has ended has something left for a subscriber, after which it would not ask
+    /// for the same again: events that it can resume from.
+    pub fn has_rest<'a>(&self, wish: impl Into<Wish<'a>>, now: Instant) -> bool {
+        let start = self.start(wish, now);
+        let has_news = start.snapshot.is_some() && start.tip.is_some();
+        has_news || !start.ahead.is_empty() || self.lock().ring.has_id_from(start.at)
+    }
+
     /// Drops what is older than the limit allows, for logs to which nothing is appended.
     pub fn evict(&self, now: Instant) {
         self.lock().ring.evict(now);

@@ -90,9 +90,9 @@ impl<'a> From<Option<&'a str>> for Wish<'a> {
 }
 
 impl Start {
-    /// Whether it gets the notices of the past, the newest of each kind among them.
+    /// Whether it gets the notices since it was there, and needs no others.
     pub fn has_states(&self) -> bool {
-        matches!(self.follows, Follows::All | Follows::Rest)
+        self.follows == Follows::Rest
     }
 
     /// Whether keys are missing in the snapshot, which the subscriber is told.

@@ -12,9 +12,12 @@
 mod admin;
 mod answers;
 mod certificates;
+mod compressed;
 mod cors;
 mod drain;
 mod failover;
+mod faults;
+mod garbage;
 mod handover;
 mod heartbeat;
 mod http2;
@@ -41,4 +44,5 @@ mod support;
 mod templates;
 mod tls;
 mod upstream;
+mod upstream_health;
 mod upstream_tls;

@@ -139,7 +139,9 @@ async fn no_answer_of_the_origin_but_204_ends_a_stream() {
         raw("HTTP/1.1 404 Not Found\r\n\r\nno\n"),
         raw("HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n"),
         raw("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\ndata: not an event\n\n"),
-        raw("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Encoding: gzip\r\n\r\n"),
+        raw(
+            "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Encoding: deflate\r\n\r\n",
+        ),
         raw("HTTP/1.1 302 Found\r\nContent-Length: 0\r\n\r\n"),
         raw("HTTP/1.1 302 Found\r\nLocation: /events\r\nContent-Length: 0\r\n\r\n"),
         raw("no HTTP at all\r\n\r\n"),

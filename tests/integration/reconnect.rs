@@ -245,14 +245,14 @@ async fn without_notices_nothing_is_told() {
 }
 
 /// The states that the notices among these events tell.
-fn states(events: &[Event]) -> Vec<&str> {
+fn states(events: &[Event]) -> Vec<String> {
     let notices = events
         .iter()
         .filter(|event| event.event_type == "ssecast.upstream");
     notices
         .map(|event| {
             assert_eq!(event.id, None, "a notice moves no cursor");
-            event.data.as_str()
+            event.state()
         })
         .collect()
 }
@@ -269,8 +269,7 @@ async fn with_all_notices_the_states_of_the_upstream_are_told() {
     origin.stream().await.send("id: 1\ndata: a\n\n").await;
     let events = sub.events_through("a").await;
     let told = states(&events);
-    let open = r#"{"state":"open"}"#;
-    assert_eq!(told.last(), Some(&open), "{told:?}");
+    assert_eq!(told.last().map(String::as_str), Some("live"), "{events:?}");
 
     origin.go_away();
     gateway.logged(3, &["upstream failed"]).await;
@@ -278,9 +277,8 @@ async fn with_all_notices_the_states_of_the_upstream_are_told() {
     let again = origin.connection(3).await;
     again.send("id: 2\ndata: b\n\n").await;
     let events = sub.events_through("b").await;
-    let told = states(&events);
     // Once each, however many attempts there were.
-    assert_eq!(told, [r#"{"state":"waiting"}"#, open], "{told:?}");
+    assert_eq!(states(&events), ["down", "live"], "{events:?}");
 }
 
 /// A client that comes while the origin is away wants to know that.
@@ -291,10 +289,7 @@ async fn with_all_notices_a_new_client_is_told_the_state() {
     origin.connection(1).await;
     let mut sub = gateway.subscribe().await;
     let event = sub.next_event().await;
-    assert_eq!(
-        (event.event_type.as_str(), event.data.as_str(), event.id),
-        ("ssecast.upstream", r#"{"state":"connecting"}"#, None)
-    );
+    assert_eq!(states(&[event]), ["connecting"]);
 }
 
 /// Notices are in the history, but are no events of the origin's: what it repeats is dropped.

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use tokio::time::{Instant, interval};
 
-use crate::support::{Answer, Gateway, Item, Origin, Subscriber, event_stream, field, one_channel};
+use crate::support::{
+    Answer, Gateway, Item, Origin, Subscriber, event_stream, field, logged_time, one_channel,
+};
 
 /// Reconnects soon, so that a test of many failures is short.
 const SOON: &str = "backoff = { first = \"10ms\", max = \"40ms\" }\n";
@@ -134,11 +136,11 @@ async fn other_versions_and_framings_of_http_will_do() {
 async fn what_is_no_event_stream_is_refused_and_asked_for_again() {
     let page = "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 3\r\n\r\n<p>";
     let untyped = "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\ndata: x\n\n";
-    let packed = event_stream("Content-Encoding: gzip\r\nContent-Length: 9\r\n") + "data: x\n\n";
+    let packed = event_stream("Content-Encoding: deflate\r\nContent-Length: 9\r\n") + "data: x\n\n";
     for (answer, reason, said) in [
         (page, "unexpected-media-type", "text/html"),
         (untyped, "unexpected-media-type", "text/event-stream"),
-        (&packed, "unexpected-encoding", "gzip"),
+        (&packed, "unexpected-encoding", "deflate"),
         ("SSH-2.0-OpenSSH_9.9\r\n\r\n", "request-failed", ""),
     ] {
         let origin = Origin::answering(raw(answer)).await;
@@ -314,22 +316,8 @@ async fn an_origin_that_accepts_and_closes_is_asked_more_and_more_rarely() {
         );
         let whole = Duration::from_millis(8).saturating_mul(1 << n);
         let whole = whole.min(Duration::from_millis(200));
-        let wait = waits(line);
+        let wait = logged_time(line, "retry_in");
         assert!(wait >= whole / 2 && wait <= whole, "{whole:?}: {line}");
-    }
-}
-
-/// The wait that a log line tells, as `Debug` shows it.
-fn waits(line: &str) -> Duration {
-    let text = field(line, "retry_in").expect("a wait");
-    let at = text.find(|c: char| !(c.is_ascii_digit() || c == '.'));
-    let (number, unit) = text.split_at(at.expect("a unit"));
-    let number: f64 = number.parse().expect("a number");
-    match unit {
-        "s" => Duration::from_secs_f64(number),
-        "ms" => Duration::from_secs_f64(number / 1e3),
-        "µs" => Duration::from_secs_f64(number / 1e6),
-        _ => panic!("a unit: {line}"),
     }
 }
 
@@ -506,7 +494,7 @@ async fn the_reconnection_time_is_honoured_within_bounds_and_not_forwarded() {
         }
         origin.connection(1).await.finish().await;
         let lines = failed(&gateway, 1, "stream-ended").await;
-        let wait = waits(&lines[0]);
+        let wait = logged_time(&lines[0], "retry_in");
         let bounds = Duration::from_millis(least)..=Duration::from_millis(most);
         assert!(bounds.contains(&wait), "{said:?}: {}", lines[0]);
     }

@@ -251,6 +251,7 @@ impl Channel {
             lag,
             write_timeout,
             end,
+            while_down,
             refuse,
             max_subscribers,
             max_age,
@@ -265,6 +266,7 @@ impl Channel {
             || *first_answer != old.first_answer
             || *max_instances != old.max_instances
             || *hosts != old.hosts
+            || *while_down != old.while_down
             || *refuse != old.refuse
             || *cors != old.cors
             || *access != old.access
@@ -314,6 +316,8 @@ impl Upstream {
             header_timeout,
             idle_timeout,
             return_after,
+            on_status,
+            compression,
             backoff,
             max_redirects,
             max_line_bytes,
@@ -325,7 +329,12 @@ impl Upstream {
         if is_elsewhere && *on_new_url == OnNewUrl::BeginEpoch {
             return UpstreamChange::OtherSource;
         }
-        if is_elsewhere || *headers != old.headers || *http != old.http || *tls != old.tls {
+        if is_elsewhere
+            || *compression != old.compression
+            || *headers != old.headers
+            || *http != old.http
+            || *tls != old.tls
+        {
             return UpstreamChange::Reconnect;
         }
         let is_same = *connect_timeout == old.connect_timeout
@@ -333,6 +342,7 @@ impl Upstream {
             && *idle_timeout == old.idle_timeout
             && *urls == old.urls
             && *return_after == old.return_after
+            && *on_status == old.on_status
             && *backoff == old.backoff
             && *max_redirects == old.max_redirects
             && *max_line_bytes == old.max_line_bytes

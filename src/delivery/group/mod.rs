@@ -244,8 +244,8 @@ impl Group {
         if start.is_partial() {
             counters.gaps.add(1);
         }
-        let state = self.channel.status().state;
-        let told = (&start, state, self.heartbeat.as_ref());
+        let status = self.channel.status();
+        let told = (&start, &status, self.heartbeat.as_ref());
         let prologue = Prologue::new(arrival.head, &settings, told, arrival.framing);
         let entry = self.subscribers.vacant_entry();
         let index = entry.key();

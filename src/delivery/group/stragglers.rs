@@ -112,7 +112,7 @@ impl Group {
         }
         if self.settings.notices == Notices::All && loss.hides_notice {
             // One of those told a state, maybe the present one.
-            push(UPSTREAM_NOTICE, &self.channel.status().state.notice());
+            push(UPSTREAM_NOTICE, &self.channel.status().notice());
         }
         if block.is_empty() {
             return None;

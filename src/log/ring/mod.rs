@@ -486,6 +486,13 @@ impl Ring {
         self.find_from(seq, |entry| entry.origin_id.is_some())
     }
 
+    /// Whether a retained event after `at` has an id on the wire.
+    pub(in crate::log) fn has_id_from(&self, at: Position) -> bool {
+        let first = self.entries.partition_point(|entry| entry.end <= at);
+        let mut rest = self.entries.range(first..);
+        rest.any(|entry| matches!(entry.wire_id, WireId::Gateway | WireId::Origin))
+    }
+
     /// The first retained entry at or after `seq` that is an event of the origin's.
     pub(in crate::log) fn next_of_origin(&self, seq: Seq) -> Option<Seq> {
         self.find_from(seq, |entry| entry.wire_id != WireId::Notice)

@@ -117,6 +117,19 @@ pub(crate) struct Event {
     pub(crate) data: String,
 }
 
+impl Event {
+    /// The state in a notice of the upstream's health, which must be well-formed.
+    pub(crate) fn state(&self) -> String {
+        assert_eq!(self.event_type, "ssecast.upstream", "{self:?}");
+        let notice: serde_json::Value = serde_json::from_str(&self.data).expect("JSON");
+        let since = notice["since"].as_str().expect("a time");
+        assert!(since.ends_with('Z') && since.len() == 24, "{self:?}");
+        let state = notice["state"].as_str().expect("a state");
+        assert_eq!(notice.get("reason").is_some(), state == "down", "{self:?}");
+        state.to_owned()
+    }
+}
+
 /// What one read takes at least, if it is there.
 const READ_BYTES: usize = 16 * 1024;
 

@@ -442,6 +442,20 @@ pub(crate) fn field<'a>(line: &'a str, name: &str) -> Option<&'a str> {
     rest.split(' ').next()
 }
 
+/// The time in a field of a log line, as `Debug` shows it.
+pub(crate) fn logged_time(line: &str, name: &str) -> Duration {
+    let text = field(line, name).expect("a time");
+    let at = text.find(|c: char| !(c.is_ascii_digit() || c == '.'));
+    let (number, unit) = text.split_at(at.expect("a unit"));
+    let number: f64 = number.parse().expect("a number");
+    match unit {
+        "s" => Duration::from_secs_f64(number),
+        "ms" => Duration::from_secs_f64(number / 1e3),
+        "µs" => Duration::from_secs_f64(number / 1e6),
+        _ => panic!("a unit: {line}"),
+    }
+}
+
 fn log_file(directory: &Path) -> PathBuf {
     directory.join("log")
 }

@@ -18,7 +18,7 @@ use tokio::time::{Instant, interval, timeout};
 
 pub(crate) use self::admin::{ANYWHERE, Admin};
 pub(crate) use self::client::{Body, Client, Connector, End, Event, Head, Item, Subscriber};
-pub(crate) use self::gateway::{Ended, Gateway, field, one_channel};
+pub(crate) use self::gateway::{Ended, Gateway, field, logged_time, one_channel};
 pub(crate) use self::http2::{Http2, Windows};
 pub(crate) use self::origin::{Answer, Origin, OriginConnection, event_stream};
 pub(crate) use self::pair::{Pair, client_config, table, trusting_config};

@@ -309,6 +309,18 @@ impl OriginConnection {
         }
     }
 
+    /// Sends bytes as they are, which may be lost because the gateway has gone.
+    pub(crate) async fn try_send_raw(&self, bytes: &[u8]) {
+        let stream = self.stream();
+        let what = "the gateway to read or to go";
+        let written = within(what, write_all(&stream, bytes), || {
+            "it did neither".to_owned()
+        });
+        if let Err(error) = written.await {
+            eprintln!("the gateway has gone: {error}");
+        }
+    }
+
     /// Sends bytes as they are.
     pub(crate) async fn send_raw(&self, bytes: impl AsRef<[u8]>) {
         let bytes = bytes.as_ref();
@@ -338,6 +350,17 @@ impl OriginConnection {
     pub(crate) fn reset(&self) {
         if let Some(stream) = lock(&self.stream).take() {
             stream.set_zero_linger().expect("a reset");
+        }
+    }
+
+    /// Whether the gateway has not closed the connection.
+    pub(crate) fn is_there(&self) -> bool {
+        let stream = self.stream();
+        let read = stream.try_read(&mut [0; 1024]);
+        match read {
+            Ok(0) => false,
+            Ok(_) => true,
+            Err(error) => error.kind() == std::io::ErrorKind::WouldBlock,
         }
     }
 
