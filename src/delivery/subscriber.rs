@@ -318,8 +318,7 @@ impl Subscriber {
             io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => {
                 Wrote::Gone(Departure::ClientLeft)
             }
-            // `TCP_USER_TIMEOUT` has passed.
-            io::ErrorKind::TimedOut => Wrote::Gone(Departure::Stalled),
+            _ if is_silence(error) => Wrote::Gone(Departure::Stalled),
             _ => Wrote::Gone(Departure::WriteFailed),
         }
     }
@@ -334,9 +333,7 @@ impl Subscriber {
             }
             match self.transport.try_read(&mut [0; 16]) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                    return Err(Departure::Stalled);
-                }
+                Err(error) if is_silence(&error) => return Err(Departure::Stalled),
                 Ok(_) | Err(_) => return Err(Departure::ClientLeft),
             }
         }
@@ -478,4 +475,15 @@ impl Subscriber {
             self.transport.end(leaving.ending);
         }
     }
+}
+
+/// Whether a connection failed because its peer does not answer (`TCP_USER_TIMEOUT`), or because there
+/// is no way to it any more, which the kernel says instead if it was told so meanwhile.
+fn is_silence(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::TimedOut
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::NetworkUnreachable
+    )
 }

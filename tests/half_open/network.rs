@@ -1,0 +1,148 @@
+//! Networks that can go away, and clients in them.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tempfile::TempDir;
+
+use crate::support::{Gateway, until};
+
+/// A namespace that is linked to this one.
+pub(crate) struct Network {
+    name: String,
+    number: usize,
+}
+
+/// A client in a network: it writes what it gets to a file.
+pub(crate) struct Curl {
+    process: Child,
+    directory: TempDir,
+}
+
+impl Network {
+    pub(crate) fn new() -> Self {
+        static NUMBER: AtomicUsize = AtomicUsize::new(1);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let network = Self {
+            name: format!("half-open-{number}"),
+            number,
+        };
+        let Self { name, .. } = &network;
+        let ours = format!("gw{number}");
+        ip(&["netns", "add", name]);
+        ip(&[
+            "link", "add", &ours, "type", "veth", "peer", "name", "client", "netns", name,
+        ]);
+        ip(&[
+            "address",
+            "add",
+            &format!("10.89.{number}.1/24"),
+            "dev",
+            &ours,
+        ]);
+        ip(&["link", "set", &ours, "up"]);
+        let theirs = format!("10.89.{number}.2/24");
+        ip(&["-n", name, "address", "add", &theirs, "dev", "client"]);
+        network.raise_link();
+        network
+    }
+
+    /// From now on, packets are lost in both directions, and nobody is told.
+    pub(crate) fn drop_link(&self) {
+        ip(&["-n", &self.name, "link", "set", "client", "down"]);
+    }
+
+    pub(crate) fn raise_link(&self) {
+        ip(&["-n", &self.name, "link", "set", "client", "up"]);
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        // Its devices go with it.
+        let outcome = Command::new("ip")
+            .args(["netns", "del", &self.name])
+            .status();
+        if !std::thread::panicking() {
+            assert!(outcome.is_ok_and(|status| status.success()));
+        }
+    }
+}
+
+impl Curl {
+    /// Subscribes to `/events`.
+    pub(crate) fn start(network: &Network, gateway: &Gateway, options: &[&str]) -> Self {
+        let (_, port) = gateway.address().rsplit_once(':').expect("a port");
+        let scheme = if options.contains(&"--insecure") {
+            "https"
+        } else {
+            "http"
+        };
+        let url = format!("{scheme}://10.89.{}.1:{port}/events", network.number);
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut command = Command::new("ip");
+        command
+            .args([
+                "netns",
+                "exec",
+                &network.name,
+                "curl",
+                "--silent",
+                "--no-buffer",
+            ])
+            .args(["--output".as_ref(), output(&directory).as_os_str()])
+            .args(["-H", "Accept: text/event-stream"])
+            .args(options)
+            .arg(url)
+            .stdin(Stdio::null());
+        let process = command.spawn().expect("ip and curl");
+        Self { process, directory }
+    }
+
+    /// Waits until the data of its events are these.
+    pub(crate) async fn until_data(&self, wanted: &[&str]) {
+        until("the client to get its events", || {
+            let text = fs::read_to_string(output(&self.directory)).unwrap_or_default();
+            let data = text.lines().filter_map(|line| line.strip_prefix("data: "));
+            let data: Vec<&str> = data.collect();
+            if data == wanted {
+                Ok(())
+            } else {
+                Err(format!("{data:?}"))
+            }
+        })
+        .await;
+    }
+
+    /// Has it do nothing any more.
+    pub(crate) fn freeze(&self) {
+        // `ip netns exec` becomes what it executes.
+        let id = self.process.id().to_string();
+        let status = Command::new("kill").args(["-STOP", &id]).status();
+        assert!(status.expect("kill").success());
+    }
+}
+
+impl Drop for Curl {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        self.process.kill().ok();
+        self.process.wait().ok();
+    }
+}
+
+fn output(directory: &TempDir) -> PathBuf {
+    directory.path().join("output")
+}
+
+fn ip(arguments: &[&str]) {
+    let outcome = Command::new("ip").args(arguments).output();
+    let outcome = outcome.expect("the command ip");
+    assert!(
+        outcome.status.success(),
+        "ip {arguments:?}: {}",
+        String::from_utf8_lossy(&outcome.stderr)
+    );
+}
