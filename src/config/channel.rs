@@ -289,7 +289,9 @@ impl fmt::Display for ConflateBy {
 impl Channel {
     /// How the newest event of each key is known; `None`: nobody wants it.
     pub fn keying(&self) -> Option<Keying> {
-        let is_wanted = self.join == Join::Latest || self.on_gap == OnGap::Latest;
+        let is_wanted = self.join == Join::Latest
+            || self.on_gap == OnGap::Latest
+            || self.lag.then == OnLag::Conflate;
         is_wanted.then(|| Keying {
             by: self.conflate_by.clone(),
             limits: self.latest,

@@ -158,6 +158,7 @@ fn meant(named: &NamedChannel, upstream: Upstream) -> Option<Channel> {
     let key = key_table::meant(named);
     let hosts = place.host.written().map_or(&[][..], |hosts| &hosts.0);
     let join = s.join.get_or(Join::Live);
+    let lag = lag(s);
     Some(Channel {
         name: name.get_ref().clone(),
         path: place.path.written()?.0.clone(),
@@ -175,10 +176,10 @@ fn meant(named: &NamedChannel, upstream: Upstream) -> Option<Channel> {
         ids: s.ids.get_or(Ids::Fill),
         history: history(s),
         join,
-        on_gap: s.on_gap.get_or(match join {
+        on_gap: s.on_gap.get_or(match (join, lag.then) {
             // Whoever builds on the state wants it again.
-            Join::Latest => OnGap::Latest,
-            Join::All | Join::Live | Join::Newest(_) => OnGap::All,
+            (Join::Latest, _) | (_, OnLag::Conflate) => OnGap::Latest,
+            (Join::All | Join::Live | Join::Newest(_), _) => OnGap::All,
         }),
         conflate_by: (s.conflate_by.written().cloned()).unwrap_or(ConflateBy::Type),
         latest: LatestLimits {
@@ -193,7 +194,7 @@ fn meant(named: &NamedChannel, upstream: Upstream) -> Option<Channel> {
         cursor_on_connect: s.cursor_on_connect.get_or(CursorOnConnect::Omit),
         notices: s.notices.get_or(Notices::Losses),
         coalesce: s.coalesce.get_or(Duration::ZERO),
-        lag: lag(s),
+        lag,
         write_timeout: (s.write_timeout)
             .get_or(OrNever(Some(Duration::from_secs(30))))
             .0,

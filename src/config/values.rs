@@ -257,7 +257,7 @@ words!(Connect { "eager" => Eager, "on-demand" => OnDemand, });
 words!(Ids { "fill" => Fill, "gateway" => Gateway, "upstream" => Upstream, });
 words!(Notices { "all" => All, "losses" => Losses, "none" => None, });
 words!(OnGap { "all" => All, "latest" => Latest, "live" => Live, });
-words!(OnLag { "disconnect" => Disconnect, "skip" => Skip, });
+words!(OnLag { "conflate" => Conflate, "disconnect" => Disconnect, "skip" => Skip, });
 words!(End { "clean" => Clean, "cut" => Cut, });
 words!(WhileDown { "hold" => Hold, "503" => Unavailable, });
 words!(OnStatus { "give-up" => GiveUp, "over" => Over, "retry" => Retry, });

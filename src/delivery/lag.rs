@@ -8,13 +8,14 @@
 //! ```text
 //!   wire stream   … e7 e8 e9 │ e10 … e4999 │ e5000 …
 //!                          cast adrift    the head, when it can go on
-//!   it gets       … e7 e8 e9   gap(4990)    e5000 …
+//!   it gets       … e7 e8 e9   gap(4990)    e5000 …                               skip
+//!                 … e7 e8 e9   gap(4980)    the newest of ten keys, e5000 …       conflate
 //! ```
 
 use std::time::Duration;
 
 use crate::config;
-use crate::log::Count;
+use crate::log::{Count, Position};
 
 /// How far a subscriber is behind. The newest batch does not count, except for its age: however
 /// large it is, nobody can be blamed for not having it yet.
@@ -29,7 +30,11 @@ pub(super) struct Distance {
 /// What a subscriber lacks that is adrift.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Debt {
-    /// It lacks what the log has had since.
+    /// Everything before it has got, or was told that it will not get.
+    at: Position,
+    /// What it was to get of that all the same: the rest of a snapshot.
+    promised: Count,
+    /// What the log has had since counts in any case.
     since: Count,
 }
 
@@ -38,7 +43,7 @@ pub(super) struct Debt {
 pub(super) struct Loss {
     /// Events of the origin.
     pub(super) n_events: u64,
-    /// Whether a notice is among what it misses which says that there are more.
+    /// Whether there are more, nobody knows how many: a notice that said so is among what it misses.
     pub(super) hides_gap: bool,
     /// Whether any notice is.
     pub(super) hides_notice: bool,
@@ -66,18 +71,41 @@ pub(super) fn is_beyond(behind: &Distance, settings: &config::Channel, is_replay
 }
 
 impl Debt {
-    /// Of a subscriber that has, or was told that it will not get, all that the log has had until
-    /// `since`.
-    pub(super) fn new(since: Count) -> Self {
-        Self { since }
+    /// Of a subscriber that has, or was told that it will not get, everything before `at`, where the
+    /// log has had `since`.
+    pub(super) fn new(at: Position, since: Count) -> Self {
+        Self {
+            at,
+            promised: Count::default(),
+            since,
+        }
     }
 
-    /// What it misses that goes on where the log has had `head`.
-    pub(super) fn settle(&self, head: Count) -> Loss {
+    /// The same of one that had a part of a snapshot, up to the event that ends at `at`: the rest was
+    /// `promised`. The wire stream would have gone on where the log has had `since`.
+    pub(super) fn in_snapshot(at: Position, promised: Count, since: Count) -> Self {
+        Self {
+            at,
+            promised,
+            since,
+        }
+    }
+
+    /// It lacks what follows.
+    pub(super) fn at(&self) -> Position {
+        self.at
+    }
+
+    /// What it misses that is `given` so much of what it lacks, and goes on where the log has had
+    /// `head`.
+    pub(super) fn settle(&self, head: Count, given: Count) -> Loss {
+        let lacking = head.since(self.since).plus(self.promised);
+        let missed = lacking.since(given);
         Loss {
-            n_events: head.n_events.saturating_sub(self.since.n_events),
-            hides_gap: head.n_gaps > self.since.n_gaps,
-            hides_notice: head.n_notices > self.since.n_notices,
+            n_events: missed.n_events,
+            // One gap in the stream tells of all before it.
+            hides_gap: lacking.n_gaps > 0 && given.n_gaps == 0,
+            hides_notice: missed.n_notices > 0,
         }
     }
 }

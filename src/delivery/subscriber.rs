@@ -379,8 +379,12 @@ impl Subscriber {
             self.push_tail(piece);
             self.at = end;
         }
-        let debt = Debt::new(wire.count_at(self.at));
+        let since = wire.count_at(self.at);
         let tail = self.tail.get_or_insert_default();
+        let debt = match tail.end_at_event() {
+            Some((at, promised)) => Debt::in_snapshot(at, promised, since),
+            None => Debt::new(self.at, since),
+        };
         tail.let_go_of_batches(budget);
         tail.set_debt(Some(debt));
         if self.pace == Pace::Flowing {
@@ -398,12 +402,15 @@ impl Subscriber {
         (is_flushed && is_writable).then_some(debt)
     }
 
-    /// Is not adrift any more: it goes on at `at`, after a notice.
-    pub(super) fn go_on(&mut self, at: Position, notice: Option<Vec<u8>>) {
+    /// Is not adrift any more: it goes on at `at`, after a notice and what it gets of a snapshot.
+    pub(super) fn go_on(&mut self, at: Position, notice: Option<Vec<u8>>, newest: Option<Events>) {
         let Some(tail) = &mut self.tail else { return };
         tail.set_debt(None);
         if let Some(notice) = notice {
             tail.push(Piece::Own(notice));
+        }
+        if let Some(newest) = newest {
+            tail.push(Piece::Events(Box::new(newest)));
         }
         self.at = at;
         if tail.is_empty() {

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::lag::Debt;
 use super::wire::Framing;
-use crate::log::{Batch, Position, Snapshot};
+use crate::log::{Batch, Count, News, Position, Snapshot};
 use crate::memory::{Budget, Held, WhatFor};
 
 /// Pieces of bytes that go out in order.
@@ -56,6 +56,8 @@ pub(super) struct Events {
     at: Position,
     framing: Framing,
     snapshot: Arc<Snapshot>,
+    /// Its subscriber has all before this position of the log.
+    floor: Position,
 }
 
 /// What a tail has put into slices.
@@ -111,19 +113,20 @@ impl Tail {
         self.debt
     }
 
-    /// Leaves out what would follow the event that is being sent, so that something else can.
-    pub(super) fn end_at_event(&mut self) {
+    /// Leaves out what would follow the event that is being sent, so that something else can; returns
+    /// where in the log that event ends, and what was left out, if it is an event of a snapshot.
+    pub(super) fn end_at_event(&mut self) -> Option<(Position, Count)> {
         let is_snapshot = |piece: &Piece| matches!(piece, Piece::Events(_));
-        let Some(index) = self.pieces.iter().position(is_snapshot) else {
-            return;
-        };
+        let index = self.pieces.iter().position(is_snapshot)?;
         // What comes after it is true only of who has all of it.
-        let Some(Piece::Events(events)) = self.pieces.drain(index..).next() else {
-            return;
+        let Some(Piece::Events(mut events)) = self.pieces.drain(index..).next() else {
+            return None;
         };
-        if let Some((rest, _)) = rest_of_event(&events.batch, events.at, events.framing) {
+        if let Some((rest, end)) = rest_of_event(&events.batch, events.at, events.framing) {
             self.pieces.push_back(rest);
+            events.at = end;
         }
+        Some((events.end_in_log(), events.left()))
     }
 
     /// Fills `slices` with what is left, of a snapshot no more than `max_bytes`.
@@ -204,13 +207,25 @@ impl Events {
             at,
             framing,
             snapshot: Arc::clone(snapshot),
+            floor: 0,
         })
     }
 
+    /// What is new to a subscriber that has everything before `floor`.
+    pub(super) fn of_news(news: &News, floor: Position, framing: Framing) -> Option<Self> {
+        let events = Self::new(&news.snapshot, news.from, framing)?;
+        Some(Self { floor, ..events })
+    }
+
     /// Where in the log the event ends that it is inside of, or behind.
-    #[expect(dead_code, reason = "for who stalls in the middle of a snapshot")]
-    pub(super) fn end_in_log(&self) -> Position {
-        self.snapshot.end_of(self.at)
+    fn end_in_log(&self) -> Position {
+        self.snapshot.end_of(self.at).max(self.floor)
+    }
+
+    /// What is left, but for the event that it is inside of.
+    pub(super) fn left(&self) -> Count {
+        let count = |at| self.batch.count_at(at);
+        count(self.batch.end()).since(count(self.batch.event_end(self.at)))
     }
 
     /// Puts what is left, as far as there is room; `None`: not all.

@@ -102,11 +102,6 @@ impl Wire {
         self.floor = Some(self.count);
     }
 
-    /// What the log has had up to the head.
-    pub(super) fn count(&self) -> Count {
-        self.count
-    }
-
     /// What the log has had up to `at`, which is a subscriber's place.
     pub(super) fn count_at(&self, at: Position) -> Count {
         let next = self.batches.partition_point(|batch| batch.end() <= at);

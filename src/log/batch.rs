@@ -45,6 +45,28 @@ pub struct Count {
     pub n_notices: u64,
 }
 
+impl Count {
+    /// What came after `earlier`.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Self {
+        Self {
+            n_events: self.n_events.saturating_sub(earlier.n_events),
+            n_gaps: self.n_gaps.saturating_sub(earlier.n_gaps),
+            n_notices: self.n_notices.saturating_sub(earlier.n_notices),
+        }
+    }
+
+    /// Both.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            n_events: self.n_events + other.n_events,
+            n_gaps: self.n_gaps + other.n_gaps,
+            n_notices: self.n_notices + other.n_notices,
+        }
+    }
+}
+
 /// An event of a batch that is a notice.
 #[derive(Debug, Clone, Copy)]
 struct NoticeMark {

@@ -2,8 +2,8 @@
 //! they get events in order, each once, and are told how many they did not get.
 
 use crate::support::{
-    ANYWHERE, Admin, Connector, End, Event, Gateway, Http2, Origin, Pair, Subscriber, Windows,
-    one_channel, trusting_config,
+    ANYWHERE, Admin, Connector, End, Event, Gateway, Http2, Item, Origin, Pair, Subscriber,
+    Windows, one_channel, trusting_config,
 };
 
 /// A client that the kernel can't hide.
@@ -33,7 +33,7 @@ impl Slow {
     async fn connect(gateway: &Gateway, over: Over) -> Self {
         let connector = Connector::default().receive_buffer(SMALL);
         let mut connection = None;
-        let sub = match over {
+        let mut sub = match over {
             Over::Http1 => {
                 let client = connector.connect(gateway).await;
                 client.subscribe("/events", "").await
@@ -61,6 +61,8 @@ impl Slow {
                 client.subscribe("/events", "").await
             }
         };
+        // Before that it may be on its way still.
+        assert!(matches!(sub.next_item().await, Item::Retry(_)));
         Self {
             sub,
             _connection: connection,
@@ -169,6 +171,145 @@ async fn a_slow_client_skips_to_the_head_and_is_told_how_many_it_missed() {
         assert!(n_missed < 300);
         let line = &gateway.logged(1, &["WARN", "too slow"]).await[0];
         assert!(line.contains("policy=\"skip\""), "{line}");
+    }
+}
+
+/// Keys of the events of [`send_prices`].
+const N_SYMBOLS: usize = 7;
+
+const CONFLATE: &str = "lag = { limit = \"32KiB\", then = \"conflate\" }\nconflate_by = \"/symbol\"\n\
+                        write_timeout = \"off\"";
+
+fn price(n: usize) -> String {
+    let padding = "x".repeat(EVENT_BYTES);
+    format!(
+        r#"{{"symbol":"s{}","price":{n},"padding":"{padding}"}}"#,
+        n % N_SYMBOLS
+    )
+}
+
+/// Sends the prices of several symbols in turn, in step with a reader.
+async fn send_prices(origin: &Origin, reader: &mut Subscriber, numbers: std::ops::Range<usize>) {
+    for n in numbers {
+        let price = price(n);
+        origin.send(format!("id: {n}\ndata: {price}\n\n")).await;
+        reader.expect_event(&price).await;
+    }
+}
+
+/// What a client knows of prices.
+#[derive(Debug, Default)]
+struct Prices {
+    of: [Option<usize>; N_SYMBOLS],
+    n_events: usize,
+    n_missed: usize,
+    last_id: Option<String>,
+}
+
+impl Prices {
+    /// Takes an event, which must be newer than those before, or a gap, which must be told before it
+    /// shows.
+    fn take(&mut self, event: &Event) {
+        if event.event_type == "ssecast.gap" {
+            self.n_missed += missed(event, "conflated");
+            return;
+        }
+        let n: usize = event
+            .id
+            .as_deref()
+            .expect("an id")
+            .parse()
+            .expect("a number");
+        assert_eq!(event.data, price(n));
+        let known = self.of.iter().flatten().max();
+        assert!(known.is_none_or(|known| *known < n), "{n} after {self:?}");
+        assert!(
+            n - self.n_events <= self.n_missed,
+            "{n} is not told: {self:?}"
+        );
+        self.of[n % N_SYMBOLS] = Some(n);
+        self.n_events += 1;
+        self.last_id.clone_from(&event.id);
+    }
+
+    fn after(n: usize) -> [Option<usize>; N_SYMBOLS] {
+        std::array::from_fn(|symbol| (0..n).rev().find(|n| n % N_SYMBOLS == symbol))
+    }
+}
+
+#[tokio::test]
+async fn a_slow_client_gets_the_newest_of_each_key_and_is_told_how_many_were_superseded() {
+    for over in [Over::Http1, Over::Http10, Over::Http2] {
+        let origin = Origin::start().await;
+        let gateway = Gateway::with(CONFLATE, &origin).await;
+        let mut reader = gateway.subscribe().await;
+        let mut slow = Slow::connect(&gateway, over).await;
+        let mut prices = Prices::default();
+        for round in 1..=3 {
+            let last = round * 100;
+            send_prices(&origin, &mut reader, last - 100..last).await;
+            while prices.n_events + prices.n_missed < last {
+                prices.take(&slow.sub.next_event().await);
+            }
+            assert_eq!(prices.of, Prices::after(last), "{over:?}, round {round}");
+        }
+        assert!(prices.n_missed > 60, "{over:?}: {prices:?}");
+        // It is as live as all others.
+        send_prices(&origin, &mut reader, 300..303).await;
+        for n in 300..303 {
+            slow.sub.expect_event(&price(n)).await;
+        }
+    }
+}
+
+/// Wherever it is cut: it resumes by its last id, and ends with the same state as all others.
+#[tokio::test]
+async fn who_is_cut_in_the_middle_of_the_newest_events_resumes_without_a_loss() {
+    // Also of events that the history has no more.
+    for history in ["history = { events = 1000 }", "history = { events = 3 }"] {
+        let origin = Origin::start().await;
+        let gateway = Gateway::with(&format!("{CONFLATE}\n{history}"), &origin).await;
+        let mut reader = gateway.subscribe().await;
+        for n_more in 0..N_SYMBOLS {
+            let (first, last) = (n_more * 100, (n_more + 1) * 100);
+            let mut slow = Slow::connect(&gateway, Over::Http1).await;
+            send_prices(&origin, &mut reader, first..last).await;
+            let mut prices = Prices {
+                n_missed: first,
+                ..Prices::default()
+            };
+            while prices.n_missed == first {
+                prices.take(&slow.sub.next_event().await);
+            }
+            for _ in 0..n_more {
+                prices.take(&slow.sub.next_event().await);
+            }
+            drop(slow);
+            let last_id = prices.last_id.expect("some events came");
+            let mut resumed = gateway.resume_after(&last_id).await;
+            let mut of = prices.of;
+            let mut known: usize = last_id.parse().expect("a number");
+            let mut is_reset = false;
+            while known < last - 1 {
+                let event = resumed.next_event().await;
+                if event.event_type == "ssecast.reset" {
+                    // What follows is the whole state.
+                    assert!(event.data.contains("\"latest\""), "{event:?}");
+                    (of, known, is_reset) = ([None; N_SYMBOLS], 0, true);
+                    continue;
+                }
+                let n: usize = event.id.expect("an id").parse().expect("a number");
+                let follows = n == known + 1 || (is_reset && n >= known);
+                assert!(follows, "{n} after {known}");
+                known = n;
+                of[n % N_SYMBOLS] = Some(n);
+            }
+            assert_eq!(
+                of,
+                Prices::after(last),
+                "after {n_more} of the newest events"
+            );
+        }
     }
 }
 

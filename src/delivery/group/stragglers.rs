@@ -12,14 +12,15 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Followup, Group, QUIET};
+use super::{Continuity, Followup, Group, QUIET};
 use crate::channel::{Departure, UPSTREAM_NOTICE};
 use crate::config::{Notices, OnLag};
 use crate::delivery::lag::{self, Loss};
 use crate::delivery::push_framed;
 use crate::delivery::subscriber::{N_LOOKS, Pace, Patience, Subscriber};
+use crate::delivery::tail::Events;
 use crate::delivery::wire::Framing;
-use crate::log::GAP_NOTICE;
+use crate::log::{Count, GAP_NOTICE, News, Position};
 use crate::sse::{self, Event};
 
 /// How far behind a subscriber may be when memory has run out: what one write carries.
@@ -84,17 +85,51 @@ impl Group {
             self.disconnect(index, now, followup);
             return;
         }
-        let loss = debt.settle(self.wire.count());
+        let Some(framing) = self.subscribers.get(index).map(Subscriber::framing) else {
+            return;
+        };
+        let news = match policy {
+            OnLag::Conflate => self.newest_after(debt.at(), now, followup),
+            OnLag::Disconnect | OnLag::Skip => None,
+        };
+        // Whose channel does not know its events by keys, which it always does unless a reload has
+        // just told it to, skips.
+        let (reason, at) = match &news {
+            Some(news) => ("conflated", news.at),
+            None => ("lag", self.wire.head()),
+        };
+        let newest = news.as_ref();
+        let newest = newest.and_then(|news| Events::of_news(news, debt.at(), framing));
+        let given = newest.as_ref().map_or(Count::default(), Events::left);
+        let mut loss = debt.settle(self.wire.count_at(at), given);
+        loss.hides_gap |= news.is_some_and(|news| !news.is_complete);
         self.note_lag(policy, &loss, now);
-        let framing = self.subscribers.get(index).map(Subscriber::framing);
-        let notice = framing.and_then(|framing| self.loss_notice(&loss, framing));
+        let notice = self.loss_notice(&loss, reason, framing);
         if let Some(subscriber) = self.subscribers.get_mut(index) {
-            subscriber.go_on(self.wire.head(), notice);
+            subscriber.go_on(at, notice, newest);
         }
     }
 
+    /// The newest event of each key after `at`, and the wire from where it goes on then.
+    fn newest_after(
+        &mut self,
+        at: Position,
+        now: Instant,
+        followup: &mut Followup,
+    ) -> Option<News> {
+        let news = loop {
+            let news = self.channel.log().newest_after(at, now)?;
+            // As with a newcomer, so that there is no seam.
+            if self.pull(now, followup) == Continuity::Kept {
+                break news;
+            }
+        };
+        self.wire.reach_back(&news.batches);
+        Some(news)
+    }
+
     /// What a subscriber is told of what it will not get.
-    fn loss_notice(&self, loss: &Loss, framing: Framing) -> Option<Vec<u8>> {
+    fn loss_notice(&self, loss: &Loss, reason: &str, framing: Framing) -> Option<Vec<u8>> {
         let mut block = Vec::new();
         let mut push = |event_type: &str, data: &str| {
             let notice = Event {
@@ -107,7 +142,7 @@ impl Group {
         if self.settings.notices == Notices::None {
             return None;
         }
-        if let Some(data) = loss.notice("lag") {
+        if let Some(data) = loss.notice(reason) {
             push(GAP_NOTICE, &data);
         }
         if self.settings.notices == Notices::All && loss.hides_notice {

@@ -59,8 +59,9 @@ fn missed(event: &Read) -> Option<Missed> {
 fn account(got: &[Read], said: &[Said]) -> usize {
     let mut next = 0;
     let mut n_missed = 0;
-    // The gaps of the origin's that the last notice hides, if it was the last item.
-    let mut hidden: Option<(Missed, usize)> = None;
+    // Whether the last notice says that it hides gaps of the origin's, and how many it does. Who stalls
+    // before it has taken a notice gets another, and the two of them hide what they hide.
+    let mut hidden: Option<(bool, usize)> = None;
     for (index, item) in got.iter().enumerate() {
         let place = format!(
             "item {index}, {:.60?}, where {:?} was said",
@@ -68,9 +69,9 @@ fn account(got: &[Read], said: &[Said]) -> usize {
             said.get(next)
         );
         if let Some(missed) = missed(item) {
-            assert_eq!(hidden, None, "two notices in a row: {place}");
             n_missed += missed.n_events;
-            let (mut n_left, mut n_hidden) = (missed.n_events, 0);
+            let (hides_gap, mut n_hidden) = hidden.unwrap_or_default();
+            let mut n_left = missed.n_events;
             while n_left > 0 {
                 match said.get(next) {
                     Some(Said::Event(_)) => n_left -= 1,
@@ -79,16 +80,16 @@ fn account(got: &[Read], said: &[Said]) -> usize {
                 }
                 next += 1;
             }
-            hidden = Some((missed, n_hidden));
+            hidden = Some((hides_gap || missed.hides_gap, n_hidden));
             continue;
         }
         let is_gap = item.event_type == GAP_NOTICE;
-        if let Some((missed, mut n_hidden)) = hidden.take() {
+        if let Some((hides_gap, mut n_hidden)) = hidden.take() {
             if !is_gap && said.get(next) == Some(&Said::Gap) {
                 n_hidden += 1;
                 next += 1;
             }
-            assert_eq!(missed.hides_gap, n_hidden > 0, "{place}");
+            assert_eq!(hides_gap, n_hidden > 0, "{place}");
         }
         let is_in_place = match said.get(next) {
             Some(Said::Event(n)) => !is_gap && number(item) == *n,
@@ -171,6 +172,81 @@ proptest! {
                 client.bytes.truncate(client.bytes.len() - b"0\r\n\r\n".len());
             }
             account(&client.read_events(), &said);
+        }
+    }
+}
+
+/// What a subscriber gets that conflates: numbers that grow, each jump told before, and at the end what
+/// is the newest of each type.
+fn account_conflated(got: &[Read], n_said: usize, n_types: usize) {
+    let (mut n_got, mut n_told) = (0, 0);
+    let mut newest = vec![None; n_types];
+    let mut next = 0;
+    for item in got {
+        if item.event_type == GAP_NOTICE {
+            let data: serde_json::Value = serde_json::from_str(&item.data).expect("JSON");
+            assert_eq!(data["reason"], "conflated");
+            let missed = data["missed"].as_u64().expect("a number");
+            assert!(missed > 0, "nothing is no loss");
+            n_told += usize::try_from(missed).expect("few");
+            continue;
+        }
+        let number = number(item);
+        assert!(number >= next, "{number} after {next}");
+        assert!(
+            number - n_got <= n_told,
+            "{number} is the {n_got}th, and {n_told} are told to be missed"
+        );
+        n_got += 1;
+        next = number + 1;
+        newest[number % n_types] = Some(number);
+    }
+    assert_eq!(n_got + n_told, n_said, "{n_told} are told to be missed");
+    for (key, newest) in newest.iter().enumerate() {
+        let last = (0..n_said).rev().find(|number| number % n_types == key);
+        assert_eq!(*newest, last, "of type {key}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn who_conflates_ends_with_the_newest_of_each_type_and_is_told_how_many_it_missed(
+        limit in any_limit(),
+        n_events in prop_oneof![1usize..20, Just(1000)],
+        n_types in 1usize..12,
+        steps in vec(any_step(), 1..100),
+    ) {
+        let lines = format!(
+            "history = {{ events = {n_events} }}\nlag = {{ {limit}, then = \"conflate\" }}"
+        );
+        let mut world = World::new(2, &lines);
+        world.n_types = n_types;
+        let mut clients: Vec<Client> = (0..4)
+            .map(|n| {
+                let framing = if n % 2 == 0 { Framing::Chunked } else { Framing::Plain };
+                world.subscribe(n, framing, None)
+            })
+            .collect();
+        for client in &mut clients {
+            client.read_until("the prologue", |bytes| !bytes.is_empty());
+        }
+        for step in steps {
+            match step {
+                Step::Commit(sizes) => world.commit(&sizes),
+                Step::Gap => {}
+                Step::Read { client, n } => clients[client].read_some(n),
+            }
+        }
+        world.writer.end(Ending::Over, Instant::now());
+        for client in &mut clients {
+            client.read_until("the end of the channel", |_| false);
+            if client.framing == Framing::Chunked {
+                prop_assert!(client.bytes.ends_with(b"\r\n0\r\n\r\n"), "{:?}", client);
+                client.bytes.truncate(client.bytes.len() - b"0\r\n\r\n".len());
+            }
+            account_conflated(&client.read_events(), world.n_said, n_types);
         }
     }
 }

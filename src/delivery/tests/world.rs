@@ -16,6 +16,7 @@ use crate::log::Writer;
 use crate::log::testing::{Read, dechunk, event, read};
 use crate::net::permit::{Permits, Standing};
 use crate::net::socket::Unbound;
+use crate::sse::Event;
 
 /// Only a failure reaches it.
 pub(super) const DEADLINE: Duration = Duration::from_secs(10);
@@ -28,6 +29,8 @@ pub(super) struct World {
     pub(super) writer: Writer,
     delivery: Option<Delivery>,
     pub(super) n_said: usize,
+    /// Event types that the events have, one after another; 0: none has any.
+    pub(super) n_types: usize,
 }
 
 pub(super) struct Client {
@@ -55,6 +58,7 @@ impl World {
             writer,
             delivery: Some(Delivery::start(n_shards).expect("threads")),
             n_said: 0,
+            n_types: 0,
         }
     }
 
@@ -66,7 +70,14 @@ impl World {
         for size in sizes {
             let id = self.n_said.to_string();
             let data = format!("{id} {}", "x".repeat(*size));
-            self.writer.push(&event(Some(&id), &data));
+            let event_type = match self.n_types {
+                0 => String::new(),
+                n => format!("t{}", self.n_said % n),
+            };
+            self.writer.push(&Event {
+                event_type: &event_type,
+                ..event(Some(&id), &data)
+            });
             self.n_said += 1;
         }
         self.writer.commit(Instant::now());
