@@ -9,6 +9,7 @@ use clap::Subcommand;
 
 use crate::bare::BareArguments;
 use crate::cases;
+use crate::cases::Case;
 use crate::load::LoadArguments;
 use crate::process::Place;
 use crate::tls::AloneArguments;
@@ -76,8 +77,9 @@ pub(crate) struct PinnedArguments {
 
 impl Arguments {
     /// Whether a case is to run.
-    pub(crate) fn wants(&self, case: &str) -> bool {
-        self.cases.is_empty() || self.cases.iter().any(|name| name == case)
+    pub(crate) fn wants(&self, case: &Case) -> bool {
+        let is_named = self.cases.iter().any(|name| name == case.name);
+        is_named || self.cases.is_empty() && !case.is_long
     }
 
     /// Whether nothing else is asked for, as when `cargo test` comes by, which says nothing.

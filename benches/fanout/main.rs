@@ -64,6 +64,7 @@ use crate::cases::Case;
 use crate::clock::SECOND;
 use crate::load::Faults;
 use crate::machine::Layout;
+use crate::server::KEEPS_ALL;
 use crate::server::Kind;
 use crate::server::Speaks;
 use crate::table::Bar;
@@ -128,7 +129,7 @@ fn run(arguments: &Arguments, max_descriptors: u64) -> ExitCode {
     };
     let cases: Vec<&Case> = cases::ALL
         .iter()
-        .filter(|case| arguments.wants(case.name))
+        .filter(|case| arguments.wants(case))
         .collect();
     bench.introduce(cases.len());
     machine::pin(bench.layout.load);
@@ -149,6 +150,17 @@ impl Bench {
         Kind::Gateway {
             binary: self.gateway.clone(),
             coalesce: None,
+            keeps: KEEPS_ALL,
+            speaks: Speaks::Clear,
+        }
+    }
+
+    /// The gateway, with other limits than those that nothing exceeds.
+    fn gateway_that(&self, keeps: &'static str) -> Kind {
+        Kind::Gateway {
+            binary: self.gateway.clone(),
+            coalesce: None,
+            keeps,
             speaks: Speaks::Clear,
         }
     }
@@ -158,6 +170,7 @@ impl Bench {
         Kind::Gateway {
             binary: self.gateway.clone(),
             coalesce: None,
+            keeps: KEEPS_ALL,
             speaks: Speaks::Tls,
         }
     }
@@ -167,6 +180,7 @@ impl Bench {
         Kind::Gateway {
             binary: self.gateway.clone(),
             coalesce: Some(time),
+            keeps: KEEPS_ALL,
             speaks: Speaks::Clear,
         }
     }

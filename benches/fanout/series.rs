@@ -19,6 +19,11 @@ impl Series {
         }
     }
 
+    /// The first.
+    pub(crate) fn first(&self) -> f64 {
+        self.values.first().copied().unwrap_or(f64::NAN)
+    }
+
     /// The least.
     pub(crate) fn min(&self) -> f64 {
         self.values.iter().copied().fold(f64::INFINITY, f64::min)

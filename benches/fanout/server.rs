@@ -51,6 +51,8 @@ pub(crate) enum Kind {
         binary: PathBuf,
         /// The `coalesce` of its channels, if not the default.
         coalesce: Option<&'static str>,
+        /// What its channels keep, and what becomes of slow clients.
+        keeps: &'static str,
         /// How it is spoken to.
         speaks: Speaks,
     },
@@ -105,12 +107,15 @@ impl Server {
                 Process::start_role(place, &arguments)
             }
             Kind::Gateway {
-                binary, coalesce, ..
+                binary,
+                coalesce,
+                keeps,
+                ..
             } => {
                 let path = files.path().join(CONFIGURATION);
                 fs::write(
                     &path,
-                    configuration(task, address, *coalesce, pair.as_ref()),
+                    configuration(task, address, (*coalesce, keeps), pair.as_ref()),
                 )
                 .unwrap();
                 let program = [
@@ -234,17 +239,22 @@ impl Kind {
 /// The file of the gateway's configuration.
 const CONFIGURATION: &str = "bench.toml";
 
+/// A history and a lag limit that only a rate beyond what the gateway sustains can exceed.
+pub(crate) const KEEPS_ALL: &str = r#"
+history = { events = 100000, bytes = "16MiB", age = "10m" }
+lag = { limit = "16MiB", then = "disconnect" }
+"#;
+
 /// What begins the line that a reload changes.
 const CHANGE: &str = "retry = { min = \"1s\", max = \"";
 
 /// The gateway's configuration.
 ///
 /// One shard, as the bare loop has one thread. No heartbeats, so that every byte is an event's.
-/// A history and a lag limit that only a rate beyond what the gateway sustains can exceed.
 fn configuration(
     task: &Task,
     address: SocketAddr,
-    coalesce: Option<&str>,
+    (coalesce, keeps): (Option<&str>, &str),
     pair: Option<&tls::Files>,
 ) -> String {
     let tls = pair.map_or_else(String::new, |pair| {
@@ -267,8 +277,7 @@ address = "off"
 
 [defaults]
 heartbeat = "off"
-history = {{ events = 100000, bytes = "16MiB", age = "10m" }}
-lag = {{ limit = "16MiB", then = "disconnect" }}
+{keeps}
 ids = "fill"
 "#
     );

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::process::Command;
 use std::time::Duration;
 
 use crate::clock;
@@ -96,6 +97,27 @@ pub(crate) fn settled_resident(process: u32) -> u64 {
 /// Bytes in the kernel's slabs: where the sockets of the whole machine are.
 pub(crate) fn kernel_slabs() -> u64 {
     kibibytes(&fs::read_to_string("/proc/meminfo").unwrap(), "Slab:") * 1024
+}
+
+/// The connections that a server at this port has accepted, and what the kernel holds for their send
+/// sides: queued packets with all that belongs to them, by `ss` of iproute2. What the other ends hold,
+/// on this machine too, is not in it.
+pub(crate) fn send_side(port: u16) -> (u64, u64) {
+    let output = Command::new("ss")
+        .args(["--tcp", "--memory", "--numeric", "--no-header", "--oneline"])
+        .args(["state", "established", &format!("( sport = :{port} )")])
+        .output()
+        .expect("this case needs the command ss (iproute2)");
+    assert!(output.status.success(), "ss failed: {output:?}");
+    let text = String::from_utf8_lossy(&output.stdout);
+    // skmem:(r0,rb131072,t0,tb46080,f4096,w0,o0,bl0,d0)
+    let queued = |line: &str| {
+        let (_, memory) = line.split_once("skmem:(")?;
+        let mut parts = memory.split(',');
+        parts.find_map(|part| part.strip_prefix('w')?.parse::<u64>().ok())
+    };
+    let lines = text.lines().map(|line| queued(line).unwrap_or(0));
+    lines.fold((0, 0), |(n, sum), bytes| (n + 1, sum + bytes))
 }
 
 /// The number of a line `Field:   123 kB`.

@@ -10,6 +10,7 @@ mod idle;
 mod neighbour;
 mod reload;
 mod slow;
+mod stalled_memory;
 mod steady;
 mod storm;
 mod streams;
@@ -27,7 +28,17 @@ pub(crate) struct Case {
     pub(crate) about: &'static str,
     /// Does it.
     pub(crate) run: fn(&Bench) -> Vec<Row>,
+    /// Only who names it wants it.
+    pub(crate) is_long: bool,
 }
+
+/// A case as most are.
+const CASE: Case = Case {
+    name: "",
+    about: "",
+    run: |_| Vec::new(),
+    is_long: false,
+};
 
 /// All cases, in the order in which they run.
 pub(crate) const ALL: &[Case] = &[
@@ -35,85 +46,114 @@ pub(crate) const ALL: &[Case] = &[
         name: "idle",
         about: "10,000 idle clients: memory",
         run: idle::run,
+        ..CASE
     },
     Case {
         name: "http2",
         about: "10,000 idle streams on 100 connections of HTTP/2: memory",
         run: streams::run,
+        ..CASE
     },
     Case {
         name: "steady",
         about: "5,000 clients x 10/s x 200 B",
         run: steady::steady,
+        ..CASE
     },
     Case {
         name: "fast",
         about: "1,000 clients x 200/s x 200 B",
         run: steady::fast,
+        ..CASE
     },
     Case {
         name: "large",
         about: "1,000 clients x 2/s x 16 KiB",
         run: steady::large,
+        ..CASE
     },
     Case {
         name: "burst",
         about: "100 events at once to 5,000 clients",
         run: burst::run,
+        ..CASE
     },
     Case {
         name: "channels",
         about: "5,000 channels x 2 clients x 1/s: 5,000 upstream connections",
         run: channels::plain,
+        ..CASE
     },
     Case {
         name: "channels-coalesced",
         about: "the same with coalesce = \"5ms\"",
         run: channels::coalesced,
+        ..CASE
     },
     Case {
         name: "slow",
         about: "1,000 clients with a receive buffer of 4 KiB that read slowly",
         run: slow::run,
+        ..CASE
+    },
+    Case {
+        name: "stalled-memory",
+        about: "1,000 of 5,000 clients stall for a minute under 2/s x 8 KiB: memory",
+        run: stalled_memory::a_minute,
+        ..CASE
+    },
+    Case {
+        name: "stalled-memory-long",
+        about: "the same for five minutes; only if named",
+        run: stalled_memory::five_minutes,
+        is_long: true,
     },
     Case {
         name: "neighbour",
         about: "a 10-client channel beside a 10,000-client one",
         run: neighbour::run,
+        ..CASE
     },
     Case {
         name: "highest",
         about: "the highest rate that 1,000 clients can be served at, 200 B, p99 under 500 ms",
         run: highest::run,
+        ..CASE
     },
     Case {
         name: "tls",
         about: "5,000 clients x 10/s x 200 B over TLS 1.3, beside the gateway in the clear",
         run: tls::steady,
+        ..CASE
     },
     Case {
         name: "tls-idle",
         about: "10,000 idle clients over TLS 1.3: memory",
         run: tls::idle,
+        ..CASE
     },
     Case {
         name: "tls-handshakes",
         about: "full handshakes (TLS 1.3, ECDSA P-256), beside rustls alone",
         run: tls::handshakes,
+        ..CASE
     },
     Case {
         name: "storm",
         about: "10,000 clients connect as fast as they can",
         run: storm::run,
+        ..CASE
     },
     Case {
         name: "reload",
         about: "reloads that change one of 1,000 channels under 10,000 clients",
         run: reload::run,
+        ..CASE
     },
     Case {
         name: "full",
         about: "19,000 clients of one process",
         run: full::run,
+        ..CASE
     },
 ];
