@@ -66,21 +66,14 @@ impl Reception {
             permit,
         };
         match self.admit(peer, is_trusted) {
-            Ok(permit) => match self.gateway.gate.come(lane, seen(permit)) {
-                Passage::Free(seen) => self.begin(seen),
-                Passage::Waits => {}
-                Passage::Overflow(Seen { permit, .. }) if !self.gateway.gate.may_refuse() => {
-                    drop(permit);
-                    self.permits.note_refused(Limit::Rate, 1);
-                    self.tell(Limit::Rate);
+            Ok(mut permit) => {
+                permit.wait();
+                match self.gateway.gate.come(lane, seen(permit)) {
+                    Passage::Free(seen) => self.begin(seen),
+                    Passage::Overflow(seen) => self.turn_away(seen, Limit::Rate),
+                    Passage::Waits => {}
                 }
-                Passage::Overflow(seen) => {
-                    self.tell(Limit::Rate);
-                    if let Some(permit) = seen.permit.refuse(Limit::Rate) {
-                        self.begin(Seen { permit, ..seen });
-                    }
-                }
-            },
+            }
             Err(limit) => {
                 tracing::debug!(client = %peer, limit = limit.name(), "refused a connection");
                 self.tell(limit);
@@ -93,11 +86,28 @@ impl Reception {
         }
     }
 
+    /// Refuses one that had a place.
+    fn turn_away(&self, seen: Seen, limit: Limit) {
+        let client = seen.peer;
+        tracing::debug!(%client, limit = limit.name(), "refused a connection");
+        self.tell(limit);
+        if !self.gateway.gate.may_refuse() {
+            self.permits.note_refused(limit, 1);
+        } else if let Some(permit) = seen.permit.refuse(limit) {
+            self.begin(Seen { permit, ..seen });
+        }
+    }
+
     /// Lets those in who wait, one after another, at the rate. Ends when it is aborted.
     pub(super) async fn let_in(self) -> ! {
         loop {
             let seen = self.gateway.gate.next(|seen| seen.socket.has_left()).await;
-            self.begin(seen);
+            if seen.permit.has_room() {
+                self.begin(seen);
+            } else {
+                // Memory has run out while it waited.
+                self.turn_away(seen, Limit::Memory);
+            }
             // Without a rate all are let in at once, and others of this thread have their turns.
             tokio::task::yield_now().await;
         }
@@ -131,7 +141,8 @@ impl Reception {
         Ok(permit)
     }
 
-    fn begin(&self, seen: Seen) {
+    fn begin(&self, mut seen: Seen) {
+        seen.permit.begin();
         if let (number, Some(shard)) = self.gateway.next_shard() {
             shard.spawn(serve_connection(Arc::clone(&self.gateway), seen, number));
         }

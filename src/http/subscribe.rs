@@ -123,7 +123,7 @@ pub(super) async fn subscribe(
         Err(Unseated::Limit(by)) => {
             route.target.counters().refusals(by).add(1);
             let channel = &route.settings.name;
-            let client = visitor.address;
+            let client = visitor.client(request.headers());
             tracing::debug!(channel, reason = by.name(), %client, "refused a subscriber");
             let fields = std::mem::take(fields);
             return Ok(refuse_at_limit(route, framing, request, fields));

@@ -21,6 +21,12 @@ pub(super) struct Visitor<'a> {
 }
 
 impl Visitor<'_> {
+    /// The client that asks, as far as it can be known.
+    pub(super) fn client(&self, fields: &HeaderMap) -> PeerAddr {
+        let current = self.gateway.current();
+        forwarded::client(fields, self.address, &current.server.trusted_proxies)
+    }
+
     /// The client that a trusted proxy speaks for, counted to those of its address; `None`: it was
     /// counted with its connection, or need not be.
     ///
@@ -43,7 +49,7 @@ impl Visitor<'_> {
         if server.address_limits.are_off() && !wants_name {
             return Ok(None);
         }
-        let client = forwarded::client(fields, self.address, &server.trusted_proxies);
+        let client = self.client(fields);
         if !client.is_trusted(&server.trusted_proxies) {
             return self.gateway.addresses.enter(client).map(Some);
         }

@@ -8,6 +8,7 @@
 //! newest of the longest lane that has to go. So a flood at one listener shuts nobody out of another.
 
 use std::collections::VecDeque;
+use std::num::NonZeroU32;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -53,6 +54,9 @@ struct Rate {
     /// Refusing costs a handshake too, so it has a rate of its own: the same.
     refusals: Bucket,
 }
+
+/// How often in a second somebody is let in, if many wait.
+const TIMER_TICKS_PER_SECOND: u32 = 250;
 
 /// A token bucket.
 type Bucket = RateLimiter<
@@ -177,7 +181,10 @@ impl<T> Gate<T> {
 
 impl Rate {
     fn new(settings: ConnectionRate) -> Self {
-        let quota = Quota::per_second(settings.per_second).allow_burst(settings.burst);
+        // A timer is no finer than a millisecond or two: those whose turn comes meanwhile go at once.
+        let least = NonZeroU32::new(settings.per_second.get() / TIMER_TICKS_PER_SECOND);
+        let burst = settings.burst.max(least.unwrap_or(NonZeroU32::MIN));
+        let quota = Quota::per_second(settings.per_second).allow_burst(burst);
         Self {
             settings,
             turns: RateLimiter::direct_with_clock(quota, MonotonicClock),
@@ -244,8 +251,6 @@ impl<T> Default for FairQueue<T> {
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroU32;
-
     use super::*;
 
     fn rate(per_second: u32, queue: usize) -> ConnectionRate {

@@ -67,6 +67,9 @@ struct Shared {
     request_bytes: AtomicUsize,
 }
 
+/// About what a connection takes in memory that waits for its turn.
+const WAITING_BYTES: usize = 512;
+
 /// Connections beyond a limit that are being refused at the same time.
 pub const REFUSALS_AT_ONCE: usize = 32;
 
@@ -198,6 +201,22 @@ impl Permit {
         permits.refuse(by)
     }
 
+    /// Counts for nothing but its socket, because nothing is read from it yet.
+    pub fn wait(&mut self) {
+        self.held.resize(WAITING_BYTES);
+    }
+
+    /// Counts for what a connection takes while requests are read from it, as at the beginning.
+    pub fn begin(&mut self) {
+        let bytes = self.shared.request_bytes.load(Ordering::Relaxed);
+        self.held.resize(bytes);
+    }
+
+    /// Whether there is memory for what it may ask for.
+    pub fn has_room(&self) -> bool {
+        self.shared.budget.has_room()
+    }
+
     /// Counts more memory, for as long as what is returned.
     pub fn hold(&self, what_for: WhatFor, bytes: usize) -> Held {
         self.shared.budget.hold(what_for, bytes)
@@ -319,6 +338,18 @@ mod tests {
             permit.charge(10);
         }
         assert_eq!(budget.used(), 20);
+    }
+
+    #[test]
+    fn who_waits_counts_for_little() {
+        let budget = Budget::new(100_000);
+        let permits = Permits::within(10, &budget, 16_384);
+        let mut permit = permits.acquire().expect("a place");
+        assert_eq!(budget.used(), 16_384);
+        permit.wait();
+        assert_eq!(budget.used(), WAITING_BYTES);
+        permit.begin();
+        assert_eq!(budget.used(), 16_384);
     }
 
     #[test]
