@@ -64,6 +64,7 @@ use crate::cases::Case;
 use crate::clock::SECOND;
 use crate::load::Faults;
 use crate::machine::Layout;
+use crate::server::Channels;
 use crate::server::KEEPS_ALL;
 use crate::server::Kind;
 use crate::server::Speaks;
@@ -152,6 +153,7 @@ impl Bench {
             coalesce: None,
             keeps: KEEPS_ALL,
             speaks: Speaks::Clear,
+            channels: Channels::Literal,
         }
     }
 
@@ -162,6 +164,18 @@ impl Bench {
             coalesce: None,
             keeps,
             speaks: Speaks::Clear,
+            channels: Channels::Literal,
+        }
+    }
+
+    /// The gateway with a template, of which its channels are the instances.
+    fn gateway_with_template(&self, channels: Channels) -> Kind {
+        Kind::Gateway {
+            binary: self.gateway.clone(),
+            coalesce: None,
+            keeps: KEEPS_ALL,
+            speaks: Speaks::Clear,
+            channels,
         }
     }
 
@@ -172,6 +186,7 @@ impl Bench {
             coalesce: None,
             keeps: KEEPS_ALL,
             speaks: Speaks::Tls,
+            channels: Channels::Literal,
         }
     }
 
@@ -182,6 +197,7 @@ impl Bench {
             coalesce: Some(time),
             keeps: KEEPS_ALL,
             speaks: Speaks::Clear,
+            channels: Channels::Literal,
         }
     }
 

@@ -61,6 +61,13 @@ impl Pair {
         self.faults += self.bare.connect(n_clients);
     }
 
+    /// Waits until both have all their upstream connections, if they make them for their clients.
+    pub(crate) fn wait_for_channels(&self) {
+        for side in [&self.gateway, &self.bare] {
+            self.origin.wait_for_channels(side.group, side.n_channels);
+        }
+    }
+
     /// Measures windows of the same plan in turn, after one of each that does not count.
     pub(crate) fn alternate(
         &mut self,

@@ -55,7 +55,21 @@ pub(crate) enum Kind {
         keeps: &'static str,
         /// How it is spoken to.
         speaks: Speaks,
+        /// What its channels are in its configuration.
+        channels: Channels,
     },
+}
+
+/// How the channels of a group stand in the gateway's configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Channels {
+    /// A table for each.
+    Literal,
+    /// One, of which they are the instances.
+    Template,
+    /// The same, and they stay for as long as the bench runs, without an upstream: its first attempt
+    /// fails, and the next is hours away.
+    IdleTemplate,
 }
 
 /// In the clear, or not.
@@ -110,12 +124,13 @@ impl Server {
                 binary,
                 coalesce,
                 keeps,
+                channels,
                 ..
             } => {
                 let path = files.path().join(CONFIGURATION);
                 fs::write(
                     &path,
-                    configuration(task, address, (*coalesce, keeps), pair.as_ref()),
+                    configuration(task, address, (*coalesce, keeps, *channels), pair.as_ref()),
                 )
                 .unwrap();
                 let program = [
@@ -220,13 +235,26 @@ impl Kind {
         )
     }
 
+    /// Whether it connects to the origin before its first client comes.
+    pub(crate) fn connects_eagerly(&self) -> bool {
+        match self {
+            Self::Bare { .. } => true,
+            Self::Gateway { channels, .. } => *channels == Channels::Literal,
+        }
+    }
+
     /// The group of the origin that it reads: two servers that are measured in turn have two.
     pub(crate) fn group(&self) -> u32 {
         match self {
             Self::Gateway {
                 speaks: Speaks::Clear,
+                channels: Channels::Literal,
                 ..
             } => 0,
+            Self::Gateway {
+                speaks: Speaks::Clear,
+                ..
+            } => 3,
             Self::Bare { .. } => 1,
             Self::Gateway {
                 speaks: Speaks::Tls,
@@ -254,7 +282,7 @@ const CHANGE: &str = "retry = { min = \"1s\", max = \"";
 fn configuration(
     task: &Task,
     address: SocketAddr,
-    (coalesce, keeps): (Option<&str>, &str),
+    (coalesce, keeps, channels): (Option<&str>, &str, Channels),
     pair: Option<&tls::Files>,
 ) -> String {
     let tls = pair.map_or_else(String::new, |pair| {
@@ -285,6 +313,18 @@ ids = "fill"
         writeln!(text, "coalesce = \"{coalesce}\"").unwrap();
     }
     let Task { origin, group, .. } = task;
+    if channels != Channels::Literal {
+        write!(
+            text,
+            "\n[channels.c]\npath = \"/c{{number}}\"\n\
+             upstream = \"http://{origin}/g{group}/c{{number}}\"\nmax_instances = 20000\n"
+        )
+        .unwrap();
+        if channels == Channels::IdleTemplate {
+            text.push_str("linger = \"10h\"\nbackoff = { first = \"10h\", max = \"10h\" }\n");
+        }
+        return text;
+    }
     for number in 0..task.n_channels {
         write!(
             text,

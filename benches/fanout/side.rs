@@ -62,7 +62,9 @@ impl Side {
             n_channels,
         };
         let server = Server::start(layout.server, &task);
-        origin.wait_for_channels(group, n_channels);
+        if kind.connects_eagerly() {
+            origin.wait_for_channels(group, n_channels);
+        }
         let place = Place {
             processor: layout.load,
             nicer_by: 0,

@@ -7,6 +7,7 @@ mod channels;
 mod full;
 mod highest;
 mod idle;
+mod instances;
 mod neighbour;
 mod reload;
 mod slow;
@@ -88,6 +89,18 @@ pub(crate) const ALL: &[Case] = &[
         name: "channels-coalesced",
         about: "the same with coalesce = \"5ms\"",
         run: channels::coalesced,
+        ..CASE
+    },
+    Case {
+        name: "instances",
+        about: "5,000 instances of a template x 2 clients x 1/s, beside literal channels",
+        run: instances::live,
+        ..CASE
+    },
+    Case {
+        name: "instances-idle",
+        about: "10,000 instances without clients, upstream and events: memory",
+        run: instances::idle,
         ..CASE
     },
     Case {

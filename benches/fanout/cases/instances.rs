@@ -1,0 +1,82 @@
+//! Channels on demand: what an instance costs that delivers, and one that waits.
+
+use crate::Bench;
+use crate::load::Connect;
+use crate::load::Faults;
+use crate::load::Load;
+use crate::origin::Pace;
+use crate::pair::Pair;
+use crate::process;
+use crate::process::Place;
+use crate::series::Series;
+use crate::server::Channels;
+use crate::server::Server;
+use crate::server::Task;
+use crate::table::Bar;
+use crate::table::Row;
+use crate::usage;
+
+/// 5,000 instances x 2 clients x 1/s, beside literal channels that do the same.
+pub(super) fn live(bench: &Bench) -> Vec<Row> {
+    let n_channels = bench.pick(5_000, 20);
+    let template = bench.gateway_with_template(Channels::Template);
+    let mut pair = Pair::start(bench, &template, &bench.gateway(), n_channels);
+    pair.connect(u64::from(n_channels) * 2);
+    pair.wait_for_channels();
+    let pace = Pace::PerSecond(bench.pick(1.0, 20.0));
+    let rounds = pair.alternate(bench.pick(10, 1), 2, 200, pace);
+    let mut rows = rounds.rows(pair.faults());
+    rows[0].bar = Bar::AtMostTimes(1.1);
+    rows
+}
+
+/// 10,000 instances that nobody is in, without an upstream and with an empty log.
+pub(super) fn idle(bench: &Bench) -> Vec<Row> {
+    let n_rounds = bench.pick(3, 1);
+    let mut faults = Faults::default();
+    let weights: Series = (0..n_rounds)
+        .map(|_| {
+            let (kib, more) = weigh(bench);
+            faults += more;
+            kib
+        })
+        .collect();
+    let row = Row::new("resident memory per idle instance", "KiB", weights);
+    vec![row.bar(Bar::AtMost(2.0)).faults(faults)]
+}
+
+fn weigh(bench: &Bench) -> (f64, Faults) {
+    let n_instances = bench.pick(10_000, 100);
+    let kind = bench.gateway_with_template(Channels::IdleTemplate);
+    let task = Task {
+        group: kind.group(),
+        kind,
+        // Nobody listens there.
+        origin: process::free_address(),
+        n_channels: 0,
+    };
+    let server = Server::start(bench.layout.server, &task);
+    // As many clients come and go before, all to one instance: what they leave behind is not what
+    // instances cost.
+    let mut faults = visit(bench, &server, n_instances, 0..1);
+    let before = usage::settled_resident(server.id());
+    faults += visit(bench, &server, n_instances, 1..1 + n_instances);
+    let resident = usage::settled_resident(server.id()).saturating_sub(before);
+    (resident as f64 / n_instances as f64 / 1024.0, faults)
+}
+
+/// Lets so many clients come to these channels, and leave.
+fn visit(bench: &Bench, server: &Server, n: u64, channels: std::ops::Range<u64>) -> Faults {
+    let place = Place {
+        processor: bench.layout.load,
+        nicer_by: 0,
+    };
+    let mut load = Load::start(place, server, None);
+    let order = Connect {
+        n_clients: n,
+        first_channel: channels.start,
+        n_channels: channels.end - channels.start,
+        n_in_flight: 256,
+    };
+    load.connect(order).faults()
+}
