@@ -3,9 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tokio::task::AbortHandle;
-
-use crate::channel::{Dialer, Launch, Run};
+use crate::channel::{Berth, Dialer, Launch};
 use crate::delivery::ShardHandle;
 
 /// Gives each instance a shard.
@@ -28,11 +26,20 @@ impl Launcher {
 }
 
 impl Launch for Launcher {
-    fn launch(&self, run: Run) -> Option<(usize, AbortHandle)> {
+    fn berth(&self) -> Option<Berth> {
         let turn = self.next.fetch_add(1, Ordering::Relaxed);
         let home = turn % self.shards.len().max(1);
-        let shard = self.shards.get(home)?;
-        let dialer = self.dialers.get(home)?.clone();
-        Some((home, shard.spawn_instance(run(dialer))))
+        Some(Berth {
+            home,
+            runtime: self.shards.get(home)?.runtime().clone(),
+            dialer: self.dialers.get(home)?.clone(),
+        })
+    }
+
+    fn note_broken(&self, home: usize) {
+        tracing::error!(shard = home, "an instance broke");
+        if let Some(shard) = self.shards.get(home) {
+            shard.note_broken();
+        }
     }
 }

@@ -106,34 +106,24 @@ impl<K: Clone + Eq + Hash> Instances<K> {
         linger: impl Fn(&config::Channel) -> Duration,
         end: impl FnOnce(),
     ) {
-        let mut changes = channel.watch();
         loop {
-            while channel.n_subscribers() > 0 {
+            let Some(left_at) = channel.deserted_since() else {
                 channel.left().await;
-            }
-            let left_at = Instant::now();
-            loop {
-                let linger = linger(&channel.settings());
-                let lingered = async {
-                    // A timer would be late by up to a millisecond.
-                    if !linger.is_zero() {
-                        sleep_until(left_at + linger).await;
-                    }
-                };
+                continue;
+            };
+            let until = left_at + linger(&channel.settings());
+            if until > Instant::now() {
                 tokio::select! {
-                    () = lingered => {
-                        let is_deserted = |channel: &Channel| channel.n_subscribers() == 0;
-                        let Some(mut state) = self.find(key, channel, is_deserted) else {
-                            break;
-                        };
-                        end();
-                        state.forget(key);
-                        return;
-                    }
-                    // Somebody came and went.
-                    () = channel.left() => break,
-                    Ok(()) = changes.changed() => {}
+                    () = sleep_until(until) => {}
+                    // Somebody came and went, or the settings have changed.
+                    () = channel.left() => continue,
                 }
+            }
+            let is_deserted = |channel: &Channel| channel.n_subscribers() == 0;
+            if let Some(mut state) = self.find(key, channel, is_deserted) {
+                end();
+                state.forget(key);
+                return;
             }
         }
     }

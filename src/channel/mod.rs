@@ -45,7 +45,7 @@ pub use self::reconnect::Backoff;
 pub use self::request::Dialer;
 use self::request::Wanted;
 pub use self::status::{Health, State, Status, UPSTREAM_NOTICE};
-pub use self::template::{Launch, NoSeat, Run, Source, Template};
+pub use self::template::{Berth, Launch, NoSeat, Source, Template};
 pub use self::upstream::Upstream;
 use crate::config::{self, Key};
 use crate::log::{Log, Writer};
@@ -64,7 +64,9 @@ struct Shared {
     key: Arc<Key>,
     log: Log,
     n_subscribers: AtomicUsize,
-    /// Told when the last subscriber has left.
+    /// When the last subscriber left.
+    left_at: Mutex<Instant>,
+    /// Told then.
     left: Notify,
     status: Mutex<Status>,
     place: Place,
@@ -134,6 +136,7 @@ impl Channel {
             key,
             log,
             n_subscribers: AtomicUsize::new(0),
+            left_at: Mutex::new(Instant::now()),
             left: Notify::new(),
             status: Mutex::new(Status::new(SystemTime::now())),
             place: Place::default(),
@@ -257,6 +260,16 @@ impl Channel {
         self.shared.n_subscribers.load(Ordering::Relaxed)
     }
 
+    /// Since when nobody is there; `None`: somebody is.
+    fn deserted_since(&self) -> Option<Instant> {
+        (self.n_subscribers() == 0).then(|| *self.shared.lock_left_at())
+    }
+
+    /// Lets who waits for subscribers to leave look again.
+    fn look_again(&self) {
+        self.shared.left.notify_one();
+    }
+
     /// Ready when the last subscriber has left; at once, if that was so since it was asked last. For
     /// one who waits.
     async fn left(&self) {
@@ -308,6 +321,12 @@ impl Channel {
     }
 }
 
+impl Shared {
+    fn lock_left_at(&self) -> MutexGuard<'_, Instant> {
+        self.left_at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Kind {
     /// What channels with these settings have in common.
     pub fn new(settings: Arc<config::Channel>) -> Self {
@@ -343,6 +362,7 @@ impl Kind {
 impl Drop for Seat {
     fn drop(&mut self) {
         if self.channel.n_subscribers.fetch_sub(1, Ordering::Relaxed) == 1 {
+            *self.channel.lock_left_at() = Instant::now();
             self.channel.left.notify_one();
         }
     }

@@ -12,7 +12,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use http::StatusCode;
-use tokio::task::AbortHandle;
+use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout};
 
 use super::refusals::Refusals;
@@ -58,18 +58,27 @@ pub enum Source {
 
 /// Who gives instances a thread to live on.
 pub trait Launch: Send + Sync {
-    /// Runs an instance; returns the number of its shard. `None`: there is none any more.
-    fn launch(&self, run: Run) -> Option<(usize, AbortHandle)>;
+    /// Where the next instance shall live. `None`: there is no place any more.
+    fn berth(&self) -> Option<Berth>;
+
+    /// Told when an instance broke, without which the process can't go on.
+    fn note_broken(&self, home: usize);
+}
+
+/// A place for an instance to live.
+#[derive(Debug)]
+pub struct Berth {
+    /// The number of the shard.
+    pub home: usize,
+    /// The shard's thread.
+    pub runtime: Handle,
+    /// How origins are reached from there.
+    pub dialer: Dialer,
 }
 
 /// How long clients may take to come back after a restart: they were told when (`retry`), and go on
 /// trying.
 const RETURN: Duration = Duration::from_secs(60);
-
-/// An instance that is to run: given how to reach origins, its life.
-pub type Run = Box<dyn FnOnce(Dialer) -> Life + Send>;
-
-type Life = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Why somebody gets no seat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -182,6 +191,7 @@ impl Template {
 
     fn make(&self, key: &Arc<Key>, seed: Option<&str>) -> Option<Instance> {
         let shared = &self.shared;
+        let berth = shared.launch.berth()?;
         let (channel, upstream) = shared.inherit(key).unwrap_or_else(|| {
             let (channel, writer) =
                 Channel::instance(&shared.kind, Arc::clone(key), &shared.budget);
@@ -193,28 +203,36 @@ impl Template {
             (channel, upstream)
         });
         let (template, known) = (self.clone(), channel.clone());
-        let run = move |dialer| -> Life { Box::pin(template.live(known, upstream, dialer)) };
-        let (home, task) = shared.launch.launch(Box::new(run))?;
+        let Berth {
+            home,
+            runtime,
+            dialer,
+        } = berth;
+        let guard = OnPanic(Arc::clone(&shared.launch), home);
+        let writing = write(Box::new(upstream), dialer);
+        // It ends by itself, or with the runtime, which owns it.
+        let task = runtime.spawn(async move {
+            let _guard = guard;
+            template.live(known, writing).await;
+        });
         self.counters().instances.add(1);
         Some(Instance {
             channel,
             home,
-            task,
+            task: task.abort_handle(),
         })
     }
 
     /// The life of an instance: until its origin refuses it, or nobody has been there for a while.
-    async fn live(self, channel: Channel, upstream: Upstream, dialer: Dialer) {
+    async fn live(self, channel: Channel, writing: Writing) {
         let shared = &self.shared;
-        // In a box, so that it can end under the lock of the set.
-        let upstream: Pin<Box<dyn Future<Output = Infallible> + Send>> =
-            Box::pin(async move { match upstream.run(dialer).await {} });
-        let upstream = Mutex::new(Some(upstream));
-        let lock = || upstream.lock().unwrap_or_else(PoisonError::into_inner);
+        let writing = Mutex::new(Some(writing));
+        let lock = || writing.lock().unwrap_or_else(PoisonError::into_inner);
+        // Under the lock of the set.
         let end = || *lock() = None;
         let writing = || {
             poll_fn(|cx| match lock().as_mut() {
-                Some(upstream) => upstream.as_mut().poll(cx),
+                Some(writing) => writing.as_mut().poll(cx),
                 None => Poll::Pending,
             })
         };
@@ -296,6 +314,8 @@ impl Template {
         let channels = self.channels();
         for channel in &channels {
             channel.retain(settings, now);
+            // It may linger for a shorter time.
+            channel.look_again();
         }
         channels
     }
@@ -341,6 +361,25 @@ impl Shared {
 
     fn lock_refusals(&self) -> MutexGuard<'_, Refusals> {
         self.refusals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The upstream of an instance at work. Each instance has one as long as it lives, so it is small: what
+/// is needed for a connection is in boxes of its own.
+type Writing = Pin<Box<dyn Future<Output = Infallible> + Send>>;
+
+fn write(upstream: Box<Upstream>, dialer: Dialer) -> Writing {
+    Box::pin(async move { match upstream.run(dialer).await {} })
+}
+
+/// Tells that an instance broke, if it is dropped because of that.
+struct OnPanic(Arc<dyn Launch>, usize);
+
+impl Drop for OnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.note_broken(self.1);
+        }
     }
 }
 

@@ -108,11 +108,12 @@ impl Upstream {
     /// # Cancel safety
     ///
     /// May be dropped at any time; the log keeps what was appended.
-    pub async fn run(mut self, dialer: Dialer) -> ! {
+    pub async fn run(mut self: Box<Self>, dialer: Dialer) -> ! {
         loop {
             self.channel.enter(State::Connecting);
             self.intake.tell_health();
-            match self.hold_connection(&dialer).await {
+            // In a box, which is gone while it waits.
+            match Box::pin(self.hold_connection(&dialer)).await {
                 Ok(Finished::Changed) => {}
                 Ok(Finished::Over) => self.rest(State::Over).await,
                 Ok(Finished::Return(place)) => self.endpoints.go_back(place),

@@ -225,18 +225,6 @@ impl Delivery {
     }
 }
 
-/// Tells that a task broke, if it is dropped because of that.
-struct OnPanic(Arc<Notify>);
-
-impl Drop for OnPanic {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            tracing::error!("an instance broke");
-            self.0.notify_one();
-        }
-    }
-}
-
 impl ShardHandle {
     /// Runs a task on the shard's thread.
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
@@ -267,14 +255,14 @@ impl ShardHandle {
         handle
     }
 
-    /// The same, for one of many tasks: it ends by itself, and has nobody who watches it but itself.
-    pub fn spawn_instance(&self, task: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
-        let guard = OnPanic(Arc::clone(&self.broken));
-        let task = self.runtime.spawn(async move {
-            let _guard = guard;
-            task.await;
-        });
-        task.abort_handle()
+    /// The shard's thread, for who spawns tasks that watch themselves.
+    pub fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
+    /// Notes that a task broke that the process can't do without.
+    pub fn note_broken(&self) {
+        self.broken.notify_one();
     }
 
     /// Makes those leave who are far behind, because memory has run out.
