@@ -13,7 +13,7 @@ pub(super) struct Intake {
     channel: Channel,
     pub(super) writer: Writer,
     /// While the origin may be repeating what is in the log.
-    pub(super) repeats: Option<Repeats>,
+    pub(super) repeats: Option<Box<Repeats>>,
     /// Events in a batch are appended at this many bytes, so that a batch is a small part of the
     /// history.
     batch_bytes: usize,

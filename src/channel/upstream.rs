@@ -122,17 +122,25 @@ impl Upstream {
         }
     }
 
+    /// Tells of a failure; returns what comes after it.
+    fn note_failure(&mut self, failure: &Failure) -> Next {
+        let now = Instant::now();
+        let error = &failure.error;
+        let failed = self.judge(error, now);
+        let next = self.endpoints.failed(now, fastrand::f64(), failed);
+        self.report(failure, failed, next);
+        self.channel.shared.first_answer.note_failure(error);
+        self.channel.counters().failures.add(error);
+        self.doubt_last_event_id(error);
+        self.channel.fail(error.reason(), with_causes(error));
+        next
+    }
+
     /// Waits after a failure, or until a change gives hope.
     async fn wait_after(&mut self, failure: Failure) {
-        let now = Instant::now();
-        let failed = self.judge(&failure.error, now);
-        let next = self.endpoints.failed(now, fastrand::f64(), failed);
-        self.report(&failure, failed, next);
-        let Failure { error, .. } = failure;
-        self.channel.shared.first_answer.note_failure(&error);
-        self.channel.counters().failures.add(&error);
-        self.doubt_last_event_id(&error);
-        self.channel.fail(error.reason(), with_causes(&error));
+        let next = self.note_failure(&failure);
+        // It need not be kept meanwhile.
+        drop(failure);
         let Next::After(wait) = next else {
             self.rest(State::GaveUp).await;
             return;
@@ -140,7 +148,7 @@ impl Upstream {
         self.channel.enter(State::Waiting);
         self.intake.tell_health();
         self.channel.will_try_after(wait);
-        let mut until = now + wait;
+        let mut until = Instant::now() + wait;
         loop {
             tokio::select! {
                 () = sleep_until(until) => return,
@@ -340,7 +348,8 @@ impl Upstream {
         if let Some(missed) = self.missed.replace(Missed::NotResumed) {
             match self.last_event_id.as_deref() {
                 Some(id) if last_event_id.is_some() => {
-                    self.intake.repeats = Some(self.intake.writer.expect_repeats(id, now));
+                    let repeats = self.intake.writer.expect_repeats(id, now);
+                    self.intake.repeats = Some(Box::new(repeats));
                 }
                 Some(_) | None => self.intake.tell_gap(missed, now),
             }

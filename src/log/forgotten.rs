@@ -24,15 +24,22 @@ pub(super) struct Kind(u16);
 /// What is known of the evicted events of a log.
 #[derive(Debug)]
 pub(super) struct Forgotten {
+    budget: Budget,
     /// Whether types are told apart.
     tells_types: bool,
-    numbers: HashMap<Arc<str>, u16>,
-    /// By number.
-    types: Vec<EventType>,
+    /// Those that were; in a box, because most logs have none.
+    types: Option<Box<Types>>,
     /// The newest that counts for every type.
     any: Seq,
     /// The newest of all, but notices that nobody misses.
     event: Seq,
+}
+
+#[derive(Debug)]
+struct Types {
+    numbers: HashMap<Arc<str>, u16>,
+    /// By number.
+    list: Vec<EventType>,
     /// Counts the names.
     held: Held,
 }
@@ -89,12 +96,11 @@ impl Kind {
 impl Forgotten {
     pub(super) fn new(budget: &Budget) -> Self {
         Self {
+            budget: budget.clone(),
             tells_types: false,
-            numbers: HashMap::new(),
-            types: Vec::new(),
+            types: None,
             any: Seq(0),
             event: Seq(0),
-            held: budget.hold(WhatFor::Events, 0),
         }
     }
 
@@ -113,14 +119,12 @@ impl Forgotten {
         let Some(name) = std::str::from_utf8(name).ok().filter(|name| is_told(name)) else {
             return Kind::ANY;
         };
-        let number = match self.numbers.get(name) {
-            Some(number) => *number,
-            None => match self.number(name) {
-                Some(number) => number,
-                None => return Kind::ANY,
-            },
+        let types = self.types.as_ref();
+        let known = types.and_then(|types| types.numbers.get(name).copied());
+        let Some(number) = known.or_else(|| self.number(name)) else {
+            return Kind::ANY;
         };
-        if let Some(known) = self.types.get_mut(usize::from(number)) {
+        if let Some(known) = self.of_number(usize::from(number)) {
             known.n_retained += 1;
         }
         Kind(Kind::N_FIXED + number)
@@ -133,7 +137,7 @@ impl Forgotten {
         }
         self.event = seq;
         let number = kind.number();
-        match number.and_then(|number| self.types.get_mut(number)) {
+        match number.and_then(|number| self.of_number(number)) {
             Some(known) => {
                 known.n_retained = known.n_retained.saturating_sub(1);
                 known.evicted = seq;
@@ -148,10 +152,15 @@ impl Forgotten {
             return self.event;
         };
         let known = types.iter().filter_map(|name| {
-            let number = self.numbers.get(name.as_ref())?;
-            self.types.get(usize::from(*number))
+            let types = self.types.as_ref()?;
+            let number = types.numbers.get(name.as_ref())?;
+            types.list.get(usize::from(*number))
         });
         known.map(|one| one.evicted).fold(self.any, Seq::max)
+    }
+
+    fn of_number(&mut self, number: usize) -> Option<&mut EventType> {
+        self.types.as_mut()?.list.get_mut(number)
     }
 
     /// The number of a new type; `None`: there are too many.
@@ -162,33 +171,35 @@ impl Forgotten {
             n_retained: 0,
             evicted: Seq(0),
         };
-        let number = if self.types.len() < MAX_TYPES {
-            self.types.push(fresh);
-            self.types.len() - 1
+        let types = self.types.get_or_insert_with(|| {
+            Box::new(Types {
+                numbers: HashMap::new(),
+                list: Vec::new(),
+                held: self.budget.hold(WhatFor::Events, 0),
+            })
+        });
+        let number = if types.list.len() < MAX_TYPES {
+            types.list.push(fresh);
+            types.list.len() - 1
         } else {
-            let unused = self.types.iter_mut().enumerate();
+            let unused = types.list.iter_mut().enumerate();
             let unused = unused.filter(|(_, one)| one.n_retained == 0);
             let (number, oldest) = unused.min_by_key(|(_, one)| one.evicted)?;
             let gone = std::mem::replace(oldest, fresh);
             self.any = self.any.max(gone.evicted);
-            self.numbers.remove(&gone.name);
+            types.numbers.remove(&gone.name);
             number
         };
         let number = u16::try_from(number).ok()?;
-        self.numbers.insert(name, number);
-        self.held.resize(self.footprint());
+        types.numbers.insert(name, number);
+        types.held.resize(types.footprint());
         Some(number)
-    }
-
-    fn footprint(&self) -> usize {
-        const EACH: usize = size_of::<EventType>() + 2 * size_of::<(Arc<str>, u16)>() + 16;
-        let names = self.types.iter().map(|one| one.name.len());
-        names.sum::<usize>() + self.types.len() * EACH
     }
 
     /// What outlives the process.
     pub(super) fn export(&self) -> ForgottenTypes<'_> {
-        let types = self.types.iter().filter(|one| one.evicted > Seq(0));
+        let types = self.types.iter().flat_map(|types| &types.list);
+        let types = types.filter(|one| one.evicted > Seq(0));
         ForgottenTypes {
             any: self.any.0,
             event: self.event.0,
@@ -204,13 +215,21 @@ impl Forgotten {
             let number = Some(*name).filter(|name| self.tells_types && is_told(name));
             match number.and_then(|name| self.number(name)) {
                 Some(number) => {
-                    if let Some(known) = self.types.get_mut(usize::from(number)) {
+                    if let Some(known) = self.of_number(usize::from(number)) {
                         known.evicted = Seq(*evicted);
                     }
                 }
                 None => self.any = self.any.max(Seq(*evicted)),
             }
         }
+    }
+}
+
+impl Types {
+    fn footprint(&self) -> usize {
+        const EACH: usize = size_of::<EventType>() + 2 * size_of::<(Arc<str>, u16)>() + 16;
+        let names = self.list.iter().map(|one| one.name.len());
+        names.sum::<usize>() + self.list.len() * EACH
     }
 }
 
@@ -295,7 +314,8 @@ mod tests {
         for seq in 1..=n_types {
             pass(&mut forgotten, &format!("t{seq}"), seq);
         }
-        assert_eq!(forgotten.types.len(), MAX_TYPES);
+        let n_told = forgotten.types.as_ref().map(|types| types.list.len());
+        assert_eq!(n_told, Some(MAX_TYPES));
         for seq in 1..=n_types {
             let newest = forgotten.newest(&of(&[&format!("t{seq}")]));
             assert!(newest >= Seq(seq), "{seq}");

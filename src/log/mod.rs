@@ -94,7 +94,7 @@ struct State {
     feeds: Vec<Arc<Feed>>,
     ended: Option<Ending>,
     /// Of a view: where its entries are from.
-    places: Option<Places>,
+    places: Option<Box<Places>>,
 }
 
 impl Log {
@@ -126,7 +126,7 @@ impl Log {
             ring,
             feeds: Vec::new(),
             ended: None,
-            places,
+            places: places.map(Box::new),
         });
         let log = Self {
             shared: Arc::new(Shared {

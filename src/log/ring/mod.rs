@@ -101,7 +101,7 @@ pub(in crate::log) struct Ring {
     /// What is still known of evicted events.
     forgotten: Forgotten,
     /// The newest event of each key, where somebody wants it.
-    latest: Option<Latest>,
+    latest: Option<Box<Latest>>,
     /// The first event of the present source.
     source_from: Seq,
     snapshots: Snapshots,

@@ -188,7 +188,7 @@ impl Ring {
 
     /// Bytes that are held for the newest events of each key, besides those that are retained.
     pub(super) fn latest_bytes(&self) -> usize {
-        self.latest.as_ref().map_or(0, Latest::held_bytes)
+        self.latest.as_ref().map_or(0, |latest| latest.held_bytes())
     }
 
     /// What follows is of another source: what the one before said last is no state any more.
@@ -213,7 +213,7 @@ impl Ring {
             self.n_keys_given_up += latest.set_limits(keying);
             return;
         }
-        let mut latest = Latest::new(keying, &self.budget);
+        let mut latest = Box::new(Latest::new(keying, &self.budget));
         // What was before is not known by these keys.
         latest.is_partial = self.source_from < self.first_seq;
         latest.lossy_until = self.tail();
@@ -241,7 +241,7 @@ impl Ring {
 
     /// Gives up what is kept for its key only, but the newest `max_bytes`.
     pub(super) fn shrink_keys(&mut self, max_bytes: usize) {
-        let kept = self.latest.as_ref().map_or(0, Latest::kept_bytes);
+        let kept = self.latest.as_ref().map_or(0, |latest| latest.kept_bytes());
         self.give_up_keys(kept.saturating_sub(max_bytes));
     }
 
@@ -280,7 +280,7 @@ impl Ring {
 
     /// How many keys there are, and how many had to go.
     pub(in crate::log) fn n_keys(&self) -> (usize, u64) {
-        let n_keys = self.latest.as_ref().map_or(0, Latest::n_keys);
+        let n_keys = self.latest.as_ref().map_or(0, |latest| latest.n_keys());
         (n_keys, self.n_keys_given_up)
     }
 }
