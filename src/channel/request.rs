@@ -98,6 +98,18 @@ impl Wanted<'_> {
     }
 }
 
+/// What goes to the origin first of an instance with this key: the URL, and the fields of the request.
+pub fn describe(settings: &config::Channel, key: &Key) -> Option<(String, HeaderMap)> {
+    let wanted = Wanted {
+        settings,
+        key,
+        place: 0,
+    };
+    let url = wanted.url();
+    let request = request(wanted, &Url::parse(&url).ok()?, None, true).ok()?;
+    Some((url, request.into_parts().0.headers))
+}
+
 /// Requests an event stream, following redirects.
 pub(super) async fn open(
     wanted: Wanted<'_>,

@@ -384,7 +384,7 @@ impl Drop for OnPanic {
 }
 
 /// Whether a client's id may be one that the origin gave.
-fn is_seed(id: &str, ids: Ids) -> bool {
+pub fn is_seed(id: &str, ids: Ids) -> bool {
     let has_their_form = !id.is_empty() && id.len() <= MAX_ID_BYTES && !may_be_of_a_gateway(id);
     match ids {
         Ids::Fill => has_their_form,

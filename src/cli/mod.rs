@@ -1,6 +1,7 @@
 //! The command line: what may be typed, and what each command does.
 
 mod check;
+mod explain;
 mod generate;
 mod log;
 mod machine;
@@ -37,6 +38,9 @@ enum Command {
     Serve(Serve),
     /// Check a configuration file and say what is wrong with it, and where
     Check(Check),
+    /// Say what a request is for: which channel, which of its instances, and what would go upstream
+    #[command(long_about = explain::ABOUT)]
+    Explain(Explain),
     /// Show it working: an origin that ticks, the gateway in front of it, and a page to look at
     Demo(Demo),
     /// Print the completions for a shell
@@ -76,6 +80,19 @@ struct Check {
 }
 
 #[derive(Debug, Args)]
+struct Explain {
+    /// One URL, as a client asks for it, or two to compare; a path alone is for any host
+    #[arg(required = true, num_args = 1..=2, value_name = "URL")]
+    urls: Vec<String>,
+    /// A header field that the client sends; may be given several times
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
+    headers: Vec<String>,
+    /// The configuration file (TOML)
+    #[arg(long, value_name = "FILE", default_value = "/etc/ssecast/ssecast.toml")]
+    config: PathBuf,
+}
+
+#[derive(Debug, Args)]
 struct Demo {
     /// The address to listen on
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
@@ -106,6 +123,8 @@ Examples:
       Then open http://127.0.0.1:8080/ in a few tabs.
   ssecast serve --upstream http://127.0.0.1:3000/events
       Then: curl -N http://127.0.0.1:8080/events
+  ssecast explain 'https://example.com/rooms/a/events?lang=en' --config ssecast.toml
+      Says which instance that is, and what would go upstream.
   ssecast check /etc/ssecast/ssecast.toml && ssecast serve --config /etc/ssecast/ssecast.toml";
 
 /// What a command came to.
@@ -139,6 +158,7 @@ impl Cli {
                 Err(DemoError::Address(diagnostics)) => Finished::failed(diagnostics.to_string()),
                 result => Finished::from_result(result),
             },
+            Command::Explain(explain) => explain::run(&explain),
             Command::Man(man) => generate::man_pages(&man.directory),
             Command::Serve(serve) => serve::run(&serve),
         }

@@ -78,6 +78,18 @@ pub(super) fn without_query(url: &str) -> String {
     format!("{scheme}://{host}{path}{more}")
 }
 
+/// A URL in which the values of parameters that look like credentials are not shown.
+pub fn without_secrets(url: &str) -> String {
+    let Some((bare, query)) = url.split_once('?') else {
+        return url.to_owned();
+    };
+    let pairs = query.split('&').map(|pair| match pair.split_once('=') {
+        Some((name, _)) if is_credential(name) => format!("{name}=…"),
+        _ => pair.to_owned(),
+    });
+    format!("{bare}?{}", pairs.collect::<Vec<_>>().join("&"))
+}
+
 /// Where the text has credentials, known keys or not: the file may be shown around an error.
 pub(super) fn secrets(text: &str, table: &DeTable<'_>) -> Vec<Range<usize>> {
     let mut secrets = Vec::new();

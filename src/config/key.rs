@@ -150,6 +150,16 @@ impl KeyRules {
         Ok(found.into())
     }
 
+    /// Whether a query parameter of this name is part of the key.
+    pub fn has_parameter(&self, name: &str) -> bool {
+        self.query.iter().any(|one| one == name)
+    }
+
+    /// Whether a query parameter is the gateway's own.
+    pub fn is_ours(name: &str) -> bool {
+        OUR_PARAMETERS.contains(&name)
+    }
+
     /// The header fields of a key, by name.
     pub fn fields_of<'a>(
         &'a self,

@@ -4,19 +4,17 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use http::StatusCode;
-use matchit::Router;
 use tokio::time::Instant;
 
 use super::answer::Refusal;
 use super::standing::turned_away;
 use crate::channel::{Channel, Counters, Source, Template};
-use crate::config::{self, Key, normalize_path};
+use crate::config::{self, Key, PathRouter, normalize_path};
 
 /// Where requests lead.
 #[derive(Debug, Default)]
 pub struct Routes {
-    /// By host, in lower case; an empty one is any.
-    by_host: HashMap<String, Router<Arc<Route>>>,
+    by_path: PathRouter<Arc<Route>>,
     all: Vec<Arc<Route>>,
     pages: HashMap<&'static str, Page>,
 }
@@ -76,18 +74,11 @@ impl Routes {
 
     fn add(&mut self, settings: Arc<config::Channel>, target: Target) {
         let route = Arc::new(Route { target, settings });
-        let any = [String::new()];
-        let hosts = match route.settings.hosts.as_slice() {
-            [] => &any[..],
-            hosts => hosts,
-        };
-        for host in hosts {
-            let router = self.by_host.entry(host.to_ascii_lowercase()).or_default();
-            if let Err(error) = router.insert(&route.settings.path, Arc::clone(&route)) {
-                // The configuration was refused if it had that.
-                let (channel, path) = (&route.settings.name, &route.settings.path);
-                tracing::error!(channel, path, %error, "a path leads nowhere");
-            }
+        let (hosts, path) = (&route.settings.hosts, &route.settings.path);
+        if let Err(error) = self.by_path.insert(hosts, path, &route) {
+            // The configuration was refused if it had that.
+            let channel = &route.settings.name;
+            tracing::error!(channel, path, %error, "a path leads nowhere");
         }
         self.all.push(route);
     }
@@ -125,18 +116,12 @@ impl Routes {
     /// What the path of a request leads to. A channel that names the host goes before one that
     /// answers to any, and of those a literal path before a variable.
     pub(super) fn find(&self, host: &str, path: &str) -> Found<'_> {
+        if let Some((route, captured)) = self.by_path.find(host, path) {
+            return Found::Channel(route, captured);
+        }
         let Some(path) = normalize_path(path) else {
             return Found::Nothing;
         };
-        let host = host.to_ascii_lowercase();
-        let routers = [host.as_str(), ""].map(|host| self.by_host.get(host));
-        for router in routers.into_iter().flatten() {
-            if let Ok(found) = router.at(&path) {
-                let captured = found.params.iter();
-                let captured = captured.map(|(_, value)| value.to_owned()).collect();
-                return Found::Channel(found.value, captured);
-            }
-        }
         self.pages
             .get(path.as_ref())
             .copied()

@@ -1,0 +1,439 @@
+//! `ssecast explain URL…`: what a request is for, and whether two are for the same.
+//!
+//! Nothing is asked of anybody: the file says it all. No value of a header field is shown, nor that of a
+//! parameter that looks like a credential.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+
+use super::{Explain, Finished};
+use crate::channel::{describe, is_seed};
+use crate::config::{self, Config, Connect, Key, KeyRules, PathRouter, without_secrets};
+
+pub(super) const ABOUT: &str = "\
+Say what a request is for: which channel, which of its instances, and what would go upstream.
+
+Two URLs are compared: clients that ask for them share an upstream connection, or the difference is \
+told that keeps them apart. Nothing is sent to anybody.";
+
+/// A request that leads to a channel.
+struct Asked<'a> {
+    /// As it was typed.
+    url: &'a str,
+    channel: Arc<config::Channel>,
+    key: Key,
+    /// The parameters of its query, decoded.
+    parameters: Vec<(String, String)>,
+}
+
+type Router = PathRouter<Arc<config::Channel>>;
+
+/// Explains one URL, or compares two.
+pub(super) fn run(arguments: &Explain) -> Finished {
+    let loaded = match Config::load(&arguments.config) {
+        Ok(loaded) => loaded,
+        Err(diagnostics) => return Finished::failed(diagnostics.to_string()),
+    };
+    let fields = match fields(&arguments.headers) {
+        Ok(fields) => fields,
+        Err(message) => return Finished::failed(format!("error: {message}\n")),
+    };
+    let mut router = Router::default();
+    for channel in &loaded.config.channels {
+        // The file is right, so no two lead the same request elsewhere.
+        router
+            .insert(&channel.hosts, &channel.path, channel)
+            .unwrap_or_default();
+    }
+    let mut output = String::new();
+    let mut asked = Vec::new();
+    for url in &arguments.urls {
+        match ask(url, &fields, &router) {
+            Ok(one) => {
+                one.explain(&fields, &mut output);
+                asked.push(one);
+            }
+            Err(message) => {
+                let complaint = format!("error: {}: {message}\n", without_secrets(url));
+                return Finished {
+                    output,
+                    ..Finished::failed(complaint)
+                };
+            }
+        }
+    }
+    if let [one, other] = asked.as_slice() {
+        compare(one, other, &mut output);
+    }
+    Finished::fine(output)
+}
+
+/// Header fields as curl takes them.
+fn fields(written: &[String]) -> Result<HeaderMap, String> {
+    let mut fields = HeaderMap::new();
+    for (n, field) in written.iter().enumerate() {
+        // Not quoted: it may be a credential, and the name may be missing.
+        let wrong = |what: &str| format!("header field {}: {what}", n + 1);
+        let Some((name, value)) = field.split_once(':') else {
+            return Err(wrong("write it like `-H 'Name: value'`"));
+        };
+        let name = HeaderName::from_bytes(name.trim().as_bytes());
+        let name = name.map_err(|_invalid| wrong("what is before the `:` is not a name"))?;
+        let value = HeaderValue::from_str(value.trim());
+        let value = value.map_err(|_invalid| wrong("no header field can have this value"))?;
+        fields.append(name, value);
+    }
+    Ok(fields)
+}
+
+/// Finds what a URL leads to.
+fn ask<'a>(url: &'a str, fields: &HeaderMap, router: &Router) -> Result<Asked<'a>, String> {
+    let without_fragment = url.split('#').next().unwrap_or(url);
+    if !(without_fragment.starts_with('/') || without_fragment.contains("://")) {
+        return Err("write a URL, or a path that begins with `/`".to_owned());
+    }
+    let uri: Uri = (without_fragment.parse())
+        .map_err(|_invalid| "this is not a URL: is everything percent-encoded?".to_owned())?;
+    let named = fields.get(http::header::HOST);
+    let named = named.and_then(|host| host.to_str().ok());
+    let named = named.map(|host| host.split(':').next().unwrap_or(host));
+    let host = uri.host().or(named).unwrap_or_default();
+    let (channel, captured) = router.find(host, uri.path()).ok_or_else(|| {
+        let host = if host.is_empty() { "any host" } else { host };
+        format!("404: no channel has the path `{}` for {host}", uri.path())
+    })?;
+    let captured = captured.iter().map(String::as_str);
+    let key = channel.key.key(captured, uri.query(), fields);
+    let key = key.map_err(|error| format!("400, at the channel `{}`: {error}", channel.name))?;
+    let query = uri.query().unwrap_or_default().as_bytes();
+    let parameters = url::form_urlencoded::parse(query).into_owned().collect();
+    Ok(Asked {
+        url,
+        channel: Arc::clone(channel),
+        key,
+        parameters,
+    })
+}
+
+impl Asked<'_> {
+    fn rules(&self) -> &KeyRules {
+        &self.channel.key
+    }
+
+    fn explain(&self, fields: &HeaderMap, out: &mut String) {
+        let channel = &self.channel;
+        let rows = [
+            ("channel", format!("{}, `{}`", channel.name, channel.path)),
+            ("instance", self.instance()),
+            ("upstream", self.upstream()),
+            ("fields", self.sent_fields()),
+            ("resumes", self.resumes(fields)),
+            ("ignored", self.ignored(fields)),
+        ];
+        let mut text = format!("{}\n", without_secrets(self.url));
+        for (label, row) in rows {
+            if !row.is_empty() {
+                writeln!(text, "  {label:<10} {row}").unwrap_or_default();
+            }
+        }
+        text.push('\n');
+        out.push_str(&text);
+    }
+
+    /// What tells it from the others.
+    fn instance(&self) -> String {
+        let key: Vec<String> = self.parts().into_iter().filter_map(Part::shown).collect();
+        match (self.rules().is_empty(), self.channel.connect) {
+            (true, Connect::Eager) => "the only one; its upstream is always connected".to_owned(),
+            (true, Connect::OnDemand) => {
+                "the only one; connected while somebody is there".to_owned()
+            }
+            (false, _) if key.is_empty() => {
+                "the one without any of what may be in a key".to_owned()
+            }
+            (false, _) => key.join(", "),
+        }
+    }
+
+    /// The parts of the key.
+    fn parts(&self) -> Vec<Part> {
+        let rules = self.rules();
+        let variables = rules.variables.iter().zip(self.key.values());
+        let variables = variables.map(|(variable, value)| Part {
+            name: format!("{{{}}}", variable.name),
+            values: Some(vec![value.to_owned()]),
+        });
+        let pairs: Vec<(String, String)> = url::form_urlencoded::parse(self.key.query().as_bytes())
+            .into_owned()
+            .collect();
+        let parameters = rules.query.iter().map(|name| {
+            let values = pairs.iter().filter(|(other, _)| other == name);
+            let values: Vec<String> = values.map(|(_, value)| value.clone()).collect();
+            Part {
+                name: name.clone(),
+                values: (!values.is_empty()).then_some(values),
+            }
+        });
+        variables.chain(parameters).collect()
+    }
+
+    /// The first of the URLs, as far as it may be shown.
+    fn upstream(&self) -> String {
+        let Some((url, _)) = describe(&self.channel, &self.key) else {
+            return "no usable URL".to_owned();
+        };
+        let n_others = self.channel.upstream.urls.len() - 1;
+        let others = match n_others {
+            0 => String::new(),
+            n => format!(", or the same at {n} more"),
+        };
+        format!("GET {}{others}", without_secrets(&url))
+    }
+
+    /// The header fields that go upstream, and whose they are.
+    fn sent_fields(&self) -> String {
+        let Some((_, sent)) = describe(&self.channel, &self.key) else {
+            return String::new();
+        };
+        let theirs: Vec<&HeaderName> = self
+            .rules()
+            .fields_of(&self.key)
+            .map(|(name, _)| name)
+            .collect();
+        let configured = &self.channel.upstream.headers;
+        let sent = sent.keys().map(|name| {
+            if theirs.contains(&name) {
+                format!("{name} (the client's)")
+            } else if configured.iter().any(|(other, _)| other == name) {
+                format!("{name} (upstream_headers)")
+            } else {
+                name.to_string()
+            }
+        });
+        sent.collect::<Vec<_>>().join(", ")
+    }
+
+    /// What the client has seen last, and whether the origin would be asked to go on there.
+    fn resumes(&self, fields: &HeaderMap) -> String {
+        let field = fields.get("last-event-id");
+        let field = field.and_then(|id| id.to_str().ok()).map(str::to_owned);
+        let parameter = || {
+            let is_id = |name: &str| name == "last_event_id" || name == "lastEventId";
+            let found = self
+                .parameters
+                .iter()
+                .find(|(name, id)| is_id(name) && !id.is_empty());
+            found.map(|(_, id)| id.clone())
+        };
+        let Some(id) = field.filter(|id| !id.is_empty()).or_else(parameter) else {
+            return String::new();
+        };
+        let seeds = match self.channel.connect {
+            Connect::OnDemand if is_seed(&id, self.channel.ids) => {
+                "; a new instance asks its upstream to go on there"
+            }
+            Connect::OnDemand => "; not an id that the upstream gave, so it is not asked for it",
+            Connect::Eager => "",
+        };
+        format!("after `{id}`{seeds}")
+    }
+
+    /// What is in no key.
+    fn ignored(&self, fields: &HeaderMap) -> String {
+        let rules = self.rules();
+        let mut parameters: Vec<String> = Vec::new();
+        for (name, _) in &self.parameters {
+            let shown = format!("`{name}`");
+            if !(rules.has_parameter(name)
+                || KeyRules::is_ours(name)
+                || parameters.contains(&shown))
+            {
+                parameters.push(shown);
+            }
+        }
+        let names = fields
+            .keys()
+            .filter(|name| !(rules.headers.contains(name) || OURS.contains(&name.as_str())));
+        let names: Vec<String> = names.map(|name| format!("`{name}`")).collect();
+        let parts = [("parameter", parameters), ("header field", names)];
+        let parts = parts.into_iter().filter(|(_, names)| !names.is_empty());
+        let parts = parts.map(|(noun, names)| {
+            let ending = if names.len() == 1 { "" } else { "s" };
+            format!("the {noun}{ending} {}", names.join(", "))
+        });
+        parts.collect::<Vec<_>>().join("; ")
+    }
+}
+
+/// Header fields that say something to the gateway.
+const OURS: [&str; 3] = ["accept", "host", "last-event-id"];
+
+/// A part of a key; without values, if the request has none.
+struct Part {
+    name: String,
+    values: Option<Vec<String>>,
+}
+
+impl Part {
+    /// `None`: it is not there.
+    fn shown(self) -> Option<String> {
+        let name = self.name.clone();
+        self.values
+            .is_some()
+            .then(|| format!("{name} = {}", self.value()))
+    }
+
+    fn value(&self) -> String {
+        let Some(values) = &self.values else {
+            return "absent".to_owned();
+        };
+        let is_secret = without_secrets(&format!("?{}=x", self.name)).ends_with('…');
+        let shown = values.iter().map(|value| {
+            if is_secret {
+                "…".to_owned()
+            } else {
+                format!("`{value}`")
+            }
+        });
+        shown.collect::<Vec<_>>().join(" and ")
+    }
+}
+
+/// Says whether two requests share an instance, and why not.
+fn compare(one: &Asked<'_>, other: &Asked<'_>, out: &mut String) {
+    let text = if one.channel.name != other.channel.name {
+        let (one, other) = (&one.channel.name, &other.channel.name);
+        format!("These do not collapse: they are for two channels, `{one}` and `{other}`.\n")
+    } else if one.key == other.key {
+        "These collapse: they share an instance, its history and its one upstream connection.\n"
+            .to_owned()
+    } else {
+        let mut text =
+            "These do not collapse: they are for two instances of a channel.\n".to_owned();
+        for (a, b) in one.parts().iter().zip(other.parts()) {
+            if a.values != b.values {
+                let line = format!("  {:<10} {} here, {} there\n", a.name, a.value(), b.value());
+                text.push_str(&line);
+            }
+        }
+        text
+    };
+    out.push_str(&text);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    const FILE: &str = r#"
+[listen.public]
+address = "127.0.0.1:0"
+
+[channels.rooms]
+path = "/rooms/{room}/events"
+key = { query = ["lang", "token"], headers = ["Authorization"] }
+upstream = ["http://10.0.0.1:3000/rooms/{room}/events?app=1&key=s3cret", "http://10.0.0.2:3000/rooms/{room}/events?app=1&key=s3cret"]
+upstream_headers = { X-Client = "s3cret" }
+access = "public"
+
+[channels.prices]
+path = "/prices"
+upstream = "http://10.0.0.1:3000/prices"
+"#;
+
+    fn explain(urls: &[&str], headers: &[&str]) -> (String, String) {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        fs::write(&file, FILE).expect("it is written");
+        let finished = run(&Explain {
+            urls: urls.iter().map(|&url| url.to_owned()).collect(),
+            headers: headers.iter().map(|&field| field.to_owned()).collect(),
+            config: file.path().to_owned(),
+        });
+        (finished.output, finished.complaint)
+    }
+
+    #[test]
+    fn what_a_request_is_for_is_told_without_secrets() {
+        let url =
+            "https://a.example/rooms/caf%C3%A9/events?x=1&token=s3cret&lang=en&last_event_id=7#top";
+        let fields = [
+            "Authorization: Bearer s3cret",
+            "Cookie: id=s3cret",
+            "Accept: text/event-stream",
+        ];
+        let (output, complaint) = explain(&[url], &fields);
+        assert_eq!(complaint, "");
+        assert_eq!(
+            output,
+            "\
+https://a.example/rooms/caf%C3%A9/events?x=1&token=…&lang=en&last_event_id=7#top
+  channel    rooms, `/rooms/{room}/events`
+  instance   {room} = `café`, lang = `en`, token = …
+  upstream   GET http://10.0.0.1:3000/rooms/caf%C3%A9/events?app=1&key=…&lang=en&token=…, or the same at 1 more
+  fields     host, accept, accept-encoding, cache-control, user-agent, x-client (upstream_headers), authorization (the client's)
+  resumes    after `7`; a new instance asks its upstream to go on there
+  ignored    the parameter `x`; the header field `cookie`
+
+"
+        );
+    }
+
+    #[test]
+    fn two_requests_are_compared() {
+        let ends_with = |urls: [&str; 2], end: &str| {
+            let (output, complaint) = explain(&urls, &[]);
+            assert!(output.ends_with(end), "{output}{complaint}");
+        };
+        ends_with(
+            ["/rooms/a/events?lang=en&x=1", "/rooms/%61/events?lang=e%6E"],
+            "These collapse: they share an instance, its history and its one upstream connection.\n",
+        );
+        ends_with(
+            ["/rooms/a/events?lang=en", "/rooms/b/events?lang=en&lang=de"],
+            "These do not collapse: they are for two instances of a channel.\n  \
+             {room}     `a` here, `b` there\n  \
+             lang       `en` here, `en` and `de` there\n",
+        );
+        ends_with(
+            ["/rooms/a/events?token=1", "/rooms/a/events"],
+            "of a channel.\n  token      … here, absent there\n",
+        );
+        ends_with(
+            ["/prices", "/rooms/a/events"],
+            "they are for two channels, `prices` and `rooms`.\n",
+        );
+        ends_with(
+            ["/prices?a=1", "http://any.example/prices"],
+            "its one upstream connection.\n",
+        );
+    }
+
+    #[test]
+    fn what_leads_nowhere_is_said() {
+        for (url, said) in [
+            (
+                "/nothing?token=s3cret",
+                "error: /nothing?token=…: 404: no channel has the path `/nothing` for any host\n",
+            ),
+            (
+                "/rooms/%2e%2e/events",
+                "400, at the channel `rooms`: `room` in the path is `.` or `..`",
+            ),
+            ("rooms/a", "a path that begins with `/`"),
+            ("/rooms/é a", "is everything percent-encoded?"),
+        ] {
+            let (output, complaint) = explain(&[url], &[]);
+            assert_eq!(output, "");
+            assert!(complaint.contains(said), "{complaint}");
+        }
+        let (_, complaint) = explain(&["/prices"], &["Authorization Bearer s3cret"]);
+        assert_eq!(
+            complaint,
+            "error: header field 1: write it like `-H 'Name: value'`\n"
+        );
+    }
+}
