@@ -37,6 +37,7 @@ mod restart;
 mod resume;
 mod secure;
 mod slow;
+mod soak;
 mod stalled;
 mod stop;
 mod storm;

@@ -183,7 +183,12 @@ impl Connector {
 
     /// Connects for HTTP/2.
     pub(super) async fn stream_to(self, gateway: &Gateway) -> Pin<Box<dyn Stream>> {
-        self.connect_to(gateway.address()).await.stream
+        self.stream_at(gateway.address()).await
+    }
+
+    /// Connects to this address for HTTP/2.
+    pub(super) async fn stream_at(self, address: &str) -> Pin<Box<dyn Stream>> {
+        self.connect_to(address).await.stream
     }
 
     /// Connects over TLS for HTTP/2, and trusts whoever answers.

@@ -400,6 +400,12 @@ impl Gateway {
         reactors.iter().map(BTreeSet::len).collect()
     }
 
+    /// Its threads.
+    pub(crate) fn n_threads(&self) -> usize {
+        let list = fs::read_dir(format!("/proc/{}/task", self.child.id()));
+        list.expect("the gateway runs").count()
+    }
+
     /// Its resident memory.
     pub(crate) fn resident_bytes(&self) -> usize {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()));

@@ -43,6 +43,12 @@ impl Http2 {
         Self::with_windows(gateway, Windows::default()).await
     }
 
+    /// Connects to this address.
+    pub(crate) async fn connect_to(address: &str) -> Self {
+        let stream = Connector::default().stream_at(address).await;
+        Self::over(stream, Windows::default()).await
+    }
+
     pub(crate) async fn connect_over_tls(gateway: &Gateway) -> Self {
         let stream = Connector::default().tls_stream_to(gateway).await;
         Self::over(stream, Windows::default()).await
