@@ -11,6 +11,7 @@ mod instances;
 mod neighbour;
 mod reload;
 mod slow;
+mod stalled;
 mod stalled_memory;
 mod steady;
 mod storm;
@@ -120,6 +121,12 @@ pub(crate) const ALL: &[Case] = &[
         about: "the same for five minutes; only if named",
         run: stalled_memory::five_minutes,
         is_long: true,
+    },
+    Case {
+        name: "stalled",
+        about: "5,000 clients x 10/s x 200 B, of whom 1 % have stopped reading, beside none",
+        run: stalled::run,
+        ..CASE
     },
     Case {
         name: "neighbour",
