@@ -255,6 +255,44 @@ impl Visitor<'_> for Scalar {
     }
 }
 
+/// Looks for a member of a JSON text, which stands after its pointer in `data`; asserts that it is
+/// found where `serde_json` finds it.
+///
+/// # Panics
+///
+/// If it is not.
+#[cfg(any(test, fuzzing))]
+pub fn fuzz_key(data: &[u8]) {
+    use crate::config::JsonPointer;
+    use serde_json::Value;
+
+    let text = String::from_utf8_lossy(data);
+    let Some((pointer, json)) = text.split_once('\n') else {
+        return;
+    };
+    let Some(parsed) = JsonPointer::parse(pointer) else {
+        return;
+    };
+    assert_eq!(parsed.to_string(), pointer);
+    let found = find(json, parsed.tokens());
+    // What it does not parse, for its depth or the size of its numbers, may be passed over here.
+    let Ok(value) = serde_json::from_str::<Value>(json) else {
+        return;
+    };
+    let key = value.pointer(pointer).and_then(|member| match member {
+        Value::Bool(truth) => Some(Key::Truth(*truth)),
+        Value::Number(number) => {
+            let whole = number.as_u64().map(|number| number.to_string());
+            let whole = whole.or(number.as_i64().map(|number| number.to_string()));
+            let any = whole.or(number.as_f64().map(|number| number.to_string()));
+            any.map(|text| Key::Number(text.into()))
+        }
+        Value::String(text) => Some(Key::Text(text.as_str().into())),
+        Value::Array(_) | Value::Null | Value::Object(_) => None,
+    });
+    assert_eq!(found.map(|found| found.key), key, "{pointer} of {json}");
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -389,6 +427,16 @@ mod tests {
             if found.is_some() {
                 prop_assert_eq!(found, expected);
             }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_member_is_where_serde_json_finds_it(
+            pointer in "/[ab01~]{0,2}(/[ab01]{0,2})?",
+            json in "[\\[\\]{}\":,ab0-2 .e-]{0,24}|\\{\"[ab01]\":(\\[[0-9,]{0,6}\\]|[0-9.e+-]{1,5}|\"[^\"]{0,3}\"|true|\\{\"a\":1,\"a\":2\\})\\}",
+        ) {
+            fuzz_key(format!("{pointer}\n{json}").as_bytes());
         }
     }
 }

@@ -36,6 +36,8 @@ pub use self::feed::{Feed, Outlet, Taken};
 #[cfg(any(test, fuzzing))]
 pub use self::fuzz::fuzz_ids;
 pub use self::id::{Epoch, Seq, may_be_of_a_gateway};
+#[cfg(any(test, fuzzing))]
+pub use self::key::fuzz_key;
 pub use self::repeats::{Repeats, Verdict};
 pub use self::replay::{Follows, Replay, Start, Wish};
 pub use self::retained::{Implausible, Retained};

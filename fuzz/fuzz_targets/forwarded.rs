@@ -1,0 +1,5 @@
+//! Anything in `X-Forwarded-For` and `Forwarded`: a client does not choose its address.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| ssecast::http::fuzz_forwarded(data));
