@@ -108,7 +108,7 @@ pub use self::diagnostics::Diagnostics;
 pub use self::file_less::FileLess;
 pub use self::findings::Severity;
 #[cfg(any(test, fuzzing))]
-pub use self::fuzz::fuzz_path;
+pub use self::fuzz::{fuzz_path, fuzz_template};
 pub use self::include::Sources;
 pub use self::json_pointer::JsonPointer;
 pub use self::key::Key;
