@@ -39,6 +39,7 @@ struct Levels {
     n_threads: usize,
     n_connections: f64,
     n_subscribers: f64,
+    n_instances: f64,
     /// What counts to the budget, without the histories.
     held_bytes: f64,
     /// Resident memory, without the histories.
@@ -79,7 +80,12 @@ impl World {
         until_async("the visitors to be gone", async || {
             let levels = self.levels().await;
             let wanted = f64::from(n_standing);
-            if (levels.n_connections, levels.n_subscribers) == (wanted, wanted) {
+            let now = (
+                levels.n_connections,
+                levels.n_subscribers,
+                levels.n_instances,
+            );
+            if now == (wanted, wanted, 0.0) {
                 Ok(levels)
             } else {
                 Err(format!("{levels:?}"))
@@ -103,6 +109,7 @@ impl World {
             n_threads: self.gateway.n_threads(),
             n_connections: sum("ssecast_connections ", ""),
             n_subscribers: sum("ssecast_subscribers{", ""),
+            n_instances: sum("ssecast_instances{", ""),
             held_bytes: sum("ssecast_memory_bytes{", "\"events\""),
             resident_bytes: metrics.value("process_resident_memory_bytes") - events,
         }
@@ -126,7 +133,8 @@ impl World {
 }
 
 /// The configuration after so many reloads. The channel `long` never changes; nobody there may be
-/// told of a loss. Of `short`, whose history is shorter than an absence, everybody may.
+/// told of a loss. Of `short`, whose history
+/// is shorter than an absence, and of `room`, whose instances come and go, everybody may.
 fn config(teller: &Teller, pair: &Pair, n: u64) -> String {
     let base = teller.url();
     let tls = pair.table();
@@ -138,13 +146,23 @@ fn config(teller: &Teller, pair: &Pair, n: u64) -> String {
          [channels.long]\npath = \"/long\"\nupstream = \"{base}/long\"\n{backoff}\n\
          history = {{ events = 100000, bytes = \"256MiB\", age = \"none\" }}\n"
     );
-    let (events, limit) = (5 + n % 20, 32 + n % 64);
+    let (events, limit) = (5 + n % 20, 8 + n % 16);
+    let then = ["disconnect", "skip"][usize::from(n.is_multiple_of(2))];
+    let age = ["none", "2s"][usize::from(n % 4 > 1)];
     write!(
         config,
         "[channels.short]\npath = \"/short\"\nupstream = \"{base}/short\"\n{backoff}\n\
-         history = {{ events = {events} }}\nlag = {{ limit = \"{limit}KiB\" }}\n\
+         history = {{ events = {events} }}\nlag = {{ limit = \"{limit}KiB\", then = \"{then}\" }}\n\
+         max_age = \"{age}\"\n\
          heartbeat = \"{}s\"\n",
         1 + n % 5
+    )
+    .expect("text");
+    write!(
+        config,
+        "[channels.room]\npath = \"/rooms/{{room}}\"\nupstream = \"{base}/rooms/{{room}}\"\n\
+         {backoff}\nlinger = \"{}ms\"\n",
+        100 + n % 3 * 200
     )
     .expect("text");
     if n % 3 == 1 {
@@ -198,7 +216,8 @@ async fn after_churn_nothing_is_left_and_nobody_has_missed_anything() {
         tally.n_resumed > 10 * seconds && tally.n_stalled > seconds,
         "{tally:?}"
     );
-    assert_eq!(after.n_threads, before.n_threads);
+    // Threads for what may block go after ten seconds without it; a look needs one.
+    assert!(after.n_threads <= before.n_threads + 3, "{after:?}");
     // A connection that is tried, or a file that is read, may be open at either look.
     assert!(after.n_descriptors <= before.n_descriptors + 2, "{after:?}");
     let is_more = |now: f64, then: f64, slack: f64| now > then * 1.2 + slack;

@@ -4,6 +4,7 @@ use std::ops::AddAssign;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
@@ -14,8 +15,8 @@ use crate::support::{Client, Connector, Event, Http2, Item, Subscriber, trusting
 pub(super) struct Visitor {
     addresses: Arc<[String]>,
     chance: fastrand::Rng,
-    /// What it saw last, by channel.
-    seen: [Option<u64>; 2],
+    /// What it saw last, by path.
+    seen: [Option<u64>; PATHS.len()],
     tally: Tally,
 }
 
@@ -25,16 +26,27 @@ pub(super) struct Tally {
     pub(super) n_visits: u64,
     pub(super) n_events: u64,
     pub(super) n_resumed: u64,
-    /// Told that they missed something, in the channel where that may be.
+    /// Told that what they saw is not known any more, where that may be.
     pub(super) n_resets: u64,
+    /// Told how many events they missed.
+    pub(super) n_gaps: u64,
     pub(super) n_stalled: u64,
-    /// Ended by the gateway, after a stall.
+    /// Ended by the gateway, where that may be.
     pub(super) n_cut: u64,
 }
 
-/// Which channel.
+/// Where it goes: two channels, and instances of a third.
+const PATHS: [&str; 6] = [
+    "/long",
+    "/short",
+    "/rooms/a",
+    "/rooms/b",
+    "/rooms/c%20c",
+    "/rooms/d",
+];
+
+/// The channel that never changes.
 const LONG: usize = 0;
-const PATHS: [&str; 2] = ["/long", "/short"];
 
 /// A client that the kernel can't hide.
 const SMALL: u32 = 4096;
@@ -54,6 +66,7 @@ impl AddAssign for Tally {
         self.n_events += other.n_events;
         self.n_resumed += other.n_resumed;
         self.n_resets += other.n_resets;
+        self.n_gaps += other.n_gaps;
         self.n_stalled += other.n_stalled;
         self.n_cut += other.n_cut;
     }
@@ -64,7 +77,7 @@ impl Visitor {
         Self {
             addresses: Arc::clone(addresses),
             chance: fastrand::Rng::with_seed(number),
-            seen: [None; 2],
+            seen: [None; PATHS.len()],
             tally: Tally::default(),
         }
     }
@@ -89,7 +102,7 @@ impl Visitor {
 
     /// A channel, its path, and the header fields with which to go on in it.
     fn choose(&mut self) -> (usize, String, String) {
-        let channel = self.chance.usize(0..2);
+        let channel = self.chance.usize(0..PATHS.len());
         let path = PATHS[channel].to_owned();
         let Some(last) = self.seen[channel].filter(|_| self.chance.u32(0..8) > 0) else {
             self.seen[channel] = None;
@@ -183,9 +196,19 @@ impl Visitor {
             match sub.next_item().await {
                 Item::Comment(_) | Item::Retry(_) => {}
                 Item::End(end) => {
-                    assert!(patience == Patience::Stalled, "{end:?}: {}", PATHS[channel]);
+                    // Elsewhere, streams have an age.
+                    let may_end = channel != LONG || patience == Patience::Stalled;
+                    assert!(may_end, "{end:?}: {}", PATHS[channel]);
                     self.tally.n_cut += 1;
                     return;
+                }
+                Item::Event(event) if event.event_type == "ssecast.gap" => {
+                    assert_ne!(channel, LONG, "nothing is lost there: {event:?}");
+                    let said: Value = serde_json::from_str(&event.data).expect("JSON");
+                    let n_missed = said["missed"].as_u64();
+                    let n_missed = n_missed.unwrap_or_else(|| panic!("a number: {event:?}"));
+                    self.seen[channel] = self.seen[channel].map(|last| last + n_missed);
+                    self.tally.n_gaps += 1;
                 }
                 Item::Event(event) if event.event_type == "ssecast.reset" => {
                     assert_ne!(channel, LONG, "nothing is lost there: {event:?}");
