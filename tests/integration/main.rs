@@ -20,6 +20,7 @@ mod faults;
 mod garbage;
 mod handover;
 mod heartbeat;
+mod hostile;
 mod http2;
 mod http2_frames;
 mod ids;
