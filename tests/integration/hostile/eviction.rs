@@ -39,7 +39,7 @@ async fn visit_again_and_again(gateway: &Gateway, number: u64) -> Seen {
             };
             if event.event_type == "ssecast.reset" {
                 assert!(is_first, "told at once or not at all");
-                assert_eq!(event.data, "{\"reason\":\"expired\"}");
+                assert_eq!(event.data, "{\"reason\":\"expired\",\"replay\":\"all\"}");
                 seen.n_told += 1;
                 (is_first, last) = (false, None);
                 continue;

@@ -65,7 +65,10 @@ async fn assert_told(gateway: &Gateway, request: Vec<u8>, what: &str) {
     let mut sub = client.into_subscriber().await;
     let reset = sub.next_event().await;
     assert_eq!(reset.event_type, "ssecast.reset", "{what}: {reset:?}");
-    assert_eq!(reset.data, "{\"reason\":\"unknown\"}", "{what}");
+    assert_eq!(
+        reset.data, "{\"reason\":\"unknown\",\"replay\":\"all\"}",
+        "{what}"
+    );
     assert_eq!(reset.id, None, "a notice moves no cursor");
     let data: Vec<Event> = sub.events_through("c").await;
     let data: Vec<&str> = data.iter().map(|event| event.data.as_str()).collect();
