@@ -132,12 +132,14 @@ async fn of_several_ids_in_a_request_one_counts() {
 #[tokio::test]
 async fn an_origin_that_gives_an_id_of_ours_makes_it_unknown_and_not_a_guess() {
     let (origin, gateway, epoch) = world().await;
+    let mut standing = gateway.subscribe().await;
     origin
         .send(format!(
             "id: {epoch}-1\ndata: d\n\nid: {epoch}x-1\ndata: e\n\n"
         ))
         .await;
     origin.send("data: f\n\n").await;
+    standing.events_through("f").await;
     let mut sub = gateway.resume_after(&format!("{epoch}x-1")).await;
     sub.expect_event("f").await;
     let mut sub = gateway.resume_after(&format!("{epoch}-1")).await;
