@@ -116,6 +116,29 @@ impl Epochs {
         None
     }
 
+    /// The id of the place behind the event with this number; behind none, if it is 0.
+    pub(super) fn place(&self, seq: Seq) -> String {
+        self.epoch_of(seq).place(seq)
+    }
+
+    /// The number in the id of a place that one of the epochs gave, or could have given.
+    pub(super) fn find_place(&self, id: &str, next: Seq) -> Option<Seq> {
+        let mut end = next;
+        for run in std::iter::once(&self.current).chain(self.past.iter().rev()) {
+            let before_all = if run.first == Seq::FIRST {
+                Seq(0)
+            } else {
+                run.first
+            };
+            let seq = run.epoch.seq_of_place(id);
+            if let Some(seq) = seq.filter(|seq| (before_all..end).contains(seq)) {
+                return Some(seq);
+            }
+            end = run.first;
+        }
+        None
+    }
+
     /// Whether `epoch` has named `seq`, or begins after it. Numbers from `next` on are not given yet.
     pub(super) fn has_reached(&self, epoch: &Epoch, seq: Seq, next: Seq) -> bool {
         let mut end = next;

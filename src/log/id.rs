@@ -60,9 +60,24 @@ impl Epoch {
         format!("{}-{}", self.0, seq.0)
     }
 
+    /// The id of the place behind `seq` in this epoch, whatever id the event there has:
+    /// `epoch.sequence`.
+    pub fn place(&self, seq: Seq) -> String {
+        format!("{}.{}", self.0, seq.0)
+    }
+
     /// The sequence number in an id of this epoch; `None` for any other text.
     pub fn seq_of(&self, id: &str) -> Option<Seq> {
-        let digits = id.strip_prefix(&*self.0)?.strip_prefix('-')?;
+        self.number_behind('-', id)
+    }
+
+    /// The sequence number in the id of a place in this epoch; `None` for any other text.
+    pub fn seq_of_place(&self, id: &str) -> Option<Seq> {
+        self.number_behind('.', id)
+    }
+
+    fn number_behind(&self, separator: char, id: &str) -> Option<Seq> {
+        let digits = id.strip_prefix(&*self.0)?.strip_prefix(separator)?;
         let seq: u64 = digits.parse().ok()?;
         // Only the one spelling that we give out: no `+`, no leading zeros.
         (seq.to_string() == digits).then_some(Seq(seq))
@@ -134,6 +149,8 @@ mod tests {
         let epoch = Epoch::fresh();
         for n in [1, 9, 10, u64::MAX] {
             assert_eq!(epoch.seq_of(&epoch.id(Seq(n))), Some(Seq(n)));
+            assert_eq!(epoch.seq_of_place(&epoch.place(Seq(n))), Some(Seq(n)));
+            assert_eq!(epoch.seq_of(&epoch.place(Seq(n))), None);
         }
     }
 

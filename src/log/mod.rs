@@ -169,11 +169,30 @@ impl Log {
         if let Some(sources) = &self.shared.sources {
             return self.start_in_view(sources, &wish, now);
         }
+        self.start_in(&mut self.lock(), &wish, now)
+    }
+
+    /// The same for somebody who reads what there is, and may come back for what comes later: with the
+    /// id to come back with ([`Start::head_id`]).
+    pub fn read<'a>(&self, wish: impl Into<Wish<'a>>, now: Instant) -> Start {
+        let wish = wish.into();
+        if let Some(sources) = &self.shared.sources {
+            return self.start_in_view(sources, &wish, now);
+        }
         let mut state = self.lock();
+        let start = self.start_in(&mut state, &wish, now);
+        Start {
+            head_id: Some(state.ring.head_id()),
+            ..start
+        }
+    }
+
+    fn start_in(&self, state: &mut State, wish: &Wish<'_>, now: Instant) -> Start {
         state.ring.evict(now);
-        let begin = state.ring.begin(&wish, now);
+        let begin = state.ring.begin(wish, now);
         let batches = state.ring.batches_from(begin.at).cloned().collect();
         Start {
+            head_id: None,
             at: begin.at,
             replay: begin.replay,
             follows: begin.follows,

@@ -28,6 +28,8 @@ pub struct Start {
     pub follows: Follows,
     /// If it starts at the head: the id of the newest event that has one, if it can be resumed from.
     pub tip: Option<String>,
+    /// The id to resume from exactly at the head. Only of a view, and of [`crate::log::Log::read`].
+    pub head_id: Option<String>,
     /// The newest event of each key, as they were at `at`.
     pub snapshot: Option<Arc<Snapshot>>,
     /// Events that come first: of a view, those that it merged in another order for this subscriber

@@ -368,6 +368,9 @@ impl Ring {
                 return Err(Replay::Expired);
             }
         }
+        if let Some(seq) = self.epochs.find_place(id, self.next_seq()) {
+            return self.locate_place(seq);
+        }
         let seq = self.epochs.find(id, self.next_seq());
         let seq = seq.ok_or(Replay::Unknown)?;
         if seq.next() < self.first_seq {
@@ -382,6 +385,9 @@ impl Ring {
     /// Whether an event may have had this id from us. An origin that gives it to another makes it
     /// ambiguous, whether by chance or because it has seen ours.
     fn may_be_ours(&self, id: &str) -> bool {
+        if self.epochs.find_place(id, self.next_seq()).is_some() {
+            return true;
+        }
         let seq = self.epochs.find(id, self.next_seq());
         seq.is_some_and(|seq| {
             let entry = self.retained_or_last_evicted(seq);

@@ -1,5 +1,6 @@
 //! Where a newcomer starts, and the newest event of each key that it may start with.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -69,6 +70,34 @@ impl Ring {
             replay,
             follows,
             snapshot,
+        }
+    }
+
+    /// An id to resume from exactly here, behind all that there is: that of the newest event, if it is
+    /// as good.
+    pub(in crate::log) fn head_id(&self) -> String {
+        let newest = Seq(self.next_seq().0.saturating_sub(1));
+        let entry = self.retained_or_last_evicted(newest);
+        let own_id = entry.and_then(|entry| match entry.wire_id {
+            WireId::Gateway => Some(self.epochs.id(newest)),
+            WireId::Origin => entry.origin_id.as_deref().map(str::to_owned),
+            WireId::None | WireId::Notice => None,
+        });
+        let is_exact = |id: &String| self.locate(id) == Ok(self.head);
+        own_id
+            .filter(is_exact)
+            .unwrap_or_else(|| self.epochs.place(newest))
+    }
+
+    /// The position behind the event with this number.
+    pub(super) fn locate_place(&self, seq: Seq) -> Result<Position, Replay> {
+        match seq.next().cmp(&self.first_seq) {
+            Ordering::Less => Err(Replay::Expired),
+            Ordering::Equal => Ok(self.tail()),
+            Ordering::Greater => {
+                let entry = self.entry(seq);
+                entry.map(|entry| entry.end).ok_or(Replay::Unknown)
+            }
         }
     }
 

@@ -84,6 +84,8 @@ struct Model {
     /// Where the batches in memory begin.
     floor: u64,
     n_eras: usize,
+    /// Ids of the head that were given, and after how many events.
+    heads: Vec<(String, usize)>,
 }
 
 /// What the model expects of a resuming subscriber.
@@ -106,6 +108,7 @@ impl Model {
             batches: VecDeque::new(),
             floor: 0,
             n_eras: 0,
+            heads: Vec::new(),
         }
     }
 
@@ -287,7 +290,7 @@ impl Model {
     }
 }
 
-fn check(log: &Log, model: &Model, now: Instant, strangers: &[&str]) {
+fn check(log: &Log, model: &mut Model, now: Instant, strangers: &[&str]) {
     let size = log.size();
     assert_eq!(size.held_bytes, model.held_bytes(), "held bytes");
     assert_eq!(size.n_events, model.retained().len(), "retained events");
@@ -309,6 +312,7 @@ fn check(log: &Log, model: &Model, now: Instant, strangers: &[&str]) {
     assert_eq!(live.tip.as_deref(), model.tip());
 
     check_policies(log, model, now);
+    check_heads(log, model, now);
 
     let given = model.past.iter().filter_map(|past| past.read.id.as_deref());
     let origins = model
@@ -342,6 +346,37 @@ fn check(log: &Log, model: &Model, now: Instant, strangers: &[&str]) {
             model.after(start.at),
             "after {id:?}"
         );
+    }
+}
+
+/// Who was given the id of the head, at any time, goes on from there exactly.
+fn check_heads(log: &Log, model: &mut Model, now: Instant) {
+    let head_id = log.read(None, now).head_id.expect("a head");
+    let start = log.start(Some(head_id.as_str()), now);
+    assert_eq!(
+        (start.at, start.replay),
+        (model.head(), Replay::Complete),
+        "{head_id:?}"
+    );
+    model.heads.push((head_id, model.past.len()));
+    for (id, n_seen) in &model.heads {
+        let start = log.start(Some(id.as_str()), now);
+        let is_place = id.contains('.');
+        let same_id = |past: &&Past| past.origin_id.as_deref() == Some(id);
+        if model.past.iter().filter(same_id).count() > 1 {
+            // The origin has given it again, and who comes with it may have got it from either.
+            continue;
+        }
+        match start.replay {
+            Replay::Complete => {
+                let got = read_chunked(&wire_bytes(&start));
+                let following = model.past[*n_seen..].iter();
+                let following: Vec<Read> = following.map(|past| past.read.clone()).collect();
+                assert_eq!(got, following, "after {id:?}");
+            }
+            Replay::Expired if is_place => assert!(*n_seen < model.n_gone, "{id:?}"),
+            _ => assert!(!is_place, "{id:?} is {:?}", start.replay),
+        }
     }
 }
 
@@ -479,7 +514,7 @@ fn play(limits: History, ids: Ids, steps: &[Step]) {
         let others = others.map(|epoch| format!("{epoch}-{}", n + 1));
         let strangers: Vec<String> = strangers.into_iter().chain(others).collect();
         let strangers: Vec<&str> = strangers.iter().map(String::as_str).collect();
-        check(&log, &model, now, &strangers);
+        check(&log, &mut model, now, &strangers);
     }
     check_own_ids(&model);
 }

@@ -52,12 +52,14 @@ impl Log {
             Some(Err(replay)) => (state.ring.begin_with(replay, wish, now), Vec::new()),
         };
         let tip = state.places.as_ref().map(|places| places.tip().to_owned());
-        let is_tip = |tip: &String| !tip.is_empty() && begin.at == state.ring.head();
+        let head_id = tip.filter(|tip| !tip.is_empty());
+        let is_at_head = begin.at == state.ring.head();
         Start {
             at: begin.at,
             replay: begin.replay,
             follows: begin.follows,
-            tip: tip.filter(is_tip),
+            tip: head_id.clone().filter(|_| is_at_head),
+            head_id,
             snapshot: begin.snapshot,
             ahead,
             batches: state.ring.batches_from(begin.at).cloned().collect(),
