@@ -43,6 +43,8 @@ pub struct Counters {
     pub instances: Counter,
     /// Ambiguous ids of instances that are gone; those of the others are in their logs.
     pub ambiguous_ids_gone: Counter,
+    /// What the channel had, as JSON, for those who asked for it.
+    pub fetches: Counter,
     /// Subscribers that were told that their history is incomplete.
     pub resets: Counter,
     lagged: [Counter; OnLag::ALL.len()],

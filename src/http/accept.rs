@@ -1,7 +1,7 @@
 //! What a client accepts (RFC 9110, 12.5.1). Pure.
 
-use http::HeaderMap;
-use http::header::ACCEPT;
+use http::header::{ACCEPT, VARY};
+use http::{HeaderMap, HeaderValue};
 
 /// The form of a short answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,10 +12,29 @@ pub(super) enum Form {
     Text,
 }
 
-/// Whether the client takes an event stream: no `Accept` at all takes everything.
-pub(super) fn accepts_event_stream(fields: &HeaderMap) -> bool {
+/// What a client is given of a channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Representation {
+    /// `application/json`: what there is.
+    Document,
+    /// `text/event-stream`: and what comes.
+    EventStream,
+}
+
+/// What of a channel the client prefers; `None`: it takes neither. No `Accept` at all takes everything,
+/// and who takes both alike gets the stream, unless it is JSON that it names.
+pub(super) fn preferred(fields: &HeaderMap) -> Option<Representation> {
     let ranges = ranges(fields);
-    ranges.is_empty() || quality(&ranges, "text", "event-stream") > 0.0
+    if ranges.is_empty() {
+        return Some(Representation::EventStream);
+    }
+    let stream = quality(&ranges, "text", "event-stream");
+    let document = quality(&ranges, "application", "json");
+    if document > stream && document.0 > 0.0 {
+        Some(Representation::Document)
+    } else {
+        (stream.0 > 0.0).then_some(Representation::EventStream)
+    }
 }
 
 /// Whether the client asks for an event stream by name.
@@ -37,6 +56,17 @@ pub(super) fn preferred_form(fields: &HeaderMap) -> Form {
     } else {
         Form::Text
     }
+}
+
+/// Adds that the answer depends on what the client accepts. In one field with what else it depends on:
+/// some caches look at the first only.
+pub(super) fn vary_by_accept(answer: &mut HeaderMap) {
+    let varies = if answer.contains_key(VARY) {
+        "Origin, Accept"
+    } else {
+        "Accept"
+    };
+    answer.insert(VARY, HeaderValue::from_static(varies));
 }
 
 struct Range {
@@ -78,26 +108,30 @@ fn parse_range(text: &str) -> Option<Range> {
     })
 }
 
-/// The quality of a media type: that of the most specific range that covers it.
-fn quality(ranges: &[Range], main: &str, sub: &str) -> f32 {
-    [(main, sub), (main, "*"), ("*", "*")]
+/// The quality of a media type, that of the most specific range that covers it; and how specific that
+/// is.
+fn quality(ranges: &[Range], main: &str, sub: &str) -> (f32, u8) {
+    [(main, sub, 3), (main, "*", 2), ("*", "*", 1)]
         .into_iter()
-        .find_map(|(main, sub)| ranges.iter().find(|range| range.is(main, sub)))
-        .map_or(0.0, |range| range.quality)
+        .find_map(|(main, sub, specificity)| {
+            let range = ranges.iter().find(|range| range.is(main, sub))?;
+            Some((range.quality, specificity))
+        })
+        .unwrap_or((0.0, 0))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderValue;
 
     fn accept(value: &str) -> HeaderMap {
         HeaderMap::from_iter([(ACCEPT, HeaderValue::from_str(value).expect("a value"))])
     }
 
     #[test]
-    fn only_an_accept_that_excludes_event_streams_excludes_them() {
-        assert!(accepts_event_stream(&HeaderMap::new()));
+    fn who_takes_an_event_stream_gets_one() {
+        let stream = Some(Representation::EventStream);
+        assert_eq!(preferred(&HeaderMap::new()), stream);
         for fine in [
             "",
             "*/*",
@@ -106,16 +140,34 @@ mod tests {
             "text/*",
             "text/html, */*;q=0.1",
             "application/json, text/event-stream",
+            "application/json;q=0.9, text/event-stream",
+            "application/json;q=0, */*",
+            "application/*, text/*",
         ] {
-            assert!(accepts_event_stream(&accept(fine)), "{fine:?}");
+            assert_eq!(preferred(&accept(fine)), stream, "{fine:?}");
         }
         for excluded in [
             "text/html",
-            "application/json",
+            "application/json;q=0",
             "text/event-stream;q=0",
+            "*/*;q=0",
+        ] {
+            assert_eq!(preferred(&accept(excluded)), None, "{excluded:?}");
+        }
+    }
+
+    #[test]
+    fn who_prefers_json_gets_a_document() {
+        for json in [
+            "application/json",
+            "Application/JSON;q=0.2",
+            "application/json, text/plain, */*",
+            "application/json, text/event-stream;q=0.9",
+            "application/*",
             "*/*, text/event-stream; q=0",
         ] {
-            assert!(!accepts_event_stream(&accept(excluded)), "{excluded:?}");
+            let document = Some(Representation::Document);
+            assert_eq!(preferred(&accept(json)), document, "{json:?}");
         }
     }
 

@@ -25,7 +25,7 @@ pub(super) enum Refusal {
     HasBody,
     /// The channel is for `GET` and `HEAD`.
     MethodNotAllowed,
-    /// The `Accept` header field excludes event streams.
+    /// The `Accept` header field excludes event streams, and JSON.
     NotAcceptable,
     /// Nothing is there; the text lists what is, if the configuration says so.
     NotFound(Option<String>),
@@ -59,7 +59,11 @@ impl Refusal {
             Self::BadHost => "a request needs exactly one Host header field".to_owned(),
             Self::HasBody => "a request for an event stream must not have a body".to_owned(),
             Self::MethodNotAllowed => format!("an event stream is for {METHODS}"),
-            Self::NotAcceptable => "this is an event stream: accept text/event-stream".to_owned(),
+            Self::NotAcceptable => {
+                "this is an event stream: accept text/event-stream, or application/json for what it \
+                 has at the moment"
+                    .to_owned()
+            }
             Self::NotFound(None) => "nothing is here".to_owned(),
             Self::NotFound(Some(paths)) => format!("nothing is here; event streams: {paths}"),
             Self::Over => String::new(),

@@ -11,9 +11,7 @@ use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 
-use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -23,6 +21,7 @@ use tokio::time::timeout;
 
 use super::connection::{Io, Peer};
 use super::head;
+use super::reply::Reply;
 use super::service::{Content, Outcome, respond};
 use super::subscribe::{REFUSAL_TIMEOUT, Subscription};
 use super::visitor::Visitor;
@@ -36,8 +35,7 @@ enum Note {
     Subscribe(Subscription),
 }
 
-type ResponseFuture =
-    Pin<Box<dyn Future<Output = Result<Response<Full<Bytes>>, Infallible>> + Send>>;
+type ResponseFuture = Pin<Box<dyn Future<Output = Result<Response<Reply>, Infallible>> + Send>>;
 
 /// While a channel has fewer subscribers than this, they all live on the shard of its upstream, so
 /// that an event of a small channel wakes one thread. A large one is spread over all shards.
@@ -68,7 +66,8 @@ pub(super) async fn serve(io: Io, peer: Peer) {
                     address,
                 };
                 let left = match respond(&visitor, &request).await {
-                    Outcome::Answer(answer) => return Ok(answer),
+                    Outcome::Answer(answer) => return Ok(answer.map(Reply::short)),
+                    Outcome::Document(document) => return Ok(document.map(Reply::Document)),
                     Outcome::Refuse(refused) => {
                         let mut bytes = head::encode(&refused.fields, refused.framing);
                         push_framed(&mut bytes, &refused.block, refused.framing);

@@ -399,6 +399,7 @@ impl Asked {
                 response.headers_mut().remove(CONNECTION);
                 response
             }
+            Outcome::Document(document) => document.map(Reply::Document),
             Outcome::Refuse(refused) => self.refuse(refused),
             Outcome::Subscribe(subscription) => self.subscribe(subscription),
         }

@@ -8,6 +8,8 @@ mod accept;
 mod answer;
 mod connection;
 mod cors;
+mod document;
+mod fetch;
 mod forwarded;
 mod head;
 mod http1;

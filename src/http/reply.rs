@@ -1,4 +1,4 @@
-//! The content of a response of HTTP/2: a short one, or an event stream.
+//! The content of a response: a short one, a document, or an event stream of HTTP/2.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -7,11 +7,14 @@ use bytes::{Buf, Bytes};
 use http_body_util::Full;
 use hyper::body::{Body, Frame, SizeHint};
 
+use super::fetch::DocumentBody;
 use crate::delivery::{EventBody, Taken, WasCut};
 
 /// The content of a response.
 #[derive(Debug)]
 pub(super) enum Reply {
+    /// Written as it is sent.
+    Document(DocumentBody),
     /// Fed by a shard.
     Events(EventBody),
     /// Short, and all there.
@@ -45,6 +48,10 @@ impl Body for Reply {
     ) -> Poll<Option<Result<Frame<Piece>, WasCut>>> {
         let frame = match self.get_mut() {
             Self::Events(events) => Pin::new(events).poll_frame(cx),
+            Self::Document(document) => {
+                let frame = Pin::new(document).poll_frame(cx);
+                return frame.map(|frame| Some(frame?.map(|frame| frame.map_data(Piece::Short))));
+            }
             Self::Short(content) => {
                 let frame = Pin::new(content).poll_frame(cx);
                 return frame.map(|frame| {
@@ -58,6 +65,7 @@ impl Body for Reply {
 
     fn is_end_stream(&self) -> bool {
         match self {
+            Self::Document(document) => document.is_end_stream(),
             Self::Events(_) => false,
             Self::Short(content) => content.is_end_stream(),
         }
@@ -65,6 +73,7 @@ impl Body for Reply {
 
     fn size_hint(&self) -> SizeHint {
         match self {
+            Self::Document(document) => document.size_hint(),
             Self::Events(_) => SizeHint::default(),
             Self::Short(content) => content.size_hint(),
         }

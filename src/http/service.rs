@@ -10,9 +10,12 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Versio
 use http_body_util::Full;
 use hyper::body::{Body as _, Incoming};
 
-use super::accept::{accepts_event_stream, names_event_stream, preferred_form};
+use super::accept::{
+    Representation, names_event_stream, preferred, preferred_form, vary_by_accept,
+};
 use super::answer::{METHODS, Refusal, empty, full};
 use super::cors::{allow_origin, allow_request, is_preflight};
+use super::fetch::{DocumentBody, describe_document, fetch};
 use super::head::describe_stream;
 use super::route::{Found, Route, host_of};
 use super::subscribe::{REFUSED_RETRY, Refused, Subscription, subscribe};
@@ -26,6 +29,8 @@ use crate::net::permit::Admission;
 pub(super) enum Outcome {
     /// A short answer, after which the connection may go on.
     Answer(Response<Full<Bytes>>),
+    /// What the channel has at the moment, which takes a while to send.
+    Document(Response<DocumentBody>),
     /// A stream that is cut at once.
     Refuse(Refused),
     /// A stream.
@@ -98,6 +103,9 @@ async fn respond_for_channel(
     let settings = &route.settings;
     let mut fields = HeaderMap::new();
     allow_origin(settings.cors.as_ref(), request.headers(), &mut fields);
+    if request.method() != Method::OPTIONS {
+        vary_by_accept(&mut fields);
+    }
     let with_fields = |mut answer: Response<Full<Bytes>>, fields: HeaderMap| {
         answer.headers_mut().extend(fields);
         Outcome::Answer(answer)
@@ -123,9 +131,9 @@ async fn respond_for_channel(
     if *request.body() == Content::Some {
         return refuse(Refusal::HasBody, fields);
     }
-    if !accepts_event_stream(request.headers()) {
+    let Some(representation) = preferred(request.headers()) else {
         return refuse(Refusal::NotAcceptable, fields);
-    }
+    };
     let key = match key {
         Ok(key) => key,
         Err(error) => return refuse(Refusal::BadKey(error), fields),
@@ -134,13 +142,22 @@ async fn respond_for_channel(
         return refuse(Refusal::ByOrigin(status), fields);
     }
     if request.method() == Method::HEAD {
-        if let Some(refusal) = route.target.turned_away() {
-            return refuse(refusal, fields);
+        match representation {
+            Representation::Document => describe_document(&mut fields),
+            Representation::EventStream => {
+                if let Some(refusal) = route.target.turned_away() {
+                    return refuse(refusal, fields);
+                }
+                describe_stream(&mut fields);
+            }
         }
-        describe_stream(&mut fields);
         return with_fields(empty(StatusCode::OK), fields);
     }
-    match subscribe((route, key), visitor, request, &mut fields).await {
+    let answered = match representation {
+        Representation::Document => fetch((route, key), visitor, request, &mut fields).await,
+        Representation::EventStream => subscribe((route, key), visitor, request, &mut fields).await,
+    };
+    match answered {
         Ok(outcome) => outcome,
         Err(refusal) => refuse(refusal, fields),
     }

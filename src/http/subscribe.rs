@@ -55,28 +55,36 @@ pub(super) const REFUSED_RETRY: std::ops::RangeInclusive<Duration> =
 pub(super) const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Where somebody was seated.
-struct Seated {
-    channel: Channel,
+pub(super) struct Seated {
+    pub(super) channel: Channel,
     /// The shard of the channel's upstream.
     home: usize,
-    seat: Seat,
+    pub(super) seat: Seat,
+}
+
+/// Why somebody was not, as far as that matters to what it is told.
+pub(super) enum Unseated {
+    /// By a limit, which is counted.
+    Limit,
+    /// For another reason.
+    Refusal(Refusal),
 }
 
 /// Why somebody was not.
-enum Unseated {
+enum NotSeated {
     /// By a limit.
     Limit(RefusedBy),
     /// For another reason.
     Refusal(Refusal),
 }
 
-impl From<RefusedBy> for Unseated {
+impl From<RefusedBy> for NotSeated {
     fn from(by: RefusedBy) -> Self {
         Self::Limit(by)
     }
 }
 
-impl From<NoSeat> for Unseated {
+impl From<NoSeat> for NotSeated {
     fn from(why: NoSeat) -> Self {
         match why {
             NoSeat::Limit(by) => Self::Limit(by),
@@ -106,25 +114,11 @@ pub(super) async fn subscribe(
         Framing::Plain
     };
     let last_event_id = last_event_id(request);
-    let identity = match visitor.admission {
-        Admission::Admitted => visitor.identify(request.version(), request.headers()),
-        // No upstream and no instance is made for it.
-        Admission::Refused(limit) => Err(limit),
-    };
-    let taken = match identity {
-        Ok(identity) => take_seat(route, key, last_event_id.as_deref())
-            .await
-            .map(|seated| (seated, identity)),
-        Err(limit) => Err(RefusedBy::from(limit).into()),
-    };
-    let (seated, identity) = match taken {
+    let seen = last_event_id.as_deref();
+    let (seated, identity) = match be_seated((route, key), visitor, request, seen).await {
         Ok(taken) => taken,
         Err(Unseated::Refusal(refusal)) => return Err(refusal),
-        Err(Unseated::Limit(by)) => {
-            route.target.counters().refusals(by).add(1);
-            let channel = &route.settings.name;
-            let client = visitor.client(request.headers());
-            tracing::debug!(channel, reason = by.name(), %client, "refused a subscriber");
+        Err(Unseated::Limit) => {
             let fields = std::mem::take(fields);
             return Ok(refuse_at_limit(route, framing, request, fields));
         }
@@ -148,13 +142,51 @@ pub(super) async fn subscribe(
     }))
 }
 
+/// A seat for somebody who may have one, and whose it is counted to.
+pub(super) async fn be_seated(
+    (route, key): (&Route, Key),
+    visitor: &Visitor<'_>,
+    request: &Request<Content>,
+    last_event_id: Option<&str>,
+) -> Result<(Seated, Option<Box<Identity>>), Unseated> {
+    let identity = match visitor.admission {
+        Admission::Admitted => visitor.identify(request.version(), request.headers()),
+        // No upstream and no instance is made for it.
+        Admission::Refused(limit) => Err(limit),
+    };
+    let taken = match identity {
+        Ok(identity) => take_seat(route, key, last_event_id)
+            .await
+            .map(|seated| (seated, identity)),
+        Err(limit) => Err(RefusedBy::from(limit).into()),
+    };
+    taken.map_err(|why| match why {
+        NotSeated::Refusal(refusal) => Unseated::Refusal(refusal),
+        NotSeated::Limit(by) => {
+            route.target.counters().refusals(by).add(1);
+            let channel = &route.settings.name;
+            let client = visitor.client(request.headers());
+            tracing::debug!(channel, reason = by.name(), %client, "refused a subscriber");
+            Unseated::Limit
+        }
+    })
+}
+
+/// When somebody may come back who was refused by a limit.
+pub(super) fn return_after(route: &Route) -> Duration {
+    match route.target.closing() {
+        Some(deadline) => return_time(deadline),
+        None => random_time(&REFUSED_RETRY),
+    }
+}
+
 /// A seat in the channel that a route leads to. Who makes an instance, or comes before it is known what
 /// its origin says of it, waits for that.
 async fn take_seat(
     route: &Route,
     key: Key,
     last_event_id: Option<&str>,
-) -> Result<Seated, Unseated> {
+) -> Result<Seated, NotSeated> {
     let template = match &route.target {
         Target::Channel { channel, home } => {
             return Ok(Seated {
@@ -168,7 +200,7 @@ async fn take_seat(
     let (instance, seat) = template.enter(key, last_event_id)?;
     let Instance { channel, home, .. } = instance;
     if let Some(status) = channel.first_answer().await.refusal() {
-        return Err(Unseated::Refusal(Refusal::ByOrigin(status)));
+        return Err(NotSeated::Refusal(Refusal::ByOrigin(status)));
     }
     Ok(Seated {
         channel,
@@ -184,10 +216,7 @@ fn refuse_at_limit(
     request: &Request<Content>,
     mut fields: HeaderMap,
 ) -> Outcome {
-    let wait = match route.target.closing() {
-        Some(deadline) => return_time(deadline),
-        None => random_time(&REFUSED_RETRY),
-    };
+    let wait = return_after(route);
     let is_for_streams = names_event_stream(request.headers());
     if route.settings.refuse == Refuse::Unavailable || !is_for_streams {
         let mut answer = Refusal::AtLimit(wait).answer(preferred_form(request.headers()));
@@ -206,7 +235,7 @@ fn refuse_at_limit(
 
 /// What the client has seen last: the header field, or for an `EventSource` that was made anew and
 /// can't set one, a parameter of the query.
-fn last_event_id(request: &Request<Content>) -> Option<String> {
+pub(super) fn last_event_id(request: &Request<Content>) -> Option<String> {
     let field = request.headers().get(LAST_EVENT_ID);
     let from_field = field.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
     let from_query = || {

@@ -102,13 +102,13 @@ async fn another_method_is_405_with_allow_and_leaves_the_connection_usable() {
 }
 
 #[tokio::test]
-async fn only_an_accept_that_excludes_event_streams_is_406() {
+async fn only_an_accept_that_excludes_event_streams_and_json_is_406() {
     let origin = Origin::start().await;
     let gateway = Gateway::start(&origin).await;
     for excluding in [
         "text/html",
-        "application/json",
-        "text/event-stream;q=0, */*",
+        "application/problem+json",
+        "text/event-stream;q=0, text/*",
         "image/*",
     ] {
         let request = format!("GET /events HTTP/1.1\r\nHost: a\r\nAccept: {excluding}\r\n\r\n");
@@ -146,6 +146,10 @@ async fn a_client_that_wants_json_gets_a_problem_document() {
         ("GET /events HTTP/1.1\r\n", 400, "Bad Request"),
     ] {
         for accept in ["application/json", "application/problem+json"] {
+            if (status, accept) == (406, "application/json") {
+                // That is what the channel has, as JSON.
+                continue;
+            }
             let (head, body) = ask(&gateway, &format!("{request}Accept: {accept}\r\n\r\n")).await;
             assert_eq!(head.status, status, "{}", head.text);
             assert_eq!(head.field("content-type"), Some("application/problem+json"));

@@ -33,6 +33,13 @@ const COUNTERS: &[ChannelCounter] = &[
     ),
     (
         (
+            "ssecast_fetches",
+            "Answers with what the channel had at the moment, as JSON",
+        ),
+        |counters| counters.fetches.value(),
+    ),
+    (
+        (
             "ssecast_delivered_events",
             "Events that the sockets of subscribers took, replayed ones included",
         ),

@@ -387,6 +387,8 @@ impl Client {
                     body.extend(chunk);
                 }
                 assert_eq!(self.end, Some(End::Clean), "how the body ended");
+                // The body, and not the connection.
+                self.end = None;
                 body
             }
             Body::CloseDelimited | Body::Framed => self.rest().await.0,
