@@ -389,7 +389,11 @@ pub fn is_seed(id: &str, ids: Ids) -> bool {
     match ids {
         Ids::Fill => has_their_form,
         Ids::Gateway => false,
-        Ids::Upstream => !id.is_empty() && id.len() <= MAX_ID_BYTES,
+        // The origin may be a gateway, but no event has the id of a place.
+        Ids::Upstream => {
+            let is_place = id.contains('.') && may_be_of_a_gateway(id);
+            !id.is_empty() && id.len() <= MAX_ID_BYTES && !is_place
+        }
     }
 }
 

@@ -35,6 +35,27 @@ enum Note {
     Subscribe(Subscription),
 }
 
+/// What becomes of a request, as far as hyper is concerned.
+enum Turn {
+    Answer(Response<Reply>),
+    Leave(Note),
+}
+
+impl From<Outcome> for Turn {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Answer(answer) => Self::Answer(answer.map(Reply::short)),
+            Outcome::Document(document) => Self::Answer(document.map(Reply::Document)),
+            Outcome::Refuse(refused) => {
+                let mut bytes = head::encode(&refused.fields, refused.framing);
+                push_framed(&mut bytes, &refused.block, refused.framing);
+                Self::Leave(Note::Cut(bytes))
+            }
+            Outcome::Subscribe(subscription) => Self::Leave(Note::Subscribe(subscription)),
+        }
+    }
+}
+
 type ResponseFuture = Pin<Box<dyn Future<Output = Result<Response<Reply>, Infallible>> + Send>>;
 
 /// While a channel has fewer subscribers than this, they all live on the shard of its upstream, so
@@ -65,15 +86,9 @@ pub(super) async fn serve(io: Io, peer: Peer) {
                     admission,
                     address,
                 };
-                let left = match respond(&visitor, &request).await {
-                    Outcome::Answer(answer) => return Ok(answer.map(Reply::short)),
-                    Outcome::Document(document) => return Ok(document.map(Reply::Document)),
-                    Outcome::Refuse(refused) => {
-                        let mut bytes = head::encode(&refused.fields, refused.framing);
-                        push_framed(&mut bytes, &refused.block, refused.framing);
-                        Note::Cut(bytes)
-                    }
-                    Outcome::Subscribe(subscription) => Note::Subscribe(subscription),
+                let left = match Turn::from(respond(&visitor, &request).await) {
+                    Turn::Answer(response) => return Ok(response),
+                    Turn::Leave(left) => left,
                 };
                 *note.lock().unwrap_or_else(PoisonError::into_inner) = Some(left);
                 pending().await

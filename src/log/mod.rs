@@ -169,7 +169,7 @@ impl Log {
         if let Some(sources) = &self.shared.sources {
             return self.start_in_view(sources, &wish, now);
         }
-        self.start_in(&mut self.lock(), &wish, now)
+        Self::start_in(&mut self.lock(), &wish, now)
     }
 
     /// The same for somebody who reads what there is, and may come back for what comes later: with the
@@ -180,14 +180,14 @@ impl Log {
             return self.start_in_view(sources, &wish, now);
         }
         let mut state = self.lock();
-        let start = self.start_in(&mut state, &wish, now);
+        let start = Self::start_in(&mut state, &wish, now);
         Start {
             head_id: Some(state.ring.head_id()),
             ..start
         }
     }
 
-    fn start_in(&self, state: &mut State, wish: &Wish<'_>, now: Instant) -> Start {
+    fn start_in(state: &mut State, wish: &Wish<'_>, now: Instant) -> Start {
         state.ring.evict(now);
         let begin = state.ring.begin(wish, now);
         let batches = state.ring.batches_from(begin.at).cloned().collect();

@@ -42,6 +42,7 @@ async fn the_head_says_that_nobody_may_store_change_or_hold_the_stream() {
         "Content-Type",
         "Date",
         "Transfer-Encoding",
+        "Vary",
         "X-Accel-Buffering",
     ];
     assert_eq!(names, expected);

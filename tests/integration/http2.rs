@@ -312,11 +312,13 @@ async fn short_answers_are_those_of_http_1() {
     let origin = Origin::start().await;
     let gateway = Gateway::start(&origin).await;
     let client = Http2::connect(&gateway).await;
-    let json = [("accept", "application/json")];
+    let (json, html) = ([("accept", "application/json")], [("accept", "text/html")]);
     for (method, path, fields, status, content) in [
         ("GET", "/other", &[][..], 404, "nothing is here\n"),
         ("HEAD", "/other", &[], 404, ""),
-        ("GET", "/events", &json, 406, "text/event-stream"),
+        ("GET", "/events", &html, 406, "text/event-stream"),
+        ("GET", "/events", &json, 200, "\"events\":["),
+        ("HEAD", "/events", &json, 200, ""),
         ("HEAD", "/events", &[], 200, ""),
         ("OPTIONS", "/events", &[], 204, ""),
         ("DELETE", "/events", &[], 405, "GET, HEAD, OPTIONS"),
