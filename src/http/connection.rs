@@ -139,6 +139,10 @@ async fn introduce(
         Ok(identity) => permit.identify(identity),
         Err(limit) => {
             tracing::debug!(%client, limit = limit.name(), "refused a connection");
+            if !gateway.gate.may_refuse() {
+                permit.refuse_silently(limit);
+                return None;
+            }
             permit = permit.refuse(limit)?;
         }
     }

@@ -201,6 +201,14 @@ impl Permit {
         permits.refuse(by)
     }
 
+    /// Gives the place back, and counts a connection that is closed without being told why.
+    pub fn refuse_silently(self, by: Limit) {
+        let permits = Permits {
+            shared: Arc::clone(&self.shared),
+        };
+        permits.note_refused(by, 1);
+    }
+
     /// Counts for nothing but its socket, because nothing is read from it yet.
     pub fn wait(&mut self) {
         self.held.resize(WAITING_BYTES);
