@@ -11,9 +11,18 @@ use tokio::time::Instant;
 
 use super::super::pass::Pass;
 use super::super::wire::{Framing, MAX_PIECES, Wire};
-use crate::config::{History, Ids};
+use crate::config::{ConflateBy, History, Ids, Join, Keying, LatestLimits, OnGap};
 use crate::log::testing::{Silent, dechunk, event, read};
-use crate::log::{Feed, Log, Position, Replay, Writer};
+use crate::log::{Feed, Follows, Log, Position, Wish, Writer};
+use crate::sse::Event;
+
+/// How many of the newest events some ask for.
+const NEWEST: usize = 3;
+
+/// The type of an event.
+fn key_of(number: usize) -> &'static str {
+    ["a", "b", "c", "a", "a"][number % 5]
+}
 
 /// What happens next.
 #[derive(Debug, Clone)]
@@ -39,6 +48,8 @@ struct Joining {
     framing: Framing,
     /// Which event it has seen last, counted from the newest; `None`: none.
     seen: Option<usize>,
+    /// What it gets if it has seen none, or nobody knows what followed.
+    join: Join,
     /// Events that the writer appends, on its own thread, between two steps of the shard's.
     commits: [bool; 2],
 }
@@ -65,13 +76,21 @@ struct Subscriber {
     /// The next pass serves it.
     is_flowing: bool,
     taken: Vec<u8>,
-    /// How many events there were before the first that it must get.
+    /// What it must get first, the newest of each key.
+    expected: Vec<String>,
+    /// How many events there were before the first that it must get after that.
     n_before: usize,
 }
 
 impl World {
     fn new(limits: History) -> Self {
-        let (log, writer) = Log::new(limits, Ids::Fill);
+        let (log, mut writer) = Log::new(limits, Ids::Fill);
+        let limits = LatestLimits {
+            keys: 10,
+            bytes: 1_000_000,
+        };
+        let by = ConflateBy::Type;
+        writer.set_keying(Some(Keying { by, limits }), Instant::now());
         let attach = |_| {
             let (feed, head) = log.attach(Box::new(Silent), usize::MAX);
             Shard {
@@ -94,7 +113,10 @@ impl World {
         for size in sizes {
             let number = self.said.len();
             let data = format!("{number} {}", "x".repeat(*size));
-            self.writer.push(&event(Some(&number.to_string()), &data));
+            self.writer.push(&Event {
+                event_type: key_of(number),
+                ..event(Some(&number.to_string()), &data)
+            });
             self.said.push(data);
         }
         self.writer.commit(Instant::now());
@@ -104,12 +126,45 @@ impl World {
         let n_said = self.said.len();
         let seen = joining.seen.and_then(|back| n_said.checked_sub(back + 1));
         let id = seen.map(|number| number.to_string());
-        let start = self.log.start(id.as_deref(), Instant::now());
+        let wish = Wish {
+            last_event_id: id.as_deref(),
+            join: joining.join,
+            on_gap: match joining.join {
+                Join::All | Join::Newest(_) => OnGap::All,
+                Join::Latest => OnGap::Latest,
+                Join::Live => OnGap::Live,
+            },
+        };
+        let start = self.log.start(wish, Instant::now());
         let n_retained = self.log.size().n_events;
-        let n_before = match (&start.replay, seen) {
-            (Replay::Complete, Some(seen)) => seen + 1,
-            (Replay::Expired | Replay::Unknown, _) => n_said - n_retained,
-            (Replay::Complete | Replay::Fresh, _) => n_said,
+        let n_before = match (start.follows, seen) {
+            (Follows::Rest, Some(seen)) => seen + 1,
+            (Follows::Latest, _) => {
+                // After many in a moment, it may be as of a moment ago.
+                let since = start.batches.iter();
+                let since = since.map(|batch| batch.n_events_between(start.at, u64::MAX));
+                n_said - usize::try_from(since.sum::<u64>()).expect("few")
+            }
+            (Follows::All, _) => n_said - n_retained,
+            (Follows::Newest, _) => n_said - n_retained.min(NEWEST),
+            (Follows::Live | Follows::Rest, _) => n_said,
+        };
+        let expected = if start.follows == Follows::Latest {
+            self.newest_of_each_key(n_before)
+        } else {
+            Vec::new()
+        };
+        let snapshot = start
+            .snapshot
+            .as_ref()
+            .and_then(|snapshot| snapshot.batch());
+        let first: Vec<u8> = match (snapshot, joining.framing) {
+            (None, _) => Vec::new(),
+            (Some(batch), Framing::Chunked) => batch.chunked_from(0).to_vec(),
+            (Some(batch), Framing::Plain) => {
+                let payloads = batch.payloads_from(0);
+                payloads.flat_map(|(bytes, _)| bytes.to_vec()).collect()
+            }
         };
         let [is_before_pull, is_before_reach] = joining.commits;
         if is_before_pull {
@@ -128,9 +183,18 @@ impl World {
             at: start.at,
             framing: joining.framing,
             is_flowing: false,
-            taken: Vec::new(),
+            taken: first,
+            expected,
             n_before,
         });
+    }
+
+    /// Of the first `n` events.
+    fn newest_of_each_key(&self, n: usize) -> Vec<String> {
+        let is_newest =
+            |number: &usize| !(number + 1..n).any(|next| key_of(next) == key_of(*number));
+        let newest = (0..n).filter(is_newest);
+        newest.map(|number| self.said[number].clone()).collect()
     }
 
     fn play(&mut self, step: &Step) {
@@ -173,7 +237,8 @@ impl World {
                     Framing::Plain => std::mem::take(&mut subscriber.taken),
                 };
                 let got: Vec<String> = read(&stream).into_iter().map(|event| event.data).collect();
-                assert_eq!(got, self.said[subscriber.n_before..]);
+                let live = &self.said[subscriber.n_before..];
+                assert_eq!(got, [&subscriber.expected, live].concat());
             }
         }
     }
@@ -242,10 +307,17 @@ impl Subscriber {
 
 fn any_joining() -> impl Strategy<Value = Joining> {
     let framing = prop_oneof![Just(Framing::Chunked), Just(Framing::Plain)];
-    let seen = proptest::option::weighted(0.8, 0usize..12);
-    (framing, seen, any::<[bool; 2]>()).prop_map(|(framing, seen, commits)| Joining {
+    let seen = proptest::option::weighted(0.6, 0usize..12);
+    let join = prop_oneof![
+        Just(Join::All),
+        Just(Join::Latest),
+        Just(Join::Live),
+        Just(Join::Newest(NEWEST)),
+    ];
+    (framing, seen, join, any::<[bool; 2]>()).prop_map(|(framing, seen, join, commits)| Joining {
         framing,
         seen,
+        join,
         commits,
     })
 }
