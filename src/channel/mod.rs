@@ -32,6 +32,8 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 pub use self::coding::Undecodable;
+#[cfg(any(test, fuzzing))]
+pub use self::coding::fuzz_coding;
 pub use self::counters::{
     Counter, Counters, Departure, Failures, FirstAnswered, Moment, RefusedBy, Replayed,
 };

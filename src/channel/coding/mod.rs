@@ -251,5 +251,57 @@ impl fmt::Debug for Decoder {
     }
 }
 
+/// Decodes any bytes by any coding: the first byte says which, and where the rest is cut.
+///
+/// # Panics
+///
+/// If a step is larger than it may be, makes no progress, or decodes something else when the input is
+/// cut elsewhere.
+#[cfg(any(test, fuzzing))]
+#[expect(clippy::panic, reason = "a finding of the fuzzer")]
+pub fn fuzz_coding(data: &[u8]) {
+    const MOST_BYTES: usize = 4 << 20;
+    let Some((&first, data)) = data.split_first() else {
+        return;
+    };
+    let coding = match first % 3 {
+        0 => Coding::Brotli,
+        1 => Coding::Gzip,
+        _ => Coding::Zstd,
+    };
+    let cut = data.len() * usize::from(first) / 256;
+    let (head, tail) = data.split_at_checked(cut).unwrap_or((data, &[]));
+    let decode = |pieces: &[&[u8]]| {
+        let mut decoder = Decoder::new(coding);
+        let mut decoded = Vec::new();
+        for piece in pieces {
+            let mut input = *piece;
+            loop {
+                let (n_read, output) = decoder.step(input).ok()?;
+                assert!(
+                    output.len() <= 4 * STEP_BYTES,
+                    "a step of {} bytes",
+                    output.len()
+                );
+                decoded.extend_from_slice(output);
+                let is_dry = n_read == 0 && output.is_empty();
+                input = input.get(n_read..).unwrap_or_default();
+                if decoded.len() > MOST_BYTES || (is_dry && input.is_empty()) {
+                    break;
+                }
+                assert!(!is_dry, "the decoder stands still");
+            }
+        }
+        Some(decoded)
+    };
+    let (whole, cut) = (decode(&[data]), decode(&[head, tail]));
+    if let (Some(whole), Some(cut)) = (whole, cut)
+        && whole.len() <= MOST_BYTES
+        && whole != cut
+    {
+        panic!("{coding:?}: a cut makes a difference");
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -218,6 +218,16 @@ proptest! {
     }
 
     #[test]
+    fn noise_is_the_same_however_it_is_cut(noise in proptest::collection::vec(any::<u8>(), 0..300)) {
+        fuzz_coding(&noise);
+        for (first, coding) in (0u8..).zip(ALL) {
+            let (flushed, end) = encode(coding, &[&noise]);
+            let encoded = [flushed.concat(), end].concat();
+            fuzz_coding(&[&[first + 120], &encoded[..]].concat());
+        }
+    }
+
+    #[test]
     fn noise_is_no_panic(noise in proptest::collection::vec(any::<u8>(), 0..600), at in 0usize..40) {
         for coding in ALL {
             decode(&mut Decoder::new(coding), &noise).ok();

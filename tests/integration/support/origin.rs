@@ -135,6 +135,20 @@ impl Origin {
         newest(&found.expect("the origin is there")).expect("it was found")
     }
 
+    /// The first connection after that with this number that was answered by a chunked event stream,
+    /// once there is one.
+    pub(crate) async fn stream_after(&self, number: usize) -> OriginConnection {
+        let find = |connections: &Vec<OriginConnection>| {
+            let mut later = connections.iter().filter(|one| one.number > number);
+            later.find(|one| one.is_chunked).cloned()
+        };
+        let mut connections = self.shared.connections.subscribe();
+        let found = connections.wait_for(|connections| find(connections).is_some());
+        let came = || format!("{} connections came", self.n_connections());
+        let found = within("a stream after another connection", found, came).await;
+        find(&found.expect("the origin is there")).expect("it was found")
+    }
+
     /// The newest connection that the origin has not ended, once there is one.
     pub(crate) async fn open_connection(&self) -> OriginConnection {
         let find = |connections: &Vec<OriginConnection>| {
@@ -262,6 +276,11 @@ async fn write_all(stream: &TcpStream, mut bytes: &[u8]) -> std::io::Result<()> 
 }
 
 impl OriginConnection {
+    /// Which one it is, counted from 1.
+    pub(crate) fn number(&self) -> usize {
+        self.number
+    }
+
     /// The request head, as it came.
     pub(crate) fn request(&self) -> &str {
         &self.request
