@@ -304,3 +304,39 @@ async fn credentials_go_to_every_url_of_the_list() {
     there.send(numbered(1..=1)).await;
     world.expect(&["!", "1"]).await;
 }
+
+/// Each instance of a template has its own place in the list.
+#[tokio::test]
+async fn instances_of_a_template_fail_over_each_for_itself() {
+    let mut first = Origin::start().await;
+    let second = Origin::start().await;
+    let urls = [&first, &second].map(|origin| format!("\"http://{}/{{room}}\"", origin.address()));
+    let config = format!(
+        "[listen.public]\naddress = \"127.0.0.1:0\"\n\n[channels.rooms]\npath = \"/rooms/{{room}}\"\n\
+         upstream = [{}]\n{ONE_WAY}",
+        urls.join(", ")
+    );
+    let gateway = Gateway::with_config(&config).await;
+    let mut subs = Vec::new();
+    for room in ["a", "b"] {
+        let target = format!("/rooms/{room}");
+        subs.push(gateway.connect().await.subscribe(&target, "").await);
+        let connection = first.connection(subs.len()).await;
+        assert_eq!(connection.target(), format!("/{room}"));
+        connection.send(numbered(1..=2)).await;
+        subs.last_mut().expect("one").events_through("2").await;
+    }
+    // One stream breaks, the other goes on.
+    first.connection(1).await.reset();
+    let taken_over = asked_after(&second, 1, Some("2")).await;
+    assert_eq!(taken_over.target(), "/a");
+    taken_over.send(numbered(2..=3)).await;
+    subs[0].expect_event("3").await;
+    first.connection(2).await.send(numbered(3..=3)).await;
+    subs[1].expect_event("3").await;
+    first.go_away();
+    let taken_over = asked_after(&second, 2, Some("3")).await;
+    assert_eq!(taken_over.target(), "/b");
+    taken_over.send(numbered(4..=4)).await;
+    subs[1].expect_event("4").await;
+}
