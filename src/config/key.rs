@@ -219,11 +219,11 @@ impl Key {
 fn value_of(variable: &Variable, raw: &str) -> Result<Box<str>, KeyError> {
     let part = || KeyPart::Variable(variable.name.clone());
     // Each segment for itself: a slash that is encoded is no end of one.
-    let segments = match variable.extent {
-        Extent::Rest => raw.split('/'),
-        // A router gives one that has none.
-        Extent::Segment => raw.split('\0'),
+    let n_segments = match variable.extent {
+        Extent::Rest => usize::MAX,
+        Extent::Segment => 1,
     };
+    let segments = raw.splitn(n_segments, '/');
     let mut value = String::with_capacity(raw.len());
     for (number, segment) in segments.enumerate() {
         let segment = decoded(segment).ok_or_else(|| KeyError::Undecodable(part()))?;
@@ -321,6 +321,8 @@ mod tests {
             ("a%2Fb", KeyError::Forbidden(part())),
             ("a%5Cb", KeyError::Forbidden(part())),
             ("a%00", KeyError::Forbidden(part())),
+            ("a\0b", KeyError::Forbidden(part())),
+            ("a/b", KeyError::Forbidden(part())),
             ("a%0d%0ab", KeyError::Forbidden(part())),
             ("%C2%80", KeyError::Forbidden(part())),
             ("%FF", KeyError::Undecodable(part())),

@@ -163,6 +163,10 @@ impl Header {
             let n = (self.bytes.len() + n_left).min(MOST_V1_BYTES);
             self.read_to(n, socket).await?;
         }
+        if !self.bytes.ends_with(b"\r\n") {
+            let message = "its line ends without a CR".to_owned();
+            return Err(ProxyError::Malformed(message));
+        }
         let header = v1::Header::try_from(self.bytes())
             .map_err(|error| ProxyError::Malformed(error.to_string()))?;
         Ok(match header.addresses {
@@ -337,6 +341,14 @@ mod tests {
                 "{header:?}: {read:?}"
             );
             fuzz_proxy_protocol(&[&header, b"rest".as_slice()].concat());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_line_of_version_1_ends_with_cr_and_lf() {
+        for header in ["PROXY UNKNOWN \n*\n", "PROXY TCP4 192.0.2.1 10.0.0.1 1 2\n"] {
+            let read = read(&mut header.as_bytes()).await;
+            assert!(matches!(read, Err(ProxyError::Malformed(_))), "{read:?}");
         }
     }
 

@@ -205,9 +205,14 @@ impl Visitor {
                 Item::Event(event) if event.event_type == "ssecast.gap" => {
                     assert_ne!(channel, LONG, "nothing is lost there: {event:?}");
                     let said: Value = serde_json::from_str(&event.data).expect("JSON");
+                    // Not known where an upstream broke off before its first event.
                     let n_missed = said["missed"].as_u64();
-                    let n_missed = n_missed.unwrap_or_else(|| panic!("a number: {event:?}"));
-                    self.seen[channel] = self.seen[channel].map(|last| last + n_missed);
+                    assert!(
+                        n_missed.is_some() || said["missed"] == "unknown",
+                        "{event:?}"
+                    );
+                    let last = self.seen[channel].zip(n_missed);
+                    self.seen[channel] = last.map(|(last, n_missed)| last + n_missed);
                     self.tally.n_gaps += 1;
                 }
                 Item::Event(event) if event.event_type == "ssecast.reset" => {
