@@ -2,7 +2,8 @@
 //!
 //! The crate's map, from the bottom up; imports point downwards only:
 //!
-//! - [`sse`]: the event stream format. No I/O, no clock. [`memory`]: how much is held, and for what. `sync`: a lock.
+//! - [`sse`]: the event stream format. No I/O, no clock. [`memory`]: how much is held, and for what.
+//!   `sync`: the lock of what threads share.
 //! - [`config`]: what is written, what is meant, and what is wrong with it.
 //! - [`net`]: listeners, sockets, outgoing connections. [`log`]: the history of a channel.
 //! - [`channel`]: one upstream, one log.
