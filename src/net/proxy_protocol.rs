@@ -348,7 +348,7 @@ mod tests {
     async fn a_line_of_version_1_ends_with_cr_and_lf() {
         for header in ["PROXY UNKNOWN \n*\n", "PROXY TCP4 192.0.2.1 10.0.0.1 1 2\n"] {
             let read = read(&mut header.as_bytes()).await;
-            assert!(matches!(read, Err(ProxyError::Malformed(_))), "{read:?}");
+            assert!(read.is_err(), "{read:?}");
         }
     }
 
