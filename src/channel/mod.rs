@@ -267,6 +267,12 @@ impl Channel {
         (self.n_subscribers() == 0).then(|| *self.shared.lock_left_at())
     }
 
+    /// Whether its upstream waits after a failure, and its log never had an event: nobody can have seen
+    /// anything of it.
+    fn has_nothing_to_keep(&self) -> bool {
+        self.status().state == State::Waiting && self.shared.log.is_untouched()
+    }
+
     /// Lets who waits for subscribers to leave look again.
     fn look_again(&self) {
         self.shared.left.notify_one();

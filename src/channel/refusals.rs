@@ -1,4 +1,5 @@
-//! What origins refused lately, so that who asks again does not cost another request.
+//! What is remembered of keys that have no instance: what their origins refused lately, or until when
+//! those that failed are left alone. So who asks again does not cost another request.
 //!
 //! Pure: the time is an argument. Bounded by number and by bytes; the oldest goes first.
 
@@ -6,60 +7,71 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::StatusCode;
 use tokio::time::Instant;
 
 use crate::config::Key;
 
-/// The refusals of one template.
-#[derive(Debug, Default)]
-pub(super) struct Refusals {
-    by_key: HashMap<Arc<Key>, StatusCode>,
-    /// The same keys in the order in which they are forgotten, and when. Invariant: each once.
-    in_order: VecDeque<(Instant, Arc<Key>)>,
+/// What is remembered of the keys of one template, each for a time of its own.
+#[derive(Debug)]
+pub(super) struct Remembered<T> {
+    by_key: HashMap<Arc<Key>, (T, Instant)>,
+    /// The same keys in the order in which they came. Invariant: each once.
+    in_order: VecDeque<Arc<Key>>,
     /// Invariant: the sum of the footprints of the keys.
     n_bytes: usize,
 }
 
-/// Long enough for a crowd that comes at once, short enough that a new room is found.
-const REMEMBERED: Duration = Duration::from_secs(5);
+/// How long a refusal is remembered: long enough for a crowd that comes at once, short enough that a
+/// new room is found.
+pub(super) const REFUSED_FOR: Duration = Duration::from_secs(5);
 
-const MAX_REFUSALS: usize = 10_000;
+const MAX_KEYS: usize = 10_000;
 const MAX_BYTES: usize = 4 * 1024 * 1024;
 
-impl Refusals {
-    /// The status that a key was refused with.
-    pub(super) fn of(&mut self, key: &Key, now: Instant) -> Option<StatusCode> {
+impl<T> Default for Remembered<T> {
+    fn default() -> Self {
+        Self {
+            by_key: HashMap::new(),
+            in_order: VecDeque::new(),
+            n_bytes: 0,
+        }
+    }
+}
+
+impl<T: Copy> Remembered<T> {
+    /// What is remembered of a key.
+    pub(super) fn of(&mut self, key: &Key, now: Instant) -> Option<T> {
         self.forget(now);
-        self.by_key.get(key).copied()
+        let (what, until) = self.by_key.get(key)?;
+        (*until > now).then_some(*what)
     }
 
-    /// Remembers a refusal.
-    pub(super) fn note(&mut self, key: &Arc<Key>, status: StatusCode, now: Instant) {
+    /// Remembers it until then.
+    pub(super) fn note(&mut self, key: &Arc<Key>, (what, until): (T, Instant), now: Instant) {
         self.forget(now);
-        if self.by_key.insert(Arc::clone(key), status).is_some() {
-            // It is remembered for as long as before.
+        if self.by_key.insert(Arc::clone(key), (what, until)).is_some() {
             return;
         }
         self.n_bytes += key.footprint();
-        self.in_order.push_back((now + REMEMBERED, Arc::clone(key)));
-        while self.in_order.len() > MAX_REFUSALS || self.n_bytes > MAX_BYTES {
+        self.in_order.push_back(Arc::clone(key));
+        while self.in_order.len() > MAX_KEYS || self.n_bytes > MAX_BYTES {
             self.forget_oldest();
         }
     }
 
+    /// Those behind one that is remembered for longer wait for it; they say nothing any more.
     fn forget(&mut self, now: Instant) {
-        while self
-            .in_order
-            .front()
-            .is_some_and(|(until, _)| *until <= now)
-        {
+        while let Some(oldest) = self.in_order.front() {
+            let until = self.by_key.get(oldest).map(|(_, until)| *until);
+            if until.is_some_and(|until| until > now) {
+                break;
+            }
             self.forget_oldest();
         }
     }
 
     fn forget_oldest(&mut self) {
-        let Some((_, key)) = self.in_order.pop_front() else {
+        let Some(key) = self.in_order.pop_front() else {
             return;
         };
         self.by_key.remove(&key);
@@ -80,33 +92,37 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_remembered_for_a_moment() {
-        let mut refusals = Refusals::default();
+    fn a_key_is_remembered_for_its_time() {
+        let mut remembered = Remembered::default();
         let now = Instant::now();
-        refusals.note(&key("a"), StatusCode::NOT_FOUND, now);
-        let later = now + REMEMBERED - Duration::from_millis(1);
-        assert_eq!(refusals.of(&key("a"), later), Some(StatusCode::NOT_FOUND));
-        assert_eq!(refusals.of(&key("b"), later), None);
-        assert_eq!(refusals.of(&key("a"), now + REMEMBERED), None);
-        assert_eq!((refusals.by_key.len(), refusals.n_bytes), (0, 0));
+        let until = |seconds| now + Duration::from_secs(seconds);
+        remembered.note(&key("a"), (1, until(5)), now);
+        remembered.note(&key("b"), (2, until(3)), now);
+        assert_eq!(remembered.of(&key("a"), until(4)), Some(1));
+        assert_eq!(remembered.of(&key("b"), until(2)), Some(2));
+        assert_eq!(remembered.of(&key("b"), until(3)), None);
+        assert_eq!(remembered.of(&key("c"), now), None);
+        assert_eq!(remembered.of(&key("a"), until(5)), None);
+        assert_eq!((remembered.by_key.len(), remembered.n_bytes), (0, 0));
     }
 
     #[test]
     fn guesses_are_bounded_by_number_and_by_bytes() {
-        let mut refusals = Refusals::default();
+        let mut remembered = Remembered::default();
         let now = Instant::now();
-        for n in 0..2 * MAX_REFUSALS {
-            refusals.note(&key(&n.to_string()), StatusCode::NOT_FOUND, now);
+        let until = now + REFUSED_FOR;
+        for n in 0..2 * MAX_KEYS {
+            remembered.note(&key(&n.to_string()), ((), until), now);
         }
-        assert_eq!(refusals.by_key.len(), MAX_REFUSALS);
-        assert_eq!(refusals.of(&key("0"), now), None);
+        assert_eq!(remembered.by_key.len(), MAX_KEYS);
+        assert_eq!(remembered.of(&key("0"), now), None);
         let long = "x".repeat(1000);
-        for n in 0..2 * MAX_REFUSALS {
-            refusals.note(&key(&format!("{n}{long}")), StatusCode::NOT_FOUND, now);
+        for n in 0..2 * MAX_KEYS {
+            remembered.note(&key(&format!("{n}{long}")), ((), until), now);
         }
-        assert!(refusals.n_bytes <= MAX_BYTES);
-        assert_eq!(refusals.by_key.len(), refusals.in_order.len());
-        assert_eq!(refusals.of(&key("nobody asked"), now + REMEMBERED), None);
-        assert_eq!(refusals.by_key.capacity(), 0);
+        assert!(remembered.n_bytes <= MAX_BYTES);
+        assert_eq!(remembered.by_key.len(), remembered.in_order.len());
+        assert_eq!(remembered.of(&key("nobody asked"), until), None);
+        assert_eq!(remembered.by_key.capacity(), 0);
     }
 }

@@ -9,13 +9,13 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use http::StatusCode;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout};
 
-use super::refusals::Refusals;
+use super::refusals::{REFUSED_FOR, Remembered};
 use super::{
     Channel, Counters, Dialer, Heirlooms, Instance, Instances, Kind, RefusedBy, Seat, Upstream,
 };
@@ -33,7 +33,9 @@ struct Shared {
     kind: Kind,
     instances: Instances<Arc<Key>>,
     /// What origins refused lately. Locked within the lock of `instances`, never the other way round.
-    refusals: Mutex<Refusals>,
+    refusals: Mutex<Remembered<StatusCode>>,
+    /// Until when origins are left alone that failed, of instances that are gone. Locked likewise.
+    resting: Mutex<Remembered<Instant>>,
     /// What instances of an earlier process left to those with the same key.
     heirlooms: Mutex<Option<Kept>>,
     /// What the logs count to.
@@ -145,6 +147,7 @@ impl Template {
                 kind: Kind::new(settings),
                 instances: Instances::default(),
                 refusals: Mutex::default(),
+                resting: Mutex::default(),
                 heirlooms: Mutex::default(),
                 budget: budget.clone(),
                 launch,
@@ -200,6 +203,10 @@ impl Template {
             if let Some(id) = seed.filter(|id| is_seed(id, ids)) {
                 upstream.go_on_after(id);
             }
+            let now = Instant::now();
+            if let Some(until) = shared.lock_resting().of(key, now) {
+                upstream.rest_until(until);
+            }
             (channel, upstream)
         });
         let (template, known) = (self.clone(), channel.clone());
@@ -246,14 +253,27 @@ impl Template {
         });
         if let Some(status) = refusal.await {
             shared.instances.remove(&key, &channel, || {
-                shared.lock_refusals().note(&key, status, Instant::now());
+                let now = Instant::now();
+                let refusal = (status, now + REFUSED_FOR);
+                shared.lock_refusals().note(&key, refusal, now);
                 end();
             });
             return;
         }
+        // What has no history and no upstream is nothing that anybody could come back to.
+        let linger = |settings: &config::Channel| {
+            if channel.has_nothing_to_keep() {
+                Duration::ZERO
+            } else {
+                settings.linger
+            }
+        };
         tokio::select! {
             never = writing() => match never {},
-            () = shared.instances.until_left(&key, &channel, |settings| settings.linger, end) => {}
+            () = shared.instances.until_left(&key, &channel, linger, || {
+                shared.note_rest(&channel, Instant::now());
+                end();
+            }) => {}
         }
         let n_ambiguous = channel.log().size().n_ambiguous;
         self.counters().ambiguous_ids_gone.add(n_ambiguous);
@@ -337,6 +357,16 @@ impl Template {
 }
 
 impl Shared {
+    /// Remembers until when the origin of an instance is left alone that goes while its upstream waits.
+    fn note_rest(&self, channel: &Channel, now: Instant) {
+        let next_try = channel.status().next_try;
+        let wait = next_try.and_then(|at| at.duration_since(SystemTime::now()).ok());
+        if let Some(wait) = wait {
+            let until = now + wait;
+            self.lock_resting().note(channel.key(), (until, until), now);
+        }
+    }
+
     /// The instance of this key with what its predecessor left, if there was one.
     fn inherit(&self, key: &Arc<Key>) -> Option<(Channel, Upstream)> {
         let mut kept = self.lock_heirlooms();
@@ -359,7 +389,11 @@ impl Shared {
         heirlooms.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lock_refusals(&self) -> MutexGuard<'_, Refusals> {
+    fn lock_resting(&self) -> MutexGuard<'_, Remembered<Instant>> {
+        self.resting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_refusals(&self) -> MutexGuard<'_, Remembered<StatusCode>> {
         self.refusals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

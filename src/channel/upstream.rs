@@ -36,6 +36,8 @@ pub struct Upstream {
     endpoints: Endpoints,
     /// The last event ID of the origin: the only one that it is ever sent.
     last_event_id: Option<String>,
+    /// When the first attempt may be; `None`: at once.
+    resting_until: Option<Instant>,
     /// Failures in a row that may be due to that ID.
     n_fruitless: u32,
     /// Why events may have been missed when the next connection opens; `None`: none was open before.
@@ -71,6 +73,7 @@ impl Upstream {
             changes,
             intake,
             last_event_id: None,
+            resting_until: None,
             n_fruitless: 0,
             missed: None,
             advised: None,
@@ -103,12 +106,28 @@ impl Upstream {
         self.missed = Some(Missed::NotResumed);
     }
 
+    /// Asks nobody until then: an instance before this one has failed.
+    pub(super) fn rest_until(&mut self, until: Instant) {
+        self.resting_until = Some(until);
+    }
+
+    async fn rest_first(&self, until: Instant) {
+        self.channel.shared.first_answer.note_silence();
+        self.channel.enter(State::Waiting);
+        let wait = until.saturating_duration_since(Instant::now());
+        self.channel.will_try_after(wait);
+        sleep_until(until).await;
+    }
+
     /// Holds the connection, for ever.
     ///
     /// # Cancel safety
     ///
     /// May be dropped at any time; the log keeps what was appended.
     pub async fn run(mut self: Box<Self>, dialer: Dialer) -> ! {
+        if let Some(until) = self.resting_until.take() {
+            self.rest_first(until).await;
+        }
         loop {
             self.channel.enter(State::Connecting);
             self.intake.tell_health();
@@ -148,6 +167,8 @@ impl Upstream {
         self.channel.enter(State::Waiting);
         self.intake.tell_health();
         self.channel.will_try_after(wait);
+        // Somebody may only wait for the outcome of this attempt.
+        self.channel.look_again();
         let mut until = Instant::now() + wait;
         loop {
             tokio::select! {

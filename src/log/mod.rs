@@ -267,6 +267,11 @@ impl Log {
         }
     }
 
+    /// Whether nothing was ever appended.
+    pub fn is_untouched(&self) -> bool {
+        self.lock().ring.head() == 0
+    }
+
     /// What the log counts to.
     pub fn budget(&self) -> &Budget {
         &self.shared.budget

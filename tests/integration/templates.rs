@@ -644,3 +644,25 @@ async fn status_and_metrics_tell_of_instances_together() {
     assert_eq!(rooms["clients"], 3);
     assert_eq!(rooms["upstream"]["state"], "on-demand");
 }
+
+#[tokio::test]
+async fn an_instance_without_upstream_and_history_goes_with_its_last_client_and_its_origin_rests() {
+    let origin = Origin::answering(status(500)).await;
+    let config =
+        config("linger = \"1h\"", &origin).replace("10ms\", max = \"20ms", "1h\", max = \"1h");
+    let gateway = Gateway::with_config(&config).await;
+    for _ in 0..5 {
+        let sub = subscribe(&gateway, "/rooms/a/events").await;
+        assert_eq!(sub.head.status, 200);
+        drop(sub);
+        until_metric(&gateway, "ssecast_instances", 0).await;
+    }
+    assert_eq!(
+        origin.n_connections(),
+        1,
+        "it was not asked again before its time"
+    );
+    // Another key is another matter.
+    let _sub = subscribe(&gateway, "/rooms/b/events").await;
+    assert_eq!(origin.connection(2).await.target(), "/rooms/b/events");
+}
