@@ -2,11 +2,16 @@
 
 use std::time::SystemTime;
 
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName};
+use http::header::{
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, CACHE_CONTROL, CONTENT_TYPE,
+    HeaderName,
+};
 use http::{HeaderMap, HeaderValue};
 
+use crate::config;
 use crate::delivery::Framing;
 
+const HEARTBEAT_MS: HeaderName = HeaderName::from_static("ssecast-heartbeat-ms");
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// Adds the header fields of every event stream. No intermediary may store, change or hold it.
@@ -17,6 +22,20 @@ pub(super) fn describe_stream(fields: &mut HeaderMap) {
         HeaderValue::from_static("no-store, no-transform"),
     );
     fields.insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
+}
+
+/// Adds how often a client hears of the gateway at least, for those who see comments but not what the
+/// event form of a heartbeat says.
+pub(super) fn describe_heartbeat(fields: &mut HeaderMap, settings: &config::Channel) {
+    let Some(interval) = settings.heartbeat.interval else {
+        return;
+    };
+    let millis = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);
+    fields.insert(HEARTBEAT_MS, HeaderValue::from(millis));
+    if fields.contains_key(ACCESS_CONTROL_ALLOW_ORIGIN) {
+        let exposed = HeaderValue::from_static("Ssecast-Heartbeat-Ms");
+        fields.append(ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
+    }
 }
 
 /// A response head of HTTP/1.1 (RFC 9112, 4 and 5) for a connection that ends with the stream.

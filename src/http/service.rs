@@ -16,7 +16,7 @@ use super::accept::{
 use super::answer::{METHODS, Refusal, empty, full};
 use super::cors::{allow_origin, allow_request, is_preflight};
 use super::fetch::{DocumentBody, describe_document, fetch};
-use super::head::describe_stream;
+use super::head::{describe_heartbeat, describe_stream};
 use super::route::{Found, Route, host_of};
 use super::subscribe::{REFUSED_RETRY, Refused, Subscription, subscribe};
 use super::visitor::Visitor;
@@ -149,6 +149,7 @@ async fn respond_for_channel(
                     return refuse(refusal, fields);
                 }
                 describe_stream(&mut fields);
+                describe_heartbeat(&mut fields, &route.settings);
             }
         }
         return with_fields(empty(StatusCode::OK), fields);

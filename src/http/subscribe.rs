@@ -7,7 +7,7 @@ use http::{HeaderMap, Request, Version};
 
 use super::accept::{names_event_stream, preferred_form};
 use super::answer::Refusal;
-use super::head::describe_stream;
+use super::head::{describe_heartbeat, describe_stream};
 use super::route::{Route, Target};
 use super::service::{Content, Outcome};
 use super::standing::turned_away;
@@ -131,6 +131,7 @@ pub(super) async fn subscribe(
         return Err(refusal);
     }
     describe_stream(fields);
+    describe_heartbeat(fields, &route.settings);
     Ok(Outcome::Subscribe(Subscription {
         channel: seated.channel,
         home: seated.home,

@@ -41,6 +41,7 @@ async fn the_head_says_that_nobody_may_store_change_or_hold_the_stream() {
         "Connection",
         "Content-Type",
         "Date",
+        "Ssecast-Heartbeat-Ms",
         "Transfer-Encoding",
         "Vary",
         "X-Accel-Buffering",

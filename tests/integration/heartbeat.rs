@@ -167,3 +167,21 @@ async fn a_client_that_is_stuck_in_an_event_gets_no_heartbeat_in_it() {
         sub.expect_event("b").await;
     }
 }
+
+#[tokio::test]
+async fn the_head_says_how_often_they_come() {
+    let origin = Origin::start().await;
+    let keys = "heartbeat = \"20s\"\ncors = { origins = [\"https://page.test\"] }";
+    let gateway = Gateway::with(keys, &origin).await;
+    let sub = gateway.subscribe().await;
+    assert_eq!(sub.head.field("ssecast-heartbeat-ms"), Some("20000"));
+    assert_eq!(sub.head.field("access-control-expose-headers"), None);
+    let of_page = gateway
+        .subscribe_with("Origin: https://page.test\r\n")
+        .await;
+    let exposed = of_page.head.field("access-control-expose-headers");
+    assert_eq!(exposed, Some("Ssecast-Heartbeat-Ms"));
+    let silent = Gateway::with("heartbeat = \"off\"", &origin).await;
+    let sub = silent.subscribe().await;
+    assert_eq!(sub.head.field("ssecast-heartbeat-ms"), None);
+}

@@ -51,9 +51,11 @@ async fn the_head_has_the_fields_of_an_event_stream_and_none_of_a_connection() {
     names.sort_unstable();
     let expected = [
         "access-control-allow-origin",
+        "access-control-expose-headers",
         "cache-control",
         "content-type",
         "date",
+        "ssecast-heartbeat-ms",
         "vary",
         "x-accel-buffering",
     ];

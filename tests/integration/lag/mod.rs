@@ -1,6 +1,8 @@
 //! What becomes of clients that are too far behind, by the policy of their channel: whatever it is,
 //! they get events in order, each once, and are told how many they did not get.
 
+mod crowd;
+
 use crate::support::{
     ANYWHERE, Admin, Connector, End, Event, Gateway, Http2, Item, Origin, Pair, Subscriber,
     Windows, one_channel, trusting_config,
