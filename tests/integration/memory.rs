@@ -11,10 +11,19 @@ const EVENT_BYTES: usize = 16 * 1024;
 
 /// Channels at `/0`, `/1`, … within 16 MiB, each of which may keep more than half of it.
 async fn gateway(origin: &Origin, n_channels: usize) -> Gateway {
+    gateway_that(origin, n_channels, "disconnect").await
+}
+
+/// The same with another policy for clients that lag.
+async fn gateway_that(origin: &Origin, n_channels: usize, then: &str) -> Gateway {
     let mut config = "[server]\nmemory = \"16MiB\"\nthreads = 2\n\
                       [defaults]\nhistory = { events = 100000, bytes = \"10MiB\" }\n\
                       lag.limit = \"10MiB\"\n[listen.public]\naddress = \"127.0.0.1:0\"\n"
         .to_owned();
+    config = config.replace(
+        "[listen.public]",
+        &format!("lag.then = \"{then}\"\n[listen.public]"),
+    );
     for n in 0..n_channels {
         let upstream = format!("http://{}/{n}", origin.address());
         let channel = format!("[channels.c{n}]\npath = \"/{n}\"\nupstream = \"{upstream}\"\n");
@@ -150,6 +159,46 @@ async fn what_slow_clients_keep_is_given_up_when_there_is_no_history_left() {
     standing.expect_event("after").await;
     newcomer.expect_event("after").await;
     drop(stalled);
+}
+
+#[tokio::test]
+async fn where_slow_clients_skip_they_stay_when_what_they_keep_is_given_up() {
+    let origin = Origin::start().await;
+    let gateway = gateway_that(&origin, 3, "skip").await;
+    let (mut stalled, mut readers) = (Vec::new(), Vec::new());
+    for channel in 0..3 {
+        // It takes nothing for so long that a kernel asks only every few seconds whether a tiny buffer
+        // has room: so its buffer is an ordinary one.
+        stalled.push(subscribe(&gateway, channel, "").await);
+        readers.push(subscribe(&gateway, channel, "").await);
+    }
+    for (channel, reader) in readers.iter_mut().enumerate() {
+        fill(&origin, channel, 8 * MIB, reader).await;
+    }
+    gateway.logged(1, &["ERROR", "no history left"]).await;
+    gateway.logged(1, &["memory for new clients again"]).await;
+    // How many events were sent on each channel, as `fill` counts them.
+    let n_sent = 8 * MIB / EVENT_BYTES;
+    let mut n_skipped = 0;
+    for mut slow in stalled {
+        let mut next = 1;
+        while next <= n_sent {
+            let event = slow.next_event().await;
+            if let Some(missed) = event.data.strip_prefix("{\"missed\":") {
+                let digits = missed.split(',').next().unwrap_or_default();
+                let n_missed: usize = digits.parse().expect("a number");
+                assert!(n_missed > 100, "{n_missed} are missed");
+                next += n_missed;
+                n_skipped += 1;
+                continue;
+            }
+            assert_eq!(event.id, Some(next.to_string()), "none is lost untold");
+            next += 1;
+        }
+        assert_eq!(next, n_sent + 1);
+    }
+    assert!(n_skipped >= 2, "{n_skipped} have skipped");
+    assert!(!gateway.log().contains("reason=\"lagged\""));
 }
 
 #[tokio::test]
