@@ -15,7 +15,7 @@ use super::answer::Told;
 use super::facts::{Facts, Place};
 use super::process::Look;
 use super::{health, panics};
-use crate::channel::{self, Channel, Source};
+use crate::channel::{self, Channel, Source, Views};
 use crate::config;
 use crate::delivery::Survey;
 
@@ -95,6 +95,8 @@ struct ChannelStatus {
     last_event_at: Option<String>,
     /// `None`: it is not on demand.
     instances: Option<InstancesStatus>,
+    /// Sets of event types, or of channels, that somebody reads right now.
+    views: usize,
     log: LogStatus,
     upstream: UpstreamStatus,
 }
@@ -217,7 +219,7 @@ impl ChannelStatus {
     fn of(source: &Source, (facts, survey): (&Facts, &Survey)) -> Self {
         let (settings, counters) = (source.kind().settings(), source.kind().counters());
         let channels = source.channels();
-        let lag = survey.lag_of_all(&channels);
+        let lag = survey.lag_of_all(&source.all());
         let sizes = channels.iter().map(|channel| channel.log().size());
         let (events, bytes) = sizes.fold((0, 0), |(events, bytes), size| {
             (events + size.n_events, bytes + size.held_bytes)
@@ -236,6 +238,7 @@ impl ChannelStatus {
                 max: settings.max_instances,
                 made: counters.instances.value(),
             }),
+            views: source.kind().views().map_or(0, Views::len),
             log: LogStatus { events, bytes },
             upstream: UpstreamStatus::of(source, &channels, facts),
         }

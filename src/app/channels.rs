@@ -7,7 +7,7 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::launcher::Launcher;
-use crate::channel::{Channel, Dialer, Source, Template, Upstream};
+use crate::channel::{Channel, Dialer, Source, Template, Upstream, Views};
 use crate::config::{self, Connect};
 use crate::delivery::ShardHandle;
 use crate::http::{Page, Routes};
@@ -34,6 +34,8 @@ pub(super) struct Channels {
 /// A channel, and who writes it.
 #[derive(Debug)]
 enum Running {
+    /// What stands for a bundle; nobody writes to it.
+    Bundle(Channel),
     Channel {
         channel: Channel,
         /// The shard of its upstream.
@@ -83,10 +85,17 @@ impl Channels {
     /// somebody who asks.
     pub(super) fn begin(&mut self, settings: &Arc<config::Channel>) {
         let running = match settings.connect {
+            _ if settings.bundle.is_some() => {
+                let channel = Channel::of_bundle(Arc::clone(settings), &self.memory);
+                Some(Running::Bundle(channel))
+            }
             Connect::Eager => self.begin_eager(settings),
             Connect::OnDemand => Some(Running::Template(self.make_template(settings))),
         };
         if let Some(running) = running {
+            let launcher = Arc::<Launcher>::clone(&self.launcher);
+            let views = Views::new(&self.memory, launcher);
+            running.source().kind().set_views(views);
             self.by_name.insert(settings.name.clone(), running);
         }
     }
@@ -134,14 +143,25 @@ impl Channels {
         settings: &Arc<config::Channel>,
         now: Instant,
     ) -> Vec<Channel> {
-        match self.by_name.get(&settings.name) {
-            Some(Running::Channel { channel, .. }) => {
+        let Some(running) = self.by_name.get(&settings.name) else {
+            return Vec::new();
+        };
+        match running {
+            Running::Bundle(channel) | Running::Channel { channel, .. } => {
                 channel.reconfigure(Arc::clone(settings), now);
-                vec![channel.clone()]
             }
-            Some(Running::Template(template)) => template.reconfigure(settings, now),
-            None => Vec::new(),
+            Running::Template(template) => {
+                template.reconfigure(settings, now);
+            }
         }
+        running.source().all()
+    }
+
+    /// The views of the channel of this name.
+    pub(super) fn views(&self, name: &str) -> Vec<Channel> {
+        let running = self.by_name.get(name).map(Running::source);
+        let views = running.as_ref().and_then(|source| source.kind().views());
+        views.map(Views::channels).unwrap_or_default()
     }
 
     /// Takes a channel out. It goes on until whoever has it now ends it.
@@ -150,7 +170,7 @@ impl Channels {
         let source = running.source();
         let upstream = match running {
             Running::Channel { upstream, .. } => Some(upstream),
-            Running::Template(_) => None,
+            Running::Bundle(_) | Running::Template(_) => None,
         };
         Some(Retired { source, upstream })
     }
@@ -167,7 +187,7 @@ impl Channels {
 
     /// Forgets what is too old, of logs to which nothing is appended and of what was inherited.
     pub(super) fn evict(&self, now: Instant) {
-        for channel in self.all() {
+        for channel in self.sources().flat_map(|one| one.all()) {
             channel.log().evict(now);
         }
         for source in self.sources() {
@@ -185,6 +205,9 @@ impl Channels {
                 Running::Channel { channel, home, .. } => {
                     routes.add_channel(channel.clone(), *home);
                 }
+                Running::Bundle(channel) => {
+                    routes.add_bundle(channel.clone(), self.members(channel));
+                }
                 Running::Template(template) => routes.add_template(template.clone()),
             }
         }
@@ -192,6 +215,31 @@ impl Channels {
             routes.add_page(path, *page);
         }
         routes
+    }
+
+    /// The channels of a bundle, each with the shard of its upstream.
+    fn members(&self, bundle: &Channel) -> BTreeMap<String, (Channel, usize)> {
+        let settings = bundle.settings();
+        let names = settings.bundle.iter().flat_map(|bundle| &bundle.channels);
+        let members = names.filter_map(|name| match self.by_name.get(name)? {
+            Running::Channel { channel, home, .. } => {
+                Some((name.clone(), (channel.clone(), *home)))
+            }
+            Running::Bundle(_) | Running::Template(_) => None,
+        });
+        members.collect()
+    }
+
+    /// Views that have one of these channels among others.
+    pub(super) fn views_of(&self, channels: &[Channel]) -> Vec<Channel> {
+        let ids: Vec<usize> = channels.iter().map(Channel::identity).collect();
+        let all = self.sources().flat_map(|source| source.all());
+        all.filter(|view| {
+            view.sources()
+                .iter()
+                .any(|one| ids.contains(&one.identity()))
+        })
+        .collect()
     }
 
     fn emptiest_shard(&self) -> usize {
@@ -212,7 +260,9 @@ impl Channels {
 impl Running {
     fn source(&self) -> Source {
         match self {
-            Self::Channel { channel, .. } => Source::Channel(channel.clone()),
+            Self::Bundle(channel) | Self::Channel { channel, .. } => {
+                Source::Channel(channel.clone())
+            }
             Self::Template(template) => Source::Template(template.clone()),
         }
     }
@@ -226,6 +276,9 @@ impl Retired {
         }
         if let Some(template) = self.source.template() {
             template.abort();
+        }
+        if let Some(views) = self.source.kind().views() {
+            views.abort();
         }
     }
 }

@@ -30,6 +30,7 @@ impl App {
         }
         let channels = self.channels.all();
         let n_subscribers: usize = channels.iter().map(Channel::n_subscribers).sum();
+        let channels: Vec<Channel> = self.channels.sources().flat_map(|one| one.all()).collect();
         tracing::info!(subscribers = n_subscribers, ?drain, "stopping");
         self.gateway.stop.begin(deadline);
         if drain.is_zero() {

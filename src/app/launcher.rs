@@ -1,9 +1,11 @@
-//! Where instances on demand live: on each shard in turn.
+//! Where instances on demand live: on each shard in turn; views, where their source does.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::channel::{Berth, Dialer, Launch};
+use tokio::task::AbortHandle;
+
+use crate::channel::{Berth, Dialer, Launch, Task, Threads};
 use crate::delivery::ShardHandle;
 
 /// Gives each instance a shard.
@@ -22,6 +24,16 @@ impl Launcher {
             dialers: Arc::clone(dialers),
             next: AtomicUsize::new(0),
         }
+    }
+}
+
+impl Threads for Launcher {
+    fn spawn(&self, shard: usize, task: Task) -> Option<AbortHandle> {
+        let shard = self.shards.get(shard)?;
+        Some(shard.spawn_vital(async move {
+            task.await;
+            Ok(())
+        }))
     }
 }
 

@@ -258,7 +258,8 @@ impl App {
         let gateway = &self.gateway;
         let within_memory = keep_within(&gateway.memory, &gateway.shards, || {
             let current = gateway.current();
-            current.routes.channels()
+            let sources = current.routes.sources().into_iter();
+            sources.flat_map(|source| source.all()).collect()
         });
         tokio::select! {
             () = self.delivery.broken() => RunError::ShardBroke,

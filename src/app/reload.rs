@@ -19,7 +19,7 @@ use super::{App, RunError, limits, service, upstream_tls_errors};
 use crate::admin::ReloadOutcome;
 use crate::channel::{Channel, Departure};
 use crate::config::diff::{Change, Diff, UpstreamChange};
-use crate::config::{Config, Diagnostics, ListenTls, Loaded, Severity, Sources};
+use crate::config::{Config, Diagnostics, ListenTls, Loaded, SelectEvents, Severity, Sources};
 use crate::delivery::{ShardHandle, spread_goodbyes};
 use crate::http::Current;
 use crate::net::tls::Reread;
@@ -216,6 +216,8 @@ impl App {
     async fn apply(&mut self, config: Config, diff: &Diff, built: Built) {
         let now = Instant::now();
         let (mut reconfigured, mut retired) = (Vec::new(), Vec::new());
+        // Views that may not be asked for any more.
+        let mut dismissed = Vec::new();
         for change in &diff.channels {
             match change {
                 Change::Added(settings) => self.channels.begin(settings),
@@ -223,8 +225,15 @@ impl App {
                     retired.extend(self.channels.remove(&old.name));
                     self.channels.begin(new);
                 }
-                Change::Changed { new, .. } => {
+                Change::Changed { old, new } => {
                     reconfigured.extend(self.channels.reconfigure(new, now));
+                    let is_other = new.bundle != old.bundle;
+                    if is_other
+                        || (new.select_events == SelectEvents::Ignore
+                            && old.select_events == SelectEvents::Allow)
+                    {
+                        dismissed.extend(self.channels.views(&new.name));
+                    }
                 }
                 Change::Removed(old) => retired.extend(self.channels.remove(&old.name)),
             }
@@ -240,7 +249,13 @@ impl App {
             routes: self.channels.routes(&self.pages),
         });
         self.delivery.reconfigure(&reconfigured);
+        let gone: Vec<Channel> = retired
+            .iter()
+            .flat_map(|one| one.source.channels())
+            .collect();
+        dismissed.extend(self.channels.views_of(&gone));
         self.retire(retired, now + server.drain);
+        self.dismiss(dismissed, now + server.drain);
         self.listeners.apply(built.listeners, &self.reception).await;
         self.facts.set_places(self.listeners.places());
         self.admin
@@ -257,6 +272,20 @@ impl App {
         }
         let shards = Arc::clone(self.delivery.shards());
         self.retiring.spawn(say_goodbye(shards, retired, deadline));
+    }
+
+    /// Lets the subscribers of these views leave one after another.
+    fn dismiss(&mut self, views: Vec<Channel>, deadline: Instant) {
+        if views.is_empty() {
+            return;
+        }
+        let shards = Arc::clone(self.delivery.shards());
+        self.retiring.spawn(async move {
+            let goodbyes = spread_goodbyes(&shards, &views, Departure::Removed, deadline);
+            if timeout_at(deadline + GRACE, goodbyes).await.is_err() {
+                tracing::warn!("some subscribers were still there when all should have left");
+            }
+        });
     }
 
     /// Tells what has come of it, if it is news.
@@ -307,10 +336,7 @@ async fn say_goodbye(shards: Arc<[ShardHandle]>, retired: Vec<Retired>, deadline
     for one in &retired {
         one.source.close(deadline);
     }
-    let channels: Vec<Channel> = retired
-        .iter()
-        .flat_map(|one| one.source.channels())
-        .collect();
+    let channels: Vec<Channel> = retired.iter().flat_map(|one| one.source.all()).collect();
     let goodbyes = spread_goodbyes(&shards, &channels, Departure::Removed, deadline);
     if timeout_at(deadline + GRACE, goodbyes).await.is_err() {
         tracing::warn!(

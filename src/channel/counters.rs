@@ -82,6 +82,8 @@ pub enum RefusedBy {
     MaxConnectionsPerNetwork,
     /// `max_subscribers`
     MaxSubscribers,
+    /// `max_views`
+    MaxViews,
     /// `[server] memory`
     Memory,
     /// The gateway stops, or the channel is removed.
@@ -205,6 +207,7 @@ impl Counters {
             per_network,
             max_instances,
             max_subscribers,
+            max_views,
             memory,
             stopping,
             upstream_down,
@@ -216,6 +219,7 @@ impl Counters {
             RefusedBy::MaxConnectionsPerAddress => per_address,
             RefusedBy::MaxConnectionsPerNetwork => per_network,
             RefusedBy::MaxSubscribers => max_subscribers,
+            RefusedBy::MaxViews => max_views,
             RefusedBy::Memory => memory,
             RefusedBy::Stop => stopping,
             RefusedBy::UpstreamDown => upstream_down,
@@ -297,13 +301,14 @@ impl Moment {
 
 impl RefusedBy {
     /// Every cause.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::ConnectionRate,
         Self::MaxConnections,
         Self::MaxConnectionsPerAddress,
         Self::MaxConnectionsPerNetwork,
         Self::MaxInstances,
         Self::MaxSubscribers,
+        Self::MaxViews,
         Self::Memory,
         Self::Stop,
         Self::UpstreamDown,
@@ -318,6 +323,7 @@ impl RefusedBy {
             Self::MaxConnectionsPerAddress => "max-connections-per-address",
             Self::MaxConnectionsPerNetwork => "max-connections-per-network",
             Self::MaxSubscribers => "max-subscribers",
+            Self::MaxViews => "max-views",
             Self::Memory => "memory",
             Self::Stop => "stopping",
             Self::UpstreamDown => "upstream-down",

@@ -74,9 +74,24 @@ impl<K: Clone + Eq + Hash> Instances<K> {
         max: usize,
         make: impl FnOnce() -> Result<Instance, E>,
     ) -> Result<(Instance, Seat), E> {
+        self.enter_by(key, max, make, |channel| Ok(channel.join()?))
+    }
+
+    /// The same, where a seat is had in another way.
+    ///
+    /// # Errors
+    ///
+    /// The same.
+    pub(super) fn enter_by<E: From<RefusedBy>>(
+        &self,
+        key: &K,
+        max: usize,
+        make: impl FnOnce() -> Result<Instance, E>,
+        join: impl FnOnce(&Channel) -> Result<Seat, E>,
+    ) -> Result<(Instance, Seat), E> {
         let mut state = self.lock();
         if let Some(known) = state.by_key.get(key) {
-            let seat = known.channel.join()?;
+            let seat = join(&known.channel)?;
             return Ok((known.clone(), seat));
         }
         if state.closing.is_some() {
@@ -88,7 +103,7 @@ impl<K: Clone + Eq + Hash> Instances<K> {
         let made = make()?;
         // Seated or not, its task takes it out when nobody is there.
         state.by_key.insert(key.clone(), made.clone());
-        let seat = made.channel.join()?;
+        let seat = join(&made.channel)?;
         Ok((made, seat))
     }
 

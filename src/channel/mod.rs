@@ -23,6 +23,7 @@ mod status;
 mod stream;
 mod template;
 mod upstream;
+mod view;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -49,6 +50,8 @@ pub use self::request::{Dialer, describe};
 pub use self::status::{Health, State, Status, UPSTREAM_NOTICE};
 pub use self::template::{Berth, Launch, NoSeat, Source, Template, is_seed};
 pub use self::upstream::Upstream;
+use self::view::Lens;
+pub use self::view::{Task, Threads, Views, WantedView};
 use crate::config::{self, Key};
 use crate::log::{Log, Writer};
 use crate::memory::Budget;
@@ -75,6 +78,8 @@ struct Shared {
     first_answer: FirstAnswer,
     /// When its last subscriber is gone, once they are leaving.
     closing: OnceLock<Instant>,
+    /// What makes it a view; `None`: it is none.
+    view: Option<Box<Lens>>,
 }
 
 /// What all channels of one table of the configuration have in common: one channel, or the instances
@@ -92,6 +97,9 @@ struct Common {
     /// is never per delivered event.
     settings: watch::Sender<Arc<config::Channel>>,
     counters: Counters,
+    /// Where clients are seated that want only a part of a channel; none, where nobody has given them a
+    /// thread.
+    views: OnceLock<Views>,
 }
 
 /// A subscriber's place in a channel; dropping it gives the place back.
@@ -133,6 +141,31 @@ impl Channel {
         let settings = kind.settings();
         let (log, mut writer) = Log::within(settings.history.clone(), settings.ids, budget);
         writer.set_keying(settings.keying(), Instant::now());
+        log.tell_types(settings.tells_types);
+        (Self::of_log((kind, key), first_answer, log, None), writer)
+    }
+
+    /// A channel that stands for a bundle: its clients count there, its views have its settings, and
+    /// nobody ever writes to it.
+    pub fn of_bundle(settings: Arc<config::Channel>, budget: &Budget) -> Self {
+        let (channel, _writer) = Self::within(&Kind::new(settings), budget);
+        channel.enter(State::Open);
+        channel
+    }
+
+    /// A view, which is written to by somebody else.
+    fn of_view(log: Log, lens: Lens) -> Self {
+        let (kind, key) = (lens.counted_in.kind().clone(), Arc::default());
+        let first_answer = FirstAnswer::not_awaited();
+        Self::of_log((&kind, key), first_answer, log, Some(Box::new(lens)))
+    }
+
+    fn of_log(
+        (kind, key): (&Kind, Arc<Key>),
+        first_answer: FirstAnswer,
+        log: Log,
+        view: Option<Box<Lens>>,
+    ) -> Self {
         let shared = Shared {
             kind: kind.clone(),
             key,
@@ -144,11 +177,11 @@ impl Channel {
             place: Place::default(),
             first_answer,
             closing: OnceLock::new(),
+            view,
         };
-        let channel = Self {
+        Self {
             shared: Arc::new(shared),
-        };
-        (channel, writer)
+        }
     }
 
     /// Takes no more subscribers; those who are there leave until `deadline`.
@@ -158,7 +191,8 @@ impl Channel {
 
     /// Until when its subscribers leave, if it takes no more.
     pub fn closing(&self) -> Option<Instant> {
-        self.shared.closing.get().copied()
+        let own = self.shared.closing.get().copied();
+        own.or_else(|| self.shared.view.as_ref()?.closing())
     }
 
     /// Takes a place for one more subscriber.
@@ -174,7 +208,7 @@ impl Channel {
             return Err(RefusedBy::Memory);
         }
         let max = self.settings().max_subscribers.unwrap_or(usize::MAX);
-        let n_before = self.shared.n_subscribers.fetch_add(1, Ordering::Relaxed);
+        let n_before = self.shared.take_place();
         let seat = Seat {
             channel: Arc::clone(&self.shared),
         };
@@ -240,6 +274,7 @@ impl Channel {
     /// Retains as much as these settings say.
     fn retain(&self, settings: &config::Channel, now: Instant) {
         self.shared.log.set_limits(settings.history.clone(), now);
+        self.shared.log.tell_types(settings.tells_types);
     }
 
     /// The settings, and whether they have changed.
@@ -286,7 +321,8 @@ impl Channel {
 
     /// What the upstream is doing.
     pub fn status(&self) -> Status {
-        self.lock_status().clone()
+        let of_sources = self.shared.view.as_ref().and_then(|lens| lens.status());
+        of_sources.unwrap_or_else(|| self.lock_status().clone())
     }
 
     /// A number that tells this channel from every other of the process.
@@ -343,6 +379,7 @@ impl Kind {
                 name: settings.name.clone(),
                 settings: watch::Sender::new(settings),
                 counters: Counters::default(),
+                views: OnceLock::new(),
             }),
         }
     }
@@ -362,16 +399,44 @@ impl Kind {
         &self.shared.counters
     }
 
+    /// Lets there be views of its channels.
+    pub fn set_views(&self, views: Views) {
+        self.shared.views.get_or_init(|| views);
+    }
+
+    /// Where clients are seated that want only a part of a channel.
+    pub fn views(&self) -> Option<&Views> {
+        self.shared.views.get()
+    }
+
     fn reconfigure(&self, settings: Arc<config::Channel>) {
         self.shared.settings.send_replace(settings);
     }
 }
 
+impl Shared {
+    /// Counts a subscriber, also where those of a view count; returns how many there were.
+    fn take_place(&self) -> usize {
+        let n_before = self.n_subscribers.fetch_add(1, Ordering::Relaxed);
+        match &self.view {
+            Some(lens) => lens.counted_in.shared.take_place(),
+            None => n_before,
+        }
+    }
+
+    fn give_place_back(&self) {
+        if self.n_subscribers.fetch_sub(1, Ordering::Relaxed) == 1 {
+            *self.lock_left_at() = Instant::now();
+            self.left.notify_one();
+        }
+        if let Some(lens) = &self.view {
+            lens.counted_in.shared.give_place_back();
+        }
+    }
+}
+
 impl Drop for Seat {
     fn drop(&mut self) {
-        if self.channel.n_subscribers.fetch_sub(1, Ordering::Relaxed) == 1 {
-            *self.channel.lock_left_at() = Instant::now();
-            self.channel.left.notify_one();
-        }
+        self.channel.give_place_back();
     }
 }

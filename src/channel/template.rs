@@ -18,6 +18,7 @@ use tokio::time::{Instant, timeout};
 use super::refusals::{REFUSED_FOR, Remembered};
 use super::{
     Channel, Counters, Dialer, Heirlooms, Instance, Instances, Kind, RefusedBy, Seat, Upstream,
+    Views,
 };
 use crate::config::{self, Ids, Key};
 use crate::log::{MAX_ID_BYTES, may_be_of_a_gateway};
@@ -114,6 +115,13 @@ impl Source {
         }
     }
 
+    /// The same, and their views.
+    pub fn all(&self) -> Vec<Channel> {
+        let mut all = self.channels();
+        all.extend(self.kind().views().map(Views::channels).unwrap_or_default());
+        all
+    }
+
     /// The channel that runs, whoever asks.
     pub fn eager(&self) -> Option<&Channel> {
         match self {
@@ -135,6 +143,9 @@ impl Source {
         match self {
             Self::Channel(channel) => channel.close(deadline),
             Self::Template(template) => template.close(deadline),
+        }
+        if let Some(views) = self.kind().views() {
+            views.close(deadline);
         }
     }
 }

@@ -178,6 +178,7 @@ pub(super) fn settings(s: &Settings, findings: &mut Findings) {
         Mistake::new("is too long", advice),
         findings,
     );
+    check("max_views", &s.max_views).refuse_zero(findings);
     let advice = "for any age, write `\"none\"`; for no history, `history = { events = 0 }`";
     check("history.age", &s.history.age).refuse_if(
         |age| age.0 == Some(Duration::ZERO),

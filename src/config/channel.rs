@@ -18,6 +18,8 @@ use crate::config::url::UrlTemplate;
 pub struct Channel {
     /// The table's name: the channel's identity.
     pub name: String,
+    /// What it is made of, if it has no upstream of its own.
+    pub bundle: Option<Bundle>,
     /// The absolute request path (percent-encoding normalised), unique per host; it may have variables.
     pub path: String,
     /// What else tells its instances from each other, besides the variables of the path.
@@ -72,6 +74,12 @@ pub struct Channel {
     /// How long a subscriber stays, before it is told to come back; `None`: as long as it likes. Each
     /// stays a random part of it.
     pub max_age: Option<Duration>,
+    /// Whether clients may ask for some event types only.
+    pub select_events: SelectEvents,
+    /// Most views at a time: sets of event types that somebody reads.
+    pub max_views: usize,
+    /// Whether somebody may want to know which event types are lost.
+    pub tells_types: bool,
     /// Which other origins' pages may read it; `None`: same-origin only.
     pub cors: Option<Cors>,
     /// Whether the process is ready without this channel's upstream.
@@ -86,7 +94,7 @@ pub struct Channel {
 #[derive(Clone, PartialEq)]
 pub struct Upstream {
     /// Where the stream can be had, the best place first: absolute http or https URLs without
-    /// fragment or user info, each once, at least one.
+    /// fragment or user info, each once, at least one; none, of a bundle.
     pub urls: Vec<UrlTemplate>,
     /// What becomes of the stream when a reload changes the URL (`same_source`).
     pub on_new_url: OnNewUrl,
@@ -391,6 +399,33 @@ pub enum Refuse {
     Retry,
     /// 503 with a random `Retry-After`, for machine clients.
     Unavailable,
+}
+
+/// `[bundles.NAME]`: channels that clients may ask for on one connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bundle {
+    /// Their names, ordered, each once; channels that run, whoever asks.
+    pub channels: Vec<String>,
+    /// How a client sees which channel an event is of.
+    pub event_types: EventTypes,
+}
+
+/// `event_types`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EventTypes {
+    /// Not at all: types are as the channels have them.
+    Plain,
+    /// `channel:type`
+    Prefixed,
+}
+
+/// `select_events`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SelectEvents {
+    /// `?event=price,trade` delivers only those types.
+    Allow,
+    /// The parameter means nothing.
+    Ignore,
 }
 
 /// `cors`

@@ -3,6 +3,7 @@
 //! A setting that was refused before is not looked at again.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::Duration;
 
 use matchit::InsertError;
@@ -275,27 +276,27 @@ pub(super) fn place(place: &Place, findings: &mut Findings) {
     }
 }
 
+/// What of a channel's upstream looks like a credential, and where it is.
+pub(super) fn credential(named: &NamedChannel) -> Option<(String, Option<Range<usize>>)> {
+    let headers = &named.settings.upstream_headers;
+    let field = headers.written().and_then(|headers| headers.credential());
+    if let Some(field) = field {
+        return Some((format!("the header field `{field}`"), headers.span()));
+    }
+    let upstream = &named.place.upstream;
+    let name = upstream_urls::credential(upstream)?;
+    Some((format!("the query parameter `{name}`"), upstream.span()))
+}
+
 /// A gateway that uses a credential reads for everybody what was meant for its owner.
 pub(super) fn access(named: &NamedChannel, findings: &mut Findings) {
-    let NamedChannel {
-        name,
-        place,
-        settings,
-    } = named;
+    let NamedChannel { name, settings, .. } = named;
     let is_public = settings.access.written() == Some(&Access::Public);
     if is_public || settings.access.is_wrong() {
         return;
     }
-    let headers = &settings.upstream_headers;
-    let field = headers.written().and_then(|headers| headers.credential());
-    let parameter = upstream_urls::credential(&place.upstream);
-    let (what, span) = match (field, parameter) {
-        (Some(field), _) => (format!("the header field `{field}`"), headers.span()),
-        (None, Some(name)) => (
-            format!("the query parameter `{name}`"),
-            place.upstream.span(),
-        ),
-        (None, None) => return,
+    let Some((what, span)) = credential(named) else {
+        return;
     };
     let message = format!(
         "the channel `{}` uses a credential but does not say who may subscribe",

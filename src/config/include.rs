@@ -63,7 +63,7 @@ const MATCHING: MatchOptions = MatchOptions {
 };
 
 /// What may stand in an included file.
-const TABLES: [&str; 2] = ["channels", "listen"];
+const TABLES: [&str; 3] = ["bundles", "channels", "listen"];
 
 impl Sources {
     /// What a file leads to at present, however wrong it is: what is watched until it is right.

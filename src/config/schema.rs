@@ -16,6 +16,7 @@ use crate::config::UnknownPath;
 use crate::config::admin::AdminAddresses;
 use crate::config::admission::ProxyProtocol;
 use crate::config::admission::TrustedProxy;
+use crate::config::bundle::ChannelName;
 use crate::config::channel::Access;
 use crate::config::channel::Compression;
 use crate::config::channel::ConflateBy;
@@ -23,6 +24,7 @@ use crate::config::channel::Connect;
 use crate::config::channel::Credentials;
 use crate::config::channel::CursorOnConnect;
 use crate::config::channel::End;
+use crate::config::channel::EventTypes;
 use crate::config::channel::HeartbeatForm;
 use crate::config::channel::Ids;
 use crate::config::channel::Join;
@@ -32,6 +34,7 @@ use crate::config::channel::OnLag;
 use crate::config::channel::OnNewUrl;
 use crate::config::channel::Ready;
 use crate::config::channel::Refuse;
+use crate::config::channel::SelectEvents;
 use crate::config::channel::UpstreamHttp;
 use crate::config::channel::WhileDown;
 use crate::config::file_path::FilePath;
@@ -192,6 +195,14 @@ table! {
 }
 
 table! {
+    /// `[bundles.NAME]`: what every bundle says for itself.
+    BundleTable {
+        channels: OneOrMany<ChannelName>,
+        event_types: EventTypes,
+    }
+}
+
+table! {
     /// `[channels.NAME]` and `[defaults]`: what a channel may inherit.
     Settings {
         connect: Connect,
@@ -225,6 +236,8 @@ table! {
         refuse: Refuse,
         max_subscribers: Count,
         max_age: OrNever<Duration>,
+        select_events: SelectEvents,
+        max_views: Count,
         ready: Ready,
         access: Access,
     }
@@ -311,6 +324,7 @@ pub(super) const PLACES: &[(&str, &[&str])] = &[
     ("in `tls` of `[listen.NAME]`", CertificateTable::KEYS),
     ("in `[admin]`", AdminTable::KEYS),
     ("in `[channels.NAME]`", Place::KEYS),
+    ("in `[bundles.NAME]`", BundleTable::KEYS),
     ("in `key` of `[channels.NAME]`", KeyTable::KEYS),
     ("in `[channels.NAME]` or `[defaults]`", Settings::KEYS),
     ("in `upstream_tls`", UpstreamTlsTable::KEYS),
@@ -322,7 +336,9 @@ pub(super) const PLACES: &[(&str, &[&str])] = &[
     ("in `cors`", CorsTable::KEYS),
     (
         "at the top of the file, in a table of its own",
-        &["server", "listen", "admin", "defaults", "channels"],
+        &[
+            "server", "listen", "admin", "defaults", "channels", "bundles",
+        ],
     ),
     ("at the top of the file, before all tables", TOP_KEYS),
 ];
@@ -340,6 +356,7 @@ pub(super) struct Document {
     pub(super) defaults: Settings,
     /// `None`: no `[channels.NAME]` at all.
     pub(super) channels: Option<Vec<NamedChannel>>,
+    pub(super) bundles: Vec<NamedBundle>,
 }
 
 /// `[listen.NAME]` with its name.
@@ -349,8 +366,16 @@ pub(super) struct NamedListener {
     pub(super) table: ListenTable,
 }
 
-/// `[channels.NAME]` with its name.
+/// `[bundles.NAME]` with its name.
 #[derive(Debug)]
+pub(super) struct NamedBundle {
+    pub(super) own: BundleTable,
+    /// What it has as a channel has it.
+    pub(super) channel: NamedChannel,
+}
+
+/// `[channels.NAME]` with its name.
+#[derive(Debug, Clone)]
 pub(super) struct NamedChannel {
     pub(super) name: Spanned<String>,
     pub(super) place: Place,
@@ -367,6 +392,7 @@ impl Document {
         let defaults = reader.take_section("defaults");
         let mut listeners = reader.take_named("listen", NamedListener::read);
         let mut channels = reader.take_named("channels", NamedChannel::read);
+        let bundles = reader.take_named("bundles", NamedBundle::read);
         reader.finish(PLACES);
         if reader.is_misspelt("listen") {
             listeners.get_or_insert_default();
@@ -380,6 +406,7 @@ impl Document {
             admin,
             defaults,
             channels,
+            bundles: bundles.unwrap_or_default(),
         }
     }
 }
@@ -391,6 +418,15 @@ impl NamedListener {
         Self {
             name: name.clone(),
             table,
+        }
+    }
+}
+
+impl NamedBundle {
+    fn read(name: &Spanned<String>, reader: &mut TableReader<'_, '_>) -> Self {
+        Self {
+            own: BundleTable::take(reader),
+            channel: NamedChannel::read(name, reader),
         }
     }
 }

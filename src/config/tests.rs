@@ -10,6 +10,7 @@ use super::*;
 use crate::config::reader::Table as _;
 use crate::config::schema::AdminTable;
 use crate::config::schema::BackoffTable;
+use crate::config::schema::BundleTable;
 use crate::config::schema::CertificateTable;
 use crate::config::schema::ConnectionRateTable;
 use crate::config::schema::CorsTable;
@@ -84,6 +85,7 @@ fn the_reference_has_every_key() {
         CertificateTable::KEYS,
         AdminTable::KEYS,
         Place::KEYS,
+        BundleTable::KEYS,
         Settings::KEYS,
         UpstreamTlsTable::KEYS,
         BackoffTable::KEYS,

@@ -34,6 +34,7 @@ use crate::config::OnNewUrl;
 use crate::config::Origins;
 use crate::config::Ready;
 use crate::config::Refuse;
+use crate::config::SelectEvents;
 use crate::config::Server;
 use crate::config::StateKeeping;
 use crate::config::StatusPolicies;
@@ -45,6 +46,7 @@ use crate::config::WhileDown;
 use crate::config::admin;
 use crate::config::admission;
 use crate::config::bounds;
+use crate::config::bundle;
 use crate::config::checks;
 use crate::config::defaults;
 use crate::config::findings::Finding;
@@ -58,6 +60,7 @@ use crate::config::reader::Table as _;
 use crate::config::schema::CorsTable;
 use crate::config::schema::Document;
 use crate::config::schema::Http2Table;
+use crate::config::schema::NamedBundle;
 use crate::config::schema::NamedChannel;
 use crate::config::schema::NamedListener;
 use crate::config::schema::ServerTable;
@@ -66,6 +69,7 @@ use crate::config::stop;
 use crate::config::units::Bytes;
 use crate::config::upstream_tls;
 use crate::config::upstream_urls;
+use crate::config::url::UrlTemplate;
 use crate::config::values::Count;
 use crate::config::values::OrNever;
 
@@ -89,7 +93,19 @@ pub(super) fn config(document: Document, findings: &mut Findings) -> Config {
         channel.settings = channel.settings.inherit(&document.defaults);
         channels.push(channel);
     }
-    checks::distinct_places(&channels, findings);
+    let mut bundles = document.bundles;
+    for bundle in &mut bundles {
+        let named = &mut bundle.channel;
+        checks::own_cors(&named.settings.cors, &document.defaults.cors, findings);
+        bundle::check_own(bundle, findings);
+        let settings = std::mem::take(&mut bundle.channel.settings);
+        bundle.channel.settings = settings.inherit(&document.defaults);
+    }
+    let placed: Vec<NamedChannel> = (channels.iter())
+        .chain(bundles.iter().map(|bundle| &bundle.channel))
+        .cloned()
+        .collect();
+    checks::distinct_places(&placed, findings);
     stop::check(&document.server, &channels, findings);
 
     let server = server(&document.server, findings);
@@ -103,15 +119,49 @@ pub(super) fn config(document: Document, findings: &mut Findings) -> Config {
         server,
         admin,
         listeners,
-        channels: (channels.iter())
-            .filter_map(|named| channel(named, findings))
-            .map(Arc::new)
-            .collect(),
+        channels: all_channels((&channels, &bundles), findings),
     };
     config.listeners.sort_by(|a, b| a.name.cmp(&b.name));
     config.channels.sort_by(|a, b| a.name.cmp(&b.name));
     checks::memory(&config, &document.server, findings);
     config
+}
+
+/// The channels and the bundles.
+fn all_channels(
+    (channels, bundles): (&[NamedChannel], &[NamedBundle]),
+    findings: &mut Findings,
+) -> Vec<Arc<Channel>> {
+    let mut all: Vec<Channel> = (channels.iter())
+        .filter_map(|named| channel(named, findings))
+        .collect();
+    let mut meant = Vec::new();
+    for named in bundles {
+        let settings = &named.channel.settings;
+        bounds::settings(settings, findings);
+        checks::between_settings(settings, findings);
+        checks::place(&named.channel.place, findings);
+        let Some(bundle) = bundle::meant(named, channels, &all, findings) else {
+            continue;
+        };
+        let made = self::meant(&named.channel, upstream(&named.channel, Vec::new()));
+        meant.extend(made.map(|made| Channel {
+            bundle: Some(bundle),
+            connect: Connect::Eager,
+            ..made
+        }));
+    }
+    for one in &meant {
+        let selects = one.select_events == SelectEvents::Allow;
+        let members = one.bundle.iter().flat_map(|bundle| &bundle.channels);
+        for member in members.filter(|_| selects) {
+            for channel in all.iter_mut().filter(|channel| channel.name == *member) {
+                channel.tells_types = true;
+            }
+        }
+    }
+    all.extend(meant);
+    all.into_iter().map(Arc::new).collect()
 }
 
 /// The channel that its tables mean, defaults inherited; `None`: something that it must say is
@@ -145,7 +195,8 @@ pub(super) fn channel(named: &NamedChannel, findings: &mut Findings) -> Option<C
         }
     }
 
-    meant(named, upstream(named)?)
+    let urls = upstream_urls::meant(place)?;
+    meant(named, upstream(named, urls))
 }
 
 /// What the tables of a channel mean, of which everything is checked.
@@ -159,8 +210,10 @@ fn meant(named: &NamedChannel, upstream: Upstream) -> Option<Channel> {
     let hosts = place.host.written().map_or(&[][..], |hosts| &hosts.0);
     let join = s.join.get_or(Join::Live);
     let lag = lag(s);
+    let select_events = s.select_events.get_or(SelectEvents::Ignore);
     Some(Channel {
         name: name.get_ref().clone(),
+        bundle: None,
         path: place.path.written()?.0.clone(),
         connect: s.connect.get_or(if key.is_empty() {
             Connect::Eager
@@ -203,6 +256,9 @@ fn meant(named: &NamedChannel, upstream: Upstream) -> Option<Channel> {
         refuse: s.refuse.get_or(Refuse::Retry),
         max_subscribers: s.max_subscribers.written().map(|count| count.0),
         max_age: s.max_age.get_or(OrNever(None)).0,
+        select_events,
+        max_views: s.max_views.get_or(Count(100)).0,
+        tells_types: select_events == SelectEvents::Allow,
         cors: cors(&s.cors),
         ready: s.ready.get_or(Ready::Always),
         access: s.access.written().copied(),
@@ -229,10 +285,10 @@ fn lag(s: &Settings) -> Lag {
     }
 }
 
-fn upstream(named: &NamedChannel) -> Option<Upstream> {
+fn upstream(named: &NamedChannel, urls: Vec<UrlTemplate>) -> Upstream {
     let s: &Settings = &named.settings;
-    Some(Upstream {
-        urls: upstream_urls::meant(&named.place)?,
+    Upstream {
+        urls,
         on_new_url: s.same_source.get_or(OnNewUrl::BeginEpoch),
         headers: s.upstream_headers.written().cloned().unwrap_or_default().0,
         http: s.upstream_http.get_or(UpstreamHttp::One),
@@ -251,7 +307,7 @@ fn upstream(named: &NamedChannel) -> Option<Upstream> {
         max_redirects: s.max_redirects.get_or(Count(5)).0,
         max_line_bytes: s.max_line_bytes.get_or(Bytes::mib(1)).0,
         max_event_bytes: s.max_event_bytes.get_or(defaults::MAX_EVENT_BYTES).0,
-    })
+    }
 }
 
 /// An empty list of origins is how a channel says that it does not inherit any.

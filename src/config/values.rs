@@ -16,6 +16,7 @@ use crate::config::channel::Connect;
 use crate::config::channel::Credentials;
 use crate::config::channel::CursorOnConnect;
 use crate::config::channel::End;
+use crate::config::channel::EventTypes;
 use crate::config::channel::HeartbeatForm;
 use crate::config::channel::Ids;
 use crate::config::channel::Join;
@@ -25,6 +26,7 @@ use crate::config::channel::OnLag;
 use crate::config::channel::OnNewUrl;
 use crate::config::channel::Ready;
 use crate::config::channel::Refuse;
+use crate::config::channel::SelectEvents;
 use crate::config::channel::UpstreamHttp;
 use crate::config::channel::WhileDown;
 use crate::config::findings::Findings;
@@ -128,6 +130,16 @@ impl Read for CursorOnConnect {
             Self::Send
         } else {
             Self::Omit
+        })
+    }
+}
+
+impl Read for SelectEvents {
+    fn read(entry: &Entry<'_>, findings: &mut Findings) -> Option<Self> {
+        Some(if read_switch(entry, findings)? {
+            Self::Allow
+        } else {
+            Self::Ignore
         })
     }
 }
@@ -251,6 +263,7 @@ fn unknown_word(text: &str, words: &[&str]) -> Mistake {
     )
 }
 
+words!(EventTypes { "plain" => Plain, "prefixed" => Prefixed, });
 words!(UnknownPath { "list" => ListPaths, "silent" => SayNothing, });
 words!(UpstreamHttp { "1.1" => One, "2" => Two, });
 words!(Connect { "eager" => Eager, "on-demand" => OnDemand, });

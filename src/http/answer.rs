@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 
 use super::accept::Form;
+use super::selection::BadQuery;
 use crate::config::KeyError;
 
 /// Why a request gets no stream.
@@ -17,6 +18,8 @@ pub(super) enum Refusal {
     AtLimit(Duration),
     /// What tells the streams of a channel from each other can't be read, or is not allowed.
     BadKey(KeyError),
+    /// The query asks for what nobody can give.
+    BadQuery(BadQuery),
     /// The origin has refused it: what it said.
     ByOrigin(StatusCode),
     /// No usable `Host` header field (RFC 9112, 3.2).
@@ -42,7 +45,9 @@ impl Refusal {
     fn status(&self) -> StatusCode {
         match self {
             Self::AtLimit(_) | Self::UpstreamDown(_) => StatusCode::SERVICE_UNAVAILABLE,
-            Self::BadHost | Self::BadKey(_) | Self::HasBody => StatusCode::BAD_REQUEST,
+            Self::BadHost | Self::BadKey(_) | Self::BadQuery(_) | Self::HasBody => {
+                StatusCode::BAD_REQUEST
+            }
             Self::ByOrigin(status) => *status,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
@@ -55,6 +60,7 @@ impl Refusal {
         match self {
             Self::AtLimit(_) => "too many clients right now, try again later".to_owned(),
             Self::BadKey(error) => error.to_string(),
+            Self::BadQuery(bad) => bad.detail(),
             Self::ByOrigin(_) => "the origin of this event stream says so".to_owned(),
             Self::BadHost => "a request needs exactly one Host header field".to_owned(),
             Self::HasBody => "a request for an event stream must not have a body".to_owned(),
@@ -100,6 +106,7 @@ impl Refusal {
             }
             Self::BadHost
             | Self::BadKey(_)
+            | Self::BadQuery(_)
             | Self::ByOrigin(_)
             | Self::NotAcceptable
             | Self::NotFound(_)

@@ -20,6 +20,7 @@ use tokio::time::{Instant, sleep};
 use super::answer::Refusal;
 use super::document::Document;
 use super::route::Route;
+use super::selection::Selected;
 use super::service::{Content, Outcome};
 use super::subscribe::{Unseated, be_seated, last_event_id, return_after};
 use super::visitor::Visitor;
@@ -70,7 +71,7 @@ const PIECE_TIMEOUT: Duration = Duration::from_secs(30);
 ///
 /// May be dropped at any time: a seat that was taken is given back.
 pub(super) async fn fetch(
-    (route, key): (&Route, Key),
+    (route, key, selected): (&Route, Key, &Selected),
     visitor: &Visitor<'_>,
     request: &Request<Content>,
     fields: &mut HeaderMap,
@@ -78,7 +79,7 @@ pub(super) async fn fetch(
     let last_event_id = last_event_id(request);
     let seen = last_event_id.as_deref();
     // An instance on demand runs for who fetches, as for who subscribes: it mostly comes next.
-    let seated = be_seated((route, key), visitor, request, seen).await;
+    let seated = be_seated((route, key, selected), visitor, request, seen).await;
     let (seated, _identity) = seated.map_err(|why| match why {
         Unseated::Limit => Refusal::AtLimit(return_after(route)),
         Unseated::Refusal(refusal) => refusal,

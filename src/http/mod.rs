@@ -17,6 +17,7 @@ mod http2;
 mod preface;
 mod reply;
 mod route;
+mod selection;
 mod service;
 mod standing;
 mod stop;

@@ -1,6 +1,6 @@
 //! Which channel a request is for. Pure.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use http::StatusCode;
@@ -37,8 +37,19 @@ pub(super) enum Target {
         /// The shard of its upstream.
         home: usize,
     },
+    /// Several channels, of which each client names those that it wants.
+    Bundle(Bundle),
     /// A channel on demand.
     Template(Template),
+}
+
+/// A bundle of channels.
+#[derive(Debug)]
+pub(super) struct Bundle {
+    /// What stands for it.
+    pub(super) channel: Channel,
+    /// The channels by name, each with the shard of its upstream.
+    pub(super) members: BTreeMap<String, (Channel, usize)>,
 }
 
 /// A fixed document.
@@ -64,6 +75,12 @@ impl Routes {
     pub fn add_channel(&mut self, channel: Channel, home: usize) {
         let settings = channel.settings();
         self.add(settings, Target::Channel { channel, home });
+    }
+
+    /// Adds a bundle of these channels, each with the shard of its upstream.
+    pub fn add_bundle(&mut self, channel: Channel, members: BTreeMap<String, (Channel, usize)>) {
+        let settings = channel.settings();
+        self.add(settings, Target::Bundle(Bundle { channel, members }));
     }
 
     /// Adds a channel on demand.
@@ -92,7 +109,9 @@ impl Routes {
     pub fn sources(&self) -> Vec<Source> {
         let all = self.all.iter();
         let sources = all.map(|route| match &route.target {
-            Target::Channel { channel, .. } => Source::Channel(channel.clone()),
+            Target::Bundle(Bundle { channel, .. }) | Target::Channel { channel, .. } => {
+                Source::Channel(channel.clone())
+            }
             Target::Template(template) => Source::Template(template.clone()),
         });
         sources.collect()
@@ -134,15 +153,15 @@ impl Target {
     pub(super) fn turned_away(&self) -> Option<Refusal> {
         match self {
             Self::Channel { channel, .. } => turned_away(channel, None),
-            // Each instance may be.
-            Self::Template(_) => None,
+            // Each instance may be, and each set of channels.
+            Self::Bundle(_) | Self::Template(_) => None,
         }
     }
 
     /// The status that the origin has refused a key with a moment ago.
     pub(super) fn refusal(&self, key: &Key) -> Option<StatusCode> {
         match self {
-            Self::Channel { .. } => None,
+            Self::Bundle(_) | Self::Channel { .. } => None,
             Self::Template(template) => template.refusal(key),
         }
     }
@@ -150,7 +169,9 @@ impl Target {
     /// Until when its subscribers leave, if it takes no more.
     pub(super) fn closing(&self) -> Option<Instant> {
         match self {
-            Self::Channel { channel, .. } => channel.closing(),
+            Self::Bundle(Bundle { channel, .. }) | Self::Channel { channel, .. } => {
+                channel.closing()
+            }
             Self::Template(template) => template.closing(),
         }
     }
@@ -158,7 +179,9 @@ impl Target {
     /// What is counted of it.
     pub(super) fn counters(&self) -> &Counters {
         match self {
-            Self::Channel { channel, .. } => channel.counters(),
+            Self::Bundle(Bundle { channel, .. }) | Self::Channel { channel, .. } => {
+                channel.counters()
+            }
             Self::Template(template) => template.counters(),
         }
     }

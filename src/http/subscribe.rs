@@ -8,13 +8,15 @@ use http::{HeaderMap, Request, Version};
 use super::accept::{names_event_stream, preferred_form};
 use super::answer::Refusal;
 use super::head::{describe_heartbeat, describe_stream};
-use super::route::{Route, Target};
+use super::route::{Bundle, Route, Target};
+use super::selection::Selected;
 use super::service::{Content, Outcome};
 use super::standing::turned_away;
 use super::visitor::Visitor;
-use crate::channel::{Channel, Instance, NoSeat, RefusedBy, Seat};
-use crate::config::{Key, Refuse};
+use crate::channel::{Channel, Instance, NoSeat, RefusedBy, Seat, WantedView};
+use crate::config::{EventTypes, Key, Refuse};
 use crate::delivery::{Framing, random_time, return_time};
+use crate::log::{Selection, Tagging, id_for_origin};
 use crate::net::addresses::Identity;
 use crate::net::permit::Admission;
 use crate::sse;
@@ -103,7 +105,7 @@ impl From<NoSeat> for NotSeated {
 ///
 /// May be dropped at any time: a seat that was taken is given back.
 pub(super) async fn subscribe(
-    (route, key): (&Route, Key),
+    (route, key, selected): (&Route, Key, &Selected),
     visitor: &Visitor<'_>,
     request: &Request<Content>,
     fields: &mut HeaderMap,
@@ -115,7 +117,8 @@ pub(super) async fn subscribe(
     };
     let last_event_id = last_event_id(request);
     let seen = last_event_id.as_deref();
-    let (seated, identity) = match be_seated((route, key), visitor, request, seen).await {
+    let asked = (route, key, selected);
+    let (seated, identity) = match be_seated(asked, visitor, request, seen).await {
         Ok(taken) => taken,
         Err(Unseated::Refusal(refusal)) => return Err(refusal),
         Err(Unseated::Limit) => {
@@ -145,7 +148,7 @@ pub(super) async fn subscribe(
 
 /// A seat for somebody who may have one, and whose it is counted to.
 pub(super) async fn be_seated(
-    (route, key): (&Route, Key),
+    (route, key, selected): (&Route, Key, &Selected),
     visitor: &Visitor<'_>,
     request: &Request<Content>,
     last_event_id: Option<&str>,
@@ -156,9 +159,18 @@ pub(super) async fn be_seated(
         Admission::Refused(limit) => Err(limit),
     };
     let taken = match identity {
-        Ok(identity) => take_seat(route, key, last_event_id)
-            .await
-            .map(|seated| (seated, identity)),
+        Ok(identity) => {
+            let seated = match &route.target {
+                Target::Bundle(bundle) => take_seat_in_bundle(bundle, selected).await,
+                _ => match take_seat(route, key, last_event_id).await {
+                    Ok(seated) if selected.events != Selection::all() => {
+                        change_to_view(seated, selected.events.clone()).await
+                    }
+                    other => other,
+                },
+            };
+            seated.map(|seated| (seated, identity))
+        }
         Err(limit) => Err(RefusedBy::from(limit).into()),
     };
     taken.map_err(|why| match why {
@@ -189,6 +201,13 @@ async fn take_seat(
     last_event_id: Option<&str>,
 ) -> Result<Seated, NotSeated> {
     let template = match &route.target {
+        Target::Bundle(Bundle { channel, .. }) => {
+            return Ok(Seated {
+                channel: channel.clone(),
+                home: 0,
+                seat: channel.join()?,
+            });
+        }
         Target::Channel { channel, home } => {
             return Ok(Seated {
                 channel: channel.clone(),
@@ -198,7 +217,9 @@ async fn take_seat(
         }
         Target::Template(template) => template,
     };
-    let (instance, seat) = template.enter(key, last_event_id)?;
+    let name = &route.settings.name;
+    let seed = last_event_id.and_then(|id| id_for_origin(id, name));
+    let (instance, seat) = template.enter(key, seed.as_deref())?;
     let Instance { channel, home, .. } = instance;
     if let Some(status) = channel.first_answer().await.refusal() {
         return Err(NotSeated::Refusal(Refusal::ByOrigin(status)));
@@ -206,6 +227,60 @@ async fn take_seat(
     Ok(Seated {
         channel,
         home,
+        seat,
+    })
+}
+
+/// A seat in the view of the channels of a bundle that are asked for.
+async fn take_seat_in_bundle(bundle: &Bundle, selected: &Selected) -> Result<Seated, NotSeated> {
+    let members = selected.channels.iter().filter_map(|name| {
+        let (name, (channel, home)) = bundle.members.get_key_value(name)?;
+        Some(((name.as_str(), channel.clone()), *home))
+    });
+    let (sources, homes): (Vec<_>, Vec<usize>) = members.unzip();
+    let channel = &bundle.channel;
+    let settings = channel.settings();
+    let types = settings.bundle.as_ref().map(|bundle| bundle.event_types);
+    let wanted = WantedView {
+        counted_in: channel,
+        sources: &sources,
+        selection: selected.events.clone(),
+        tagging: match types {
+            Some(EventTypes::Prefixed) => Tagging::EventType,
+            Some(EventTypes::Plain) | None => Tagging::None,
+        },
+        home: homes.first().copied().unwrap_or_default(),
+    };
+    let views = channel.kind().views().ok_or(RefusedBy::Stop)?;
+    let (view, seat) = views.enter(&wanted, channel.join()?, Vec::new())?;
+    view.channel.caught_up().await;
+    Ok(Seated {
+        channel: view.channel,
+        home: view.home,
+        seat,
+    })
+}
+
+/// A seat in the view of a channel that has only these events, instead of one in the channel.
+async fn change_to_view(seated: Seated, selection: Selection) -> Result<Seated, NotSeated> {
+    let Seated {
+        channel,
+        home,
+        seat,
+    } = seated;
+    let wanted = WantedView {
+        counted_in: &channel,
+        sources: &[(channel.name(), channel.clone())],
+        selection,
+        tagging: Tagging::None,
+        home,
+    };
+    let views = channel.kind().views().ok_or(RefusedBy::Stop)?;
+    let (view, seat) = views.enter(&wanted, seat, Vec::new())?;
+    view.channel.caught_up().await;
+    Ok(Seated {
+        channel: view.channel,
+        home: view.home,
         seat,
     })
 }

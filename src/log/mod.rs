@@ -45,7 +45,9 @@ use self::ring::Ring;
 pub use self::snapshot::{News, Removals, Snapshot};
 #[cfg(any(test, fuzzing))]
 pub use self::view::fuzz_cursor;
-pub use self::view::{MAX_SOURCES, Progress, Recipe, Selection, Tagging, ViewWriter};
+pub use self::view::{
+    MAX_SOURCES, Progress, Recipe, Selection, Tagging, ViewWriter, id_for_origin,
+};
 use self::view::{Places, Sources};
 pub use self::writer::{MAX_ID_BYTES, Writer};
 use crate::config::{History, Ids};
@@ -221,7 +223,10 @@ impl Log {
     pub fn has_rest<'a>(&self, wish: impl Into<Wish<'a>>, now: Instant) -> bool {
         let start = self.start(wish, now);
         let has_news = start.snapshot.is_some() && start.tip.is_some();
-        has_news || !start.ahead.is_empty() || self.lock().ring.has_id_from(start.at)
+        let state = self.lock();
+        // All events of a view have ids, which its ring does not know.
+        let is_behind = state.places.is_some() && start.at < state.ring.head();
+        has_news || is_behind || !start.ahead.is_empty() || state.ring.has_id_from(start.at)
     }
 
     /// Drops what is older than the limit allows, for logs to which nothing is appended.
@@ -275,6 +280,12 @@ impl Log {
     /// What the log counts to.
     pub fn budget(&self) -> &Budget {
         &self.shared.budget
+    }
+
+    /// Feeds that are open.
+    #[cfg(test)]
+    pub(crate) fn n_feeds(&self) -> usize {
+        self.lock().feeds.len()
     }
 
     /// Distinct origin ids in the index.

@@ -11,6 +11,7 @@
 
 mod admin;
 mod answers;
+mod bundles;
 mod certificates;
 mod compressed;
 mod cors;
@@ -50,3 +51,4 @@ mod tls;
 mod upstream;
 mod upstream_health;
 mod upstream_tls;
+mod views;

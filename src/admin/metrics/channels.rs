@@ -9,6 +9,7 @@ use super::families::{Described, counters, gauges, histograms};
 use super::process::unix_seconds;
 use crate::channel::{
     Channel, Counters, Departure, FirstAnswered, RefusedBy, Replayed, Source, State, UpstreamError,
+    Views,
 };
 use crate::config::OnLag;
 use crate::delivery::{Lag, Survey};
@@ -138,7 +139,7 @@ pub(super) fn encode(
         let channels = source.channels();
         Seen {
             source,
-            lag: survey.lag_of_all(&channels),
+            lag: survey.lag_of_all(&source.all()),
             channels,
         }
     });
@@ -149,6 +150,17 @@ pub(super) fn encode(
     }
     encode_subscribers(encoder, &seen)?;
     encode_instances(encoder, &seen)?;
+    gauges(
+        encoder,
+        (
+            "ssecast_views",
+            "Sets of event types, or of channels, that somebody reads right now",
+        ),
+        seen.iter().map(|one| {
+            let views = one.source.kind().views();
+            (one.label(), views.map_or(0, Views::len))
+        }),
+    )?;
     encode_upstreams(encoder, &seen)?;
     encode_logs(encoder, &seen)
 }

@@ -229,6 +229,7 @@ impl Channel {
     pub fn touches(&self, old: &Self) -> Touched {
         let Self {
             name: _,
+            bundle,
             path,
             key,
             connect,
@@ -255,11 +256,14 @@ impl Channel {
             refuse,
             max_subscribers,
             max_age,
+            select_events,
+            max_views,
+            tells_types,
             cors,
             access,
             ready,
         } = self;
-        let routing = *path != old.path
+        let routing = (path, bundle) != (&old.path, &old.bundle)
             || *key != old.key
             || *connect != old.connect
             || *linger != old.linger
@@ -270,6 +274,7 @@ impl Channel {
             || *refuse != old.refuse
             || *cors != old.cors
             || *access != old.access
+            || (select_events, max_views) != (&old.select_events, &old.max_views)
             || *ready != old.ready;
         let delivery = *history != old.history
             || *join != old.join
@@ -282,7 +287,8 @@ impl Channel {
             || *write_timeout != old.write_timeout
             || *end != old.end
             || *max_subscribers != old.max_subscribers
-            || *max_age != old.max_age;
+            || *max_age != old.max_age
+            || *tells_types != old.tells_types;
         let own = if *coalesce != old.coalesce {
             UpstreamChange::Reconnect
         } else if *ids != old.ids

@@ -23,6 +23,11 @@ const LINES: &[(&str, Touched)] = &[
         "cors = { origins = \"*\" }",
         touched(true, false, UpstreamChange::None),
     ),
+    ("max_views = 9", touched(true, false, UpstreamChange::None)),
+    (
+        "select_events = true",
+        touched(true, true, UpstreamChange::None),
+    ),
     (
         "ready = \"connected\"",
         touched(true, false, UpstreamChange::None),

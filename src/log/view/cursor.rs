@@ -12,6 +12,8 @@
 //! Whoever can read a view may make any such text: a wrong one leads to a wrong place in the same
 //! events, which is told, or to none.
 
+use std::borrow::Cow;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
@@ -37,7 +39,7 @@ pub(super) struct Mark {
 }
 
 /// Sources of one view. So an id is never longer than a header field may be.
-pub const MAX_SOURCES: usize = 64;
+pub const MAX_SOURCES: usize = 64; // as `config::bundle` allows
 
 /// Bytes of own ids in an id, all sources together. One that is longer than its share is left out.
 const OWN_ID_BYTES: usize = 1024;
@@ -107,6 +109,16 @@ impl Mark {
     }
 }
 
+/// What an id says to the origin of a channel: it may be one of a view's, which says where in the
+/// channel a client is. `None`: nothing.
+pub fn id_for_origin<'a>(id: &'a str, channel: &str) -> Option<Cow<'a, str>> {
+    let Some(cursor) = Cursor::parse(id) else {
+        return Some(Cow::Borrowed(id));
+    };
+    let own_id = cursor.mark(tag(channel))?.own_id.as_deref();
+    own_id.map(|id| Cow::Owned(id.to_owned()))
+}
+
 /// Tells a source by its name.
 pub(super) fn tag(name: &str) -> u32 {
     crc32fast::hash(name.as_bytes())
@@ -157,6 +169,16 @@ mod tests {
             (Seq(u64::MAX), Some("it's / 7%"))
         );
         assert_eq!(cursor.mark(tag("c")), None);
+    }
+
+    #[test]
+    fn an_origin_is_asked_for_its_own_id_only() {
+        let marks = vec![mark("a", 7, Some("theirs")), mark("b", 8, None)];
+        let id = Cursor { marks }.encode();
+        assert_eq!(id_for_origin(&id, "a").as_deref(), Some("theirs"));
+        assert_eq!(id_for_origin(&id, "b"), None);
+        assert_eq!(id_for_origin(&id, "c"), None);
+        assert_eq!(id_for_origin("v1.7", "a").as_deref(), Some("v1.7"));
     }
 
     #[test]

@@ -19,9 +19,9 @@ mod writer;
 
 use tokio::time::Instant;
 
-pub use self::cursor::MAX_SOURCES;
 #[cfg(any(test, fuzzing))]
 pub use self::cursor::fuzz_cursor;
+pub use self::cursor::{MAX_SOURCES, id_for_origin};
 pub(super) use self::places::Places;
 pub use self::selection::Selection;
 pub(super) use self::sources::Sources;

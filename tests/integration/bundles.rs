@@ -1,0 +1,164 @@
+//! Several channels on one connection, in front of an origin each.
+
+use crate::support::{Event, Gateway, Origin, Subscriber};
+
+struct World {
+    a: Origin,
+    b: Origin,
+    gateway: Gateway,
+}
+
+impl World {
+    async fn new(bundle: &str, server: &str) -> Self {
+        let (a, b) = (Origin::start().await, Origin::start().await);
+        let config = Self::config((&a, &b), bundle, server);
+        let gateway = Gateway::with_config(&config).await;
+        Self { a, b, gateway }
+    }
+
+    fn config((a, b): (&Origin, &Origin), bundle: &str, server: &str) -> String {
+        format!(
+            "[server]\ndrain = \"0s\"\n{server}\n[listen.public]\naddress = \"127.0.0.1:0\"\n\
+             [channels.a]\npath = \"/a\"\nupstream = \"{}\"\n\
+             [channels.b]\npath = \"/b\"\nupstream = \"{}\"\n\
+             [bundles.all]\npath = \"/all\"\nchannels = [\"b\", \"a\"]\n{bundle}\n",
+            a.url(),
+            b.url()
+        )
+    }
+
+    async fn subscribe(&self, query: &str, last_event_id: Option<&str>) -> Subscriber {
+        let field = last_event_id.map(|id| format!("Last-Event-ID: {id}\r\n"));
+        let client = self.gateway.connect().await;
+        client
+            .subscribe(&format!("/all?{query}"), &field.unwrap_or_default())
+            .await
+    }
+
+    /// Sends some events of both, in turns and at once.
+    async fn say(&self, numbers: std::ops::Range<usize>) {
+        for number in numbers {
+            let block = |name: &str| {
+                format!(
+                    "event: t{}\nid: {number}\ndata: {name} {number}\n\n",
+                    number % 2
+                )
+            };
+            let (a, b) = (block("a"), block("b"));
+            tokio::join!(self.a.send(a), self.b.send(b));
+        }
+    }
+}
+
+/// The events of each channel in `events`, in order.
+fn of(channel: &str, events: &[Event]) -> Vec<String> {
+    let all = events.iter().map(|event| event.data.clone());
+    all.filter(|data| data.starts_with(channel)).collect()
+}
+
+fn expected(channel: &str, numbers: std::ops::Range<usize>) -> Vec<String> {
+    numbers
+        .map(|number| format!("{channel} {number}"))
+        .collect()
+}
+
+async fn take(sub: &mut Subscriber, n: usize) -> Vec<Event> {
+    let mut events = Vec::new();
+    for _ in 0..n {
+        events.push(sub.next_event().await);
+    }
+    events
+}
+
+#[tokio::test]
+async fn a_client_gets_the_events_of_its_channels_and_resumes_in_all_of_them() {
+    const N: usize = 30;
+    let world = World::new("select_events = true", "").await;
+    let mut both = world.subscribe("channel=a&channel=b", None).await;
+    let mut same = world.subscribe("channel=b,a", None).await;
+    let mut one = world.subscribe("channel=b", None).await;
+    let mut odd = world.subscribe("channel=a,b&event=t1", None).await;
+    world.say(0..N).await;
+    let events = take(&mut both, 2 * N).await;
+    for channel in ["a", "b"] {
+        assert_eq!(of(channel, &events), expected(channel, 0..N));
+    }
+    assert_eq!(take(&mut same, 2 * N).await, events, "they share a view");
+    assert_eq!(of("b", &take(&mut one, N).await), expected("b", 0..N));
+    let odd = take(&mut odd, N).await;
+    assert!(odd.iter().all(|event| event.event_type == "t1"), "{odd:?}");
+    for (n, event) in events.iter().enumerate().take(2 * N - 1) {
+        let mut again = world.subscribe("channel=b,a", event.id.as_deref()).await;
+        let rest = take(&mut again, 2 * N - n - 1).await;
+        assert_eq!(rest, events[n + 1..], "after {event:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_cut_in_one_process_goes_on_in_the_next() {
+    let home = tempfile::TempDir::new().expect("a directory");
+    let state = format!("state = \"{}\"", home.path().display());
+    let mut world = World::new("", &state).await;
+    let mut both = world.subscribe("channel=a,b", None).await;
+    world.say(0..10).await;
+    let events = take(&mut both, 20).await;
+    world.gateway.signal("TERM");
+    let ended = world.gateway.ended().await;
+    assert_eq!(ended.code, Some(0), "{}", ended.log);
+    let config = World::config((&world.a, &world.b), "", &state);
+    world.gateway = Gateway::with_config(&config).await;
+    for (n, event) in events.iter().enumerate().step_by(3) {
+        let mut again = world.subscribe("channel=a,b", event.id.as_deref()).await;
+        let rest = take(&mut again, 19 - n).await;
+        let had = &events[..=n];
+        for channel in ["a", "b"] {
+            let all = [of(channel, had), of(channel, &rest)].concat();
+            assert_eq!(all, expected(channel, 0..10), "after {event:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn where_types_are_prefixed_and_notices_name_their_channel_a_page_can_tell() {
+    let world = World::new("event_types = \"prefixed\"\nnotices = \"losses\"", "").await;
+    let mut both = world.subscribe("channel=a,b", None).await;
+    let a = world.a.stream().await;
+    a.send("data: x\n\nevent: price\ndata: y\n\n").await;
+    let events = take(&mut both, 2).await;
+    let types: Vec<&str> = events.iter().map(|one| one.event_type.as_str()).collect();
+    assert_eq!(types, ["a:message", "a:price"]);
+    a.finish().await;
+    world.a.connection(2).await.send("data: z\n\n").await;
+    let gap = both.next_event().await;
+    assert_eq!(gap.event_type, "ssecast.gap", "{gap:?}");
+    assert!(gap.data.starts_with(r#"{"channel":"a","#), "{gap:?}");
+    assert_eq!(both.expect_event("z").await.event_type, "a:message");
+}
+
+#[tokio::test]
+async fn only_channels_that_are_there_may_be_asked_for() {
+    for (server, lists) in [("", false), ("unknown_path = \"list\"", true)] {
+        let world = World::new("", server).await;
+        for query in ["", "?channel=", "?channel=c", "?channel=a,c"] {
+            let request = format!("GET /all{query} HTTP/1.1\r\nHost: x\r\n\r\n");
+            let (head, body) = world.gateway.connect().await.ask(request).await;
+            assert_eq!(head.status, 400, "{query}: {body}");
+            assert_eq!(body.contains("a, b"), lists, "{query}: {body}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_reload_that_takes_a_channel_out_sends_its_clients_back() {
+    let world = World::new("", "").await;
+    let mut both = world.subscribe("channel=a,b", None).await;
+    world.say(0..1).await;
+    let last = take(&mut both, 2).await.pop().expect("an event");
+    let config = World::config((&world.a, &world.b), "", "").replace("[\"b\", \"a\"]", "[\"a\"]");
+    world.gateway.reload(&config, "applied").await;
+    both.expect_end().await;
+    let mut again = world.subscribe("channel=a", last.id.as_deref()).await;
+    world.a.send("data: a more\n\n").await;
+    let events = again.events_through("a more").await;
+    assert_eq!(events.len(), 1, "{events:?}");
+}
