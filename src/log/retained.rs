@@ -110,6 +110,12 @@ impl Retained<'_> {
         self.batches.iter().map(|batch| batch.events.len()).sum()
     }
 
+    /// How many events are kept for their keys.
+    pub(super) fn n_older(&self) -> u64 {
+        let latest = self.latest.as_ref();
+        latest.map_or(0, |latest| latest.events.len() as u64)
+    }
+
     /// The number of the event after the last.
     pub(super) fn next_seq(&self) -> Seq {
         Seq(self.first_seq + self.n_events() as u64)

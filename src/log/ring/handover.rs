@@ -72,6 +72,8 @@ impl Ring {
     ) {
         debug_assert!(self.head == 0, "the ring is new");
         self.first_seq = Seq(retained.first_seq);
+        // The places of what is kept for its key: who stalls in the middle of it goes on after one.
+        self.head = retained.n_older();
         self.forgotten.restore(&retained.forgotten);
         self.epochs = Epochs::restored(&retained.epochs, fresh, retained.next_seq());
         if let Some(identity) = &retained.evicted {

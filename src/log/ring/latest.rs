@@ -90,16 +90,23 @@ impl Latest {
     }
 
     /// Takes over an event that an earlier log kept.
-    pub(super) fn take_over(&mut self, seq: Seq, key: Key, block: &[u8], appended_at: Instant) {
-        if self.seqs.contains_key(&key) {
+    pub(super) fn take_over(
+        &mut self,
+        (seq, end): (Seq, Position),
+        key: &Key,
+        block: &[u8],
+        appended_at: Instant,
+    ) {
+        if self.seqs.contains_key(key) {
             return;
         }
         self.seqs.insert(key.clone(), seq);
+        let key = key.clone();
         let form = Form::Kept {
             block: block.into(),
             appended_at,
         };
-        self.insert(seq, Item { key, end: 0, form });
+        self.insert(seq, Item { key, end, form });
     }
 
     /// Keeps an event that the ring is about to forget, if it is the newest of its key.

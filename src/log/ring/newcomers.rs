@@ -261,10 +261,10 @@ impl Ring {
             return;
         };
         latest.is_partial = older.is_partial;
-        for event in &older.events {
+        for (end, event) in (1..).zip(&older.events) {
             let appended_at = now.checked_sub(event.age.saturating_add(age));
             let appended_at = appended_at.unwrap_or(now);
-            latest.take_over(Seq(event.seq), event.key.clone(), event.block, appended_at);
+            latest.take_over((Seq(event.seq), end), &event.key, event.block, appended_at);
         }
     }
 

@@ -8,7 +8,9 @@ use proptest::prelude::*;
 use tokio::time::Instant;
 
 use super::super::testing::{Read, read_chunked, roomy, wire_bytes};
-use super::super::{Follows, GAP_NOTICE, Log, News, Replay, Start, Wish, Writer, push_chunk};
+use super::super::{
+    Follows, GAP_NOTICE, Log, News, Replay, Retained, Start, Wish, Writer, push_chunk,
+};
 use crate::config::{ConflateBy, History, Ids, Join, JsonPointer, Keying, LatestLimits, OnGap};
 use crate::sse::{Event, encode_event};
 
@@ -267,6 +269,39 @@ fn keys_are_looked_for_in_the_history_when_somebody_begins_to_ask() {
     );
 }
 
+/// Who stalls in the middle of a state whose first events an earlier process kept.
+#[test]
+fn what_an_earlier_log_kept_is_news_to_who_has_only_a_part_of_it() {
+    let history = History {
+        events: 1,
+        ..roomy()
+    };
+    let now = Instant::now();
+    let (log, mut writer) = keyed_log(history.clone(), keying(PLENTY));
+    push(
+        &mut writer,
+        &[("a", "1"), ("b", "1"), ("c", "1"), ("d", "1")],
+    );
+    let left = log.export(usize::MAX, now, |retained| {
+        postcard::to_stdvec(&retained).expect("it can be written")
+    });
+    let (log, mut writer) = keyed_log(history, keying(PLENTY));
+    let retained = postcard::from_bytes(&left).expect("it can be read");
+    let restored = writer.restore(&retained, Duration::ZERO, now);
+    restored.expect("a log's own");
+    let snapshot = latest(&log, None, now).snapshot.expect("a snapshot");
+    let batch = snapshot.batch().expect("events");
+    let mut places = vec![0];
+    places.extend(batch.payloads_from(0).map(|(_, end)| end));
+    push(&mut writer, &[("d", "2")]);
+    let all = ["a=1", "b=1", "c=1", "d=2"];
+    for (n_got, place) in places.into_iter().enumerate() {
+        let news = log.newest_after(snapshot.end_of(place), now);
+        let got = said(&news_of(&news.expect("there are keys")));
+        assert_eq!(got, all[n_got.min(3)..], "after {n_got}");
+    }
+}
+
 /// What happens to the log.
 #[derive(Debug, Clone)]
 enum Step {
@@ -292,6 +327,8 @@ struct Model {
     source_from: usize,
     /// Where the log that there is now began.
     began_at: u64,
+    /// What its own position was there.
+    first_position: u64,
 }
 
 struct Past {
@@ -346,15 +383,19 @@ impl Model {
     }
 
     fn head(&self) -> u64 {
-        self.past.last().map_or(0, |past| past.end)
+        self.position(self.past.last().map_or(0, |past| past.end))
+    }
+
+    /// Where in the log that there is now.
+    fn position(&self, place: u64) -> u64 {
+        place - self.began_at + self.first_position
     }
 }
 
 fn check(log: &Log, model: &Model, has_given_up: bool, now: Instant) {
     let start = latest(log, None, now);
     let (got, expected) = (snapshot_of(&start), model.state());
-    let at = model.head() - model.began_at;
-    assert_eq!((start.at, start.follows), (at, Follows::Latest));
+    assert_eq!((start.at, start.follows), (model.head(), Follows::Latest));
     if start.is_partial() {
         let mut rest = expected.iter();
         let is_part = got.iter().all(|one| rest.any(|other| other == one));
@@ -366,7 +407,7 @@ fn check(log: &Log, model: &Model, has_given_up: bool, now: Instant) {
     // From any event that there was.
     let places = model.past.iter().map(|past| past.end);
     for place in places.filter(|place| *place >= model.began_at) {
-        let at = place - model.began_at;
+        let at = model.position(place);
         let news = log.newest_after(at, now).expect("there are keys");
         let got = news_of(&news);
         let expected = model.newest_after(place).into_iter();
@@ -378,7 +419,7 @@ fn check(log: &Log, model: &Model, has_given_up: bool, now: Instant) {
             let is_part = got.iter().all(|one| rest.any(|other| other == one));
             assert!(is_part, "{got:?} is no part of {expected:?} after {at}");
         }
-        assert_eq!(news.at, model.head() - model.began_at);
+        assert_eq!(news.at, model.head());
         assert!(news.batches.is_empty());
         let last = news
             .snapshot
@@ -397,6 +438,7 @@ fn play(events: usize, limits: LatestLimits, steps: &[Step]) {
         past: Vec::new(),
         source_from: 0,
         began_at: 0,
+        first_position: 0,
     };
     for (n, step) in steps.iter().enumerate() {
         // So that no snapshot is one of a storm.
@@ -449,9 +491,10 @@ fn play(events: usize, limits: LatestLimits, steps: &[Step]) {
                 });
                 let n_retained = log.size().n_events;
                 (log, writer) = keyed_log(history.clone(), keying(limits));
-                let retained = postcard::from_bytes(&left).expect("it can be read");
+                let retained: Retained<'_> = postcard::from_bytes(&left).expect("it can be read");
                 let restored = writer.restore(&retained, Duration::ZERO, now);
                 restored.expect("a log's own");
+                model.first_position = retained.n_older();
                 let before = model.past.len() - n_retained;
                 model.began_at = before.checked_sub(1).map_or(0, |last| model.past[last].end);
             }
