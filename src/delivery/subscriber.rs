@@ -450,6 +450,12 @@ impl Subscriber {
         (self.tail.as_ref()).is_some_and(|tail| tail.debt().is_some())
     }
 
+    /// Bytes of a snapshot that is kept for it, maybe for it alone.
+    pub(super) fn snapshot_bytes(&self) -> usize {
+        let tail = self.tail.as_ref();
+        tail.map_or(0, |tail| tail.snapshot_bytes())
+    }
+
     pub(super) fn at(&self) -> Position {
         self.at
     }

@@ -129,6 +129,15 @@ impl Tail {
         Some((events.end_in_log(), events.left()))
     }
 
+    /// Bytes of a snapshot that is kept for it, if it gets one.
+    pub(super) fn snapshot_bytes(&self) -> usize {
+        let snapshots = self.pieces.iter().map(|piece| match piece {
+            Piece::Events(events) => events.batch.len(),
+            Piece::Copy(_) | Piece::Own(_) | Piece::Rest(..) | Piece::Static(_) => 0,
+        });
+        snapshots.sum()
+    }
+
     /// Fills `slices` with what is left, of a snapshot no more than `max_bytes`.
     pub(super) fn gather<'a>(&'a self, slices: &mut [IoSlice<'a>], max_bytes: usize) -> Offered {
         let mut offered = Offered::default();

@@ -61,7 +61,9 @@ impl Group {
     /// Lets go of those for whom much is kept in memory that the log has given up, or would.
     pub(in crate::delivery) fn relieve(&mut self, now: Instant, followup: &mut Followup) {
         let is_far_behind = |one: &Subscriber| {
-            one.needs_wire() && self.wire.distance(one.at(), now).bytes > RELIEF_LAG_BYTES
+            let distance = || self.wire.distance(one.at(), now).bytes;
+            let keeps = |n_bytes| n_bytes > RELIEF_LAG_BYTES;
+            one.needs_wire() && (keeps(one.snapshot_bytes() as u64) || keeps(distance()))
         };
         let far_behind: Vec<usize> = (self.subscribers.iter())
             .filter(|(_, one)| is_far_behind(one))

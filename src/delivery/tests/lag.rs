@@ -1,6 +1,7 @@
 //! Subscribers that are too far behind, on real shards: whatever they do not get is told, exactly.
 
 use std::sync::mpsc;
+use std::time::Duration;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -300,4 +301,35 @@ fn a_shard_that_was_overrun_skips_and_tells_how_much() {
             "{client:?}"
         );
     }
+}
+
+/// A snapshot that nobody else gets any more is kept for who does not read it, and counts.
+#[test]
+fn who_does_not_read_a_snapshot_does_not_keep_it_when_memory_has_run_out() {
+    const N_TYPES: usize = 8;
+    const EVENT_BYTES: usize = 60_000;
+    let lines = "join = \"latest\"\nlag = { then = \"skip\" }";
+    let mut world = World::new(1, lines);
+    world.n_types = N_TYPES;
+    world.commit(&[EVENT_BYTES; N_TYPES]);
+    let mut slow = world.subscribe(0, Framing::Chunked, None);
+    slow.read_until("the first event", |bytes| bytes.len() > 1000);
+    let log = world.channel.log();
+    log.give_up(usize::MAX);
+    let kept = log.budget().used();
+    assert!(kept > (N_TYPES - 1) * EVENT_BYTES, "{kept} bytes are kept");
+    world.delivery().shards()[0].relieve();
+    let deadline = Instant::now() + DEADLINE;
+    while log.budget().used() > 2 * EVENT_BYTES {
+        assert!(Instant::now() < deadline, "{} bytes", log.budget().used());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    world.writer.end(Ending::Over, Instant::now());
+    slow.read_until("the end of the channel", |_| false);
+    slow.bytes.truncate(slow.bytes.len() - b"0\r\n\r\n".len());
+    let (events, notices): (Vec<Read>, Vec<Read>) =
+        (slow.read_events().into_iter()).partition(|event| event.event_type != GAP_NOTICE);
+    assert_eq!(notices.len(), 1, "{notices:?}");
+    let told = missed(&notices[0]).expect("a lag notice");
+    assert_eq!(events.len() + told.n_events, N_TYPES);
 }

@@ -25,7 +25,7 @@ pub(super) const DEADLINE: Duration = Duration::from_secs(10);
 const SEND_BUFFER_BYTES: usize = 4 * 1024;
 
 pub(super) struct World {
-    channel: Channel,
+    pub(super) channel: Channel,
     pub(super) writer: Writer,
     delivery: Option<Delivery>,
     pub(super) n_said: usize,
