@@ -1,8 +1,8 @@
 //! Answers with the document of a channel, for those who prefer JSON to an event stream.
 //!
 //! A small document is a short answer. A large one is written while it is sent, and what it needs for
-//! that is taken from it if the client takes nothing for too long: nobody may keep a history in memory
-//! by not reading it.
+//! that is taken from it if the client takes nothing for too long, or is slow when memory has run out:
+//! nobody may keep a history in memory by not reading it.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -124,13 +124,15 @@ impl DocumentBody {
         };
         let shared = Arc::new(Mutex::new(State::Sending(Box::new(sending))));
         let watched = Arc::clone(&shared);
+        let budget = budget.clone();
         let watch = tokio::spawn(async move {
             let mut n_asked = 0;
             loop {
                 sleep(piece_timeout).await;
                 let mut state = lock(&watched);
                 match &*state {
-                    State::Sending(sending) if sending.n_asked > n_asked => {
+                    // Who reads a little now and then keeps all that is left, as long as there is room.
+                    State::Sending(sending) if sending.n_asked > n_asked && budget.has_room() => {
                         n_asked = sending.n_asked;
                     }
                     State::Sending(_) => {
@@ -205,8 +207,9 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::channel::Channel;
+    use crate::channel::{Channel, Kind};
     use crate::config::Config;
+    use crate::log::Writer;
     use crate::log::testing::event;
 
     fn ask(body: &mut DocumentBody) -> Option<Result<Bytes, WasCut>> {
@@ -219,28 +222,32 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn what_nobody_reads_is_not_kept_for_it() {
+    fn channel(budget: &Budget) -> (Channel, Writer) {
         let text = "[listen.public]\naddress = \"127.0.0.1:0\"\n[channels.events]\n\
                     path = \"/events\"\nupstream = \"http://127.0.0.1:1/\"\n";
-        let config = Config::parse("test.toml", text)
-            .expect("it is right")
-            .config;
-        let (channel, mut writer) = Channel::with_writer(Arc::clone(&config.channels[0]));
+        let loaded = Config::parse("test.toml", text).expect("it is right");
+        Channel::within(&Kind::new(Arc::clone(&loaded.config.channels[0])), budget)
+    }
+
+    fn body(channel: &Channel, piece_timeout: Duration) -> DocumentBody {
+        let log = channel.log();
+        let wish = Document::wish(&channel.settings(), None);
+        let document = Document::new(log.read(wish, Instant::now()));
+        let seat = channel.join().expect("a seat");
+        let first = Bytes::from_static(b"first");
+        DocumentBody::new((document, first), (log.budget(), seat), piece_timeout)
+    }
+
+    #[tokio::test]
+    async fn what_nobody_reads_is_not_kept_for_it() {
+        let (channel, mut writer) = channel(&Budget::unlimited());
         let data = "x".repeat(10_000);
         for _ in 0..100 {
             writer.push(&event(None, &data));
         }
         writer.commit(Instant::now());
         let log = channel.log();
-        let body = || {
-            let wish = Document::wish(&channel.settings(), None);
-            let document = Document::new(log.read(wish, Instant::now()));
-            let seat = channel.join().expect("a seat");
-            let first = Bytes::from_static(b"first");
-            let piece_timeout = Duration::from_millis(200);
-            DocumentBody::new((document, first), (log.budget(), seat), piece_timeout)
-        };
+        let body = || body(&channel, Duration::from_millis(200));
         let (mut read, mut unread) = (body(), body());
         log.give_up(usize::MAX);
         assert!(log.budget().used() > 1_000_000);
@@ -259,5 +266,30 @@ mod tests {
         waited.expect("what is not read is given up");
         assert_eq!(log.budget().used(), 0);
         assert_eq!(ask(&mut unread), Some(Err(WasCut)));
+    }
+
+    #[tokio::test]
+    async fn what_is_read_slowly_is_not_kept_for_it_when_memory_has_run_out() {
+        let budget = Budget::unlimited();
+        let (channel, mut writer) = channel(&budget);
+        for _ in 0..1000 {
+            writer.push(&event(None, &"x".repeat(10_000)));
+        }
+        writer.commit(Instant::now());
+        let piece_timeout = Duration::from_millis(50);
+        let mut slow = body(&channel, piece_timeout);
+        channel.log().give_up(usize::MAX);
+        budget.set_limit(0);
+        budget.set_exhausted(true);
+        // It asks for a piece in every interval, and is far from the end.
+        let begin = Instant::now();
+        while channel.n_subscribers() > 0 {
+            assert!(begin.elapsed() < Duration::from_secs(4), "it is kept");
+            if !matches!(ask(&mut slow), Some(Ok(_) | Err(WasCut))) {
+                panic!("that was all after {:?}", begin.elapsed());
+            }
+            sleep(piece_timeout / 2).await;
+        }
+        assert_eq!(ask(&mut slow), Some(Err(WasCut)));
     }
 }
