@@ -47,6 +47,9 @@ pub(super) struct Goodbyes {
 /// take their goodbye; less, where the whole time is short.
 const LAST_GRACE: Duration = Duration::from_secs(1);
 
+/// What those have at least whose slot a busy shard comes to late.
+const LEAST_GRACE: Duration = Duration::from_millis(250);
+
 /// When those come back who were told goodbye: so long after the deadline, each at another time.
 const RETURN: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(5);
 
@@ -139,6 +142,16 @@ impl Goodbyes {
     /// Whether it is the subscribers of this channel who leave.
     pub(super) fn is_about(&self, channel: &Channel) -> bool {
         self.parting.channels.contains(&channel.identity())
+    }
+
+    /// How they leave whose slot has come, and until when.
+    pub(super) fn how(&self, now: Instant) -> (Departure, Instant) {
+        let Parting {
+            departure,
+            deadline,
+            ..
+        } = self.parting;
+        (departure, deadline.max(now + LEAST_GRACE))
     }
 
     /// When the next one leaves.

@@ -314,7 +314,7 @@ impl Shard {
                 let Some(key) = goodbyes.next_due(now) else {
                     break;
                 };
-                let how = (goodbyes.parting.departure, goodbyes.parting.deadline);
+                let how = goodbyes.how(now);
                 let group = self.groups.get_mut(key.group);
                 // Another channel may have the place of one whose last subscriber has left.
                 if let Some(group) = group.filter(|group| goodbyes.is_about(group.channel())) {

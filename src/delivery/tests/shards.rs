@@ -6,8 +6,9 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use tokio::time::Instant;
 
-use super::super::Framing;
+use super::super::{Framing, spread_goodbyes};
 use super::world::{Client, DEADLINE, World};
+use crate::channel::Departure;
 use crate::log::Ending;
 
 /// What happens next.
@@ -115,4 +116,30 @@ fn a_shard_that_was_overrun_goes_on() {
     slow.read_until("its end", |_| false);
     let (numbers, _) = slow.events();
     assert_eq!(numbers, (1..numbers.len() + 1).collect::<Vec<_>>());
+}
+
+/// As on a machine that is so busy that a shard has its turn only when the time of a drain is over.
+#[tokio::test]
+async fn who_is_sent_away_late_is_told_when_to_come_back_all_the_same() {
+    let world = World::new(2, "");
+    let mut clients: Vec<Client> = (0..8)
+        .map(|n| {
+            let framing = if n % 4 < 2 {
+                Framing::Chunked
+            } else {
+                Framing::Plain
+            };
+            world.subscribe(n, framing, None)
+        })
+        .collect();
+    for client in &mut clients {
+        client.read_until("the prologue", |bytes| bytes.ends_with(b"\n"));
+    }
+    let (shards, channels) = (world.delivery().shards(), [world.channel.clone()]);
+    spread_goodbyes(shards, &channels, Departure::Stopped, Instant::now()).await;
+    for client in &mut clients {
+        client.read_until("the end", |_| false);
+        let n_times = client.bytes.windows(7).filter(|some| some == b"retry: ");
+        assert_eq!(n_times.count(), 2, "{client:?}");
+    }
 }
