@@ -304,8 +304,8 @@ fn a_shard_that_was_overrun_skips_and_tells_how_much() {
 }
 
 /// A snapshot that nobody else gets any more is kept for who does not read it, and counts.
-#[test]
-fn who_does_not_read_a_snapshot_does_not_keep_it_when_memory_has_run_out() {
+#[tokio::test]
+async fn who_does_not_read_a_snapshot_does_not_keep_it_when_memory_has_run_out() {
     const N_TYPES: usize = 8;
     const EVENT_BYTES: usize = 60_000;
     let lines = "join = \"latest\"\nlag = { then = \"skip\" }";
@@ -322,7 +322,7 @@ fn who_does_not_read_a_snapshot_does_not_keep_it_when_memory_has_run_out() {
     let deadline = Instant::now() + DEADLINE;
     while log.budget().used() > 2 * EVENT_BYTES {
         assert!(Instant::now() < deadline, "{} bytes", log.budget().used());
-        std::thread::sleep(Duration::from_millis(1));
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
     world.writer.end(Ending::Over, Instant::now());
     slow.read_until("the end of the channel", |_| false);
