@@ -143,7 +143,8 @@ impl Epochs {
     pub(super) fn has_reached(&self, epoch: &Epoch, seq: Seq, next: Seq) -> bool {
         let mut end = next;
         for run in std::iter::once(&self.current).chain(self.past.iter().rev()) {
-            if run.epoch == *epoch && run.first <= seq.next() && seq < end {
+            // A client can make any number of an id; what is behind `end` may have none after it.
+            if run.epoch == *epoch && seq < end && run.first <= seq.next() {
                 return true;
             }
             end = run.first;

@@ -9,9 +9,11 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use tokio::time::Instant;
 
+use super::cursor::Cursor;
 use super::{Recipe, Selection, Tagging, ViewWriter};
 use crate::config::{History, Ids, Notices};
-use crate::log::testing::{Read, Silent, read, read_chunked, roomy};
+use crate::log::id::Seq;
+use crate::log::testing::{Read, Silent, append, read, read_chunked, roomy};
 use crate::log::{Batch, Feed, Log, Replay, Writer};
 use crate::memory::Budget;
 use crate::sse::Event;
@@ -443,5 +445,39 @@ proptest! {
             world.step(step);
         }
         world.check_end();
+    }
+}
+
+/// Whoever has seen an id can make others of it.
+#[test]
+fn no_number_in_an_id_breaks_anything() {
+    let (log, mut writer) = Log::new(roomy(), Ids::Fill);
+    let recipe = Recipe {
+        sources: &[("a", &log)],
+        selection: Selection::all(),
+        tagging: Tagging::None,
+        notices: Notices::All,
+        limits: roomy(),
+        max_pending_bytes: usize::MAX,
+    };
+    let budget = Budget::unlimited();
+    let (view, mut view_writer) = recipe.make(|| Box::new(Silent), &budget, Instant::now());
+    append(&mut writer, &[(None, "x")], Instant::now());
+    view_writer.advance();
+    let tip = view.start(None, Instant::now()).tip.expect("an id");
+    let cursor = Cursor::parse(&tip).expect("one of ours");
+    let epoch = cursor.marks[0].epoch();
+    for (seq, expected) in [
+        (0, Replay::Complete),
+        (1, Replay::Complete),
+        (2, Replay::Unknown),
+        (u64::MAX - 1, Replay::Unknown),
+        (u64::MAX, Replay::Unknown),
+    ] {
+        let mut made = cursor.clone();
+        made.marks[0].move_to(&epoch, Seq(seq));
+        let id = made.encode();
+        let start = view.start(Some(id.as_str()), Instant::now());
+        assert_eq!(start.replay, expected, "{seq}");
     }
 }
