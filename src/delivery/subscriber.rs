@@ -119,9 +119,11 @@ impl Subscriber {
     }
 
     /// Sets where it begins, and what it gets before.
-    pub(super) fn begin(&mut self, at: Position, prologue: Prologue) {
+    pub(super) fn begin(&mut self, at: Position, prologue: Prologue, budget: &Budget) {
         self.at = at;
-        self.push_tail(Piece::Own(prologue.bytes));
+        let tail = self.tail.get_or_insert_default();
+        // A view may give a client much ahead of the wire stream.
+        tail.push_own(prologue.bytes, budget);
         if let Some(snapshot) = prologue.snapshot {
             let events = Events::new(&snapshot, 0, self.framing);
             if let Some(events) = events {

@@ -28,7 +28,7 @@ pub(super) struct Tail {
 
 #[derive(Debug)]
 pub(super) enum Piece {
-    /// The rest of an event, whose batch is not kept for it.
+    /// The rest of an event, whose batch is not kept for it, or what else is so large that it counts.
     Copy(Box<Copied>),
     /// A snapshot, or what is left of it.
     Events(Box<Events>),
@@ -40,11 +40,12 @@ pub(super) enum Piece {
     Static(&'static [u8]),
 }
 
-/// Bytes of an event.
+/// Bytes that only one subscriber gets.
 #[derive(Debug)]
 pub(super) struct Copied {
     bytes: Box<[u8]>,
-    appended_at: Instant,
+    /// When their event was appended, if they end one that counts.
+    appended_at: Option<Instant>,
     _held: Held,
 }
 
@@ -74,12 +75,28 @@ pub(super) struct Offered {
 /// stall in the same batch share it.
 const MAX_SHARE: usize = 4;
 
+/// What a subscriber has of its own without that it counts: a connection does, with a short tail.
+const SHORT: usize = 2 * 1024;
+
 impl Tail {
     /// Adds bytes at the end.
     pub(super) fn push(&mut self, piece: Piece) {
         if !piece.is_empty() {
             self.pieces.push_back(piece);
         }
+    }
+
+    /// Adds bytes at the end that may be many.
+    pub(super) fn push_own(&mut self, bytes: Vec<u8>, budget: &Budget) {
+        if bytes.len() <= SHORT {
+            return self.push(Piece::Own(bytes));
+        }
+        let held = budget.hold(WhatFor::Events, bytes.len());
+        self.push(Piece::Copy(Box::new(Copied {
+            bytes: bytes.into(),
+            appended_at: None,
+            _held: held,
+        })));
     }
 
     /// Copies what is left of an event if that is little of what would be kept for it.
@@ -95,7 +112,7 @@ impl Tail {
             }
             let copied = Copied {
                 bytes: left.into(),
-                appended_at: batch.appended_at(),
+                appended_at: Some(batch.appended_at()),
                 _held: budget.hold(WhatFor::Events, left.len()),
             };
             *piece = Piece::Copy(Box::new(copied));
@@ -188,7 +205,11 @@ impl Tail {
             }
             self.n_sent -= len;
             match self.pieces.pop_front() {
-                Some(Piece::Copy(copied)) => on_events(copied.appended_at, 1),
+                Some(Piece::Copy(copied)) => {
+                    if let Some(appended_at) = copied.appended_at {
+                        on_events(appended_at, 1);
+                    }
+                }
                 Some(Piece::Rest(batch, _)) => on_events(batch.appended_at(), 1),
                 Some(Piece::Events(_) | Piece::Own(_) | Piece::Static(_)) | None => {}
             }
@@ -352,6 +373,22 @@ mod tests {
             }
             assert_eq!(sent, whole, "in steps of {step}");
         }
+    }
+
+    #[test]
+    fn what_is_long_counts_until_it_is_sent_and_is_no_event() {
+        let budget = Budget::unlimited();
+        let mut tail = Tail::default();
+        tail.push_own(vec![b'x'; SHORT], &budget);
+        assert_eq!(budget.used(), 0);
+        tail.push_own(vec![b'y'; 2 * SHORT], &budget);
+        assert_eq!(budget.used(), 2 * SHORT);
+        let no_event = |_, _| panic!("it is none");
+        assert_eq!(tail.advance(3 * SHORT - 1, no_event), 0);
+        assert_eq!(budget.used(), 2 * SHORT);
+        assert_eq!(tail.advance(1, no_event), 0);
+        assert!(tail.is_empty());
+        assert_eq!(budget.used(), 0);
     }
 
     #[test]

@@ -251,7 +251,7 @@ impl Group {
         let index = entry.key();
         let bell = inbox.bell(SubscriberKey { group: key, index });
         let mut subscriber = Subscriber::new(transport, bell, arrival.framing, arrival.places);
-        subscriber.begin(start.at, prologue);
+        subscriber.begin(start.at, prologue, self.channel.log().budget());
         entry.insert(subscriber);
         if let Some(ages) = &mut self.ages {
             ages.add(index, now);
