@@ -349,8 +349,8 @@ mod tests {
 
     #[tokio::test]
     async fn they_come_in_at_the_rate() {
-        let gate = Gate::new(Some(rate(1000, 100)));
         let begin = tokio::time::Instant::now();
+        let gate = Gate::new(Some(rate(1000, 100)));
         let mut n_free = 0;
         for one in 0..100 {
             match gate.come(1, one) {
@@ -363,6 +363,7 @@ mod tests {
             assert_eq!(gate.next(|_| false).await, one);
         }
         let took = begin.elapsed();
-        assert!(took >= Duration::from_millis(98), "{took:?}");
+        // But for the four that a tick of the timer lets in.
+        assert!(took >= Duration::from_millis(96), "{took:?}");
     }
 }
