@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::support::{
-    ANYWHERE, Admin, Connector, Gateway, Http2, Origin, Subscriber, Windows, one_channel,
+    ANYWHERE, Admin, Connector, Gateway, Http2, Item, Origin, Subscriber, Windows, one_channel,
 };
 
 /// A client that the kernel can't hide.
@@ -68,6 +68,8 @@ async fn a_stream_of_http_2_that_takes_nothing_is_cut_and_its_connection_goes_on
     fill(&origin, &mut reader).await;
     admin.until(&[(STALLED, 1.0)]).await;
     let mut other = client.subscribe().await;
+    // Its head comes before it is one of the subscribers; its prologue does not.
+    assert!(matches!(other.next_item().await, Item::Retry(_)));
     origin.send("data: b\n\n").await;
     other.expect_event("b").await;
     reader.expect_event("b").await;
