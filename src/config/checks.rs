@@ -15,7 +15,9 @@ use crate::config::ConflateBy;
 use crate::config::Credentials;
 use crate::config::Ids;
 use crate::config::Join;
+use crate::config::OnLag;
 use crate::config::Origins;
+use crate::config::SelectEvents;
 use crate::config::defaults;
 use crate::config::findings::Finding;
 use crate::config::findings::Findings;
@@ -197,6 +199,17 @@ fn newcomers(s: &Settings, findings: &mut Findings) {
             "an id that comes again is no place in the stream: who has seen it last can't resume";
         let advice = "write `ids = \"gateway\"` too, so that clients get ids of the gateway's";
         findings.warn(span, Mistake::new(message, advice).of("conflate_by"));
+    }
+    let knows_keys = matches!(s.join.written(), Some(Join::Latest))
+        || matches!(s.lag.then.written(), Some(OnLag::Conflate));
+    if let (Some(SelectEvents::Allow), Some(span)) =
+        (s.select_events.written(), s.select_events.span())
+        && knows_keys
+    {
+        let message = "who asks for some event types gets the whole history where others get the \
+                       newest event of each key, and skips where others conflate";
+        let advice = "give it a channel of its own, if that matters";
+        findings.warn(span, Mistake::new(message, advice).of("select_events"));
     }
 }
 

@@ -94,8 +94,8 @@ impl Group {
             OnLag::Conflate => self.newest_after(debt.at(), now, followup),
             OnLag::Disconnect | OnLag::Skip => None,
         };
-        // Whose channel does not know its events by keys, which it always does unless a reload has
-        // just told it to, skips.
+        // Whose channel does not know its events by keys skips: a view, or one that a reload has just
+        // told to conflate.
         let (reason, at) = match &news {
             Some(news) => ("conflated", news.at),
             None => ("lag", self.wire.head()),
