@@ -13,6 +13,7 @@ use crate::delivery::ShardHandle;
 use crate::http::{Page, Routes};
 use crate::memory::Budget;
 use crate::net::client_tls::ClientTls;
+use crate::net::descriptors::Descriptors;
 use crate::net::gathers::Gathers;
 use crate::state::Inheritance;
 
@@ -55,7 +56,11 @@ pub(super) struct Retired {
 }
 
 impl Channels {
-    pub(super) fn new(shards: Arc<[ShardHandle]>, tls: &Arc<ClientTls>, memory: Budget) -> Self {
+    pub(super) fn new(
+        shards: Arc<[ShardHandle]>,
+        tls: &Arc<ClientTls>,
+        (memory, descriptors): (Budget, &Descriptors),
+    ) -> Self {
         let dialers = shards.iter().map(|shard| {
             let shard = shard.clone();
             Dialer {
@@ -69,7 +74,7 @@ impl Channels {
         Self {
             inheritance: Inheritance::default(),
             by_name: BTreeMap::new(),
-            launcher: Arc::new(Launcher::new(&shards, &dialers)),
+            launcher: Arc::new(Launcher::new(&shards, &dialers, descriptors)),
             dialers,
             shards,
             memory,

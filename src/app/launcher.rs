@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::task::AbortHandle;
 
-use crate::channel::{Berth, Dialer, Launch, Task, Threads};
+use crate::channel::{Berth, Dialer, Launch, RefusedBy, Task, Threads};
 use crate::delivery::ShardHandle;
+use crate::net::descriptors::Descriptors;
 
 /// Gives each instance a shard.
 #[derive(Debug)]
@@ -14,14 +15,21 @@ pub(super) struct Launcher {
     shards: Arc<[ShardHandle]>,
     /// By shard.
     dialers: Arc<[Dialer]>,
+    /// Of which each takes one for its upstream.
+    descriptors: Descriptors,
     next: AtomicUsize,
 }
 
 impl Launcher {
-    pub(super) fn new(shards: &Arc<[ShardHandle]>, dialers: &Arc<[Dialer]>) -> Self {
+    pub(super) fn new(
+        shards: &Arc<[ShardHandle]>,
+        dialers: &Arc<[Dialer]>,
+        descriptors: &Descriptors,
+    ) -> Self {
         Self {
             shards: Arc::clone(shards),
             dialers: Arc::clone(dialers),
+            descriptors: descriptors.clone(),
             next: AtomicUsize::new(0),
         }
     }
@@ -38,13 +46,17 @@ impl Threads for Launcher {
 }
 
 impl Launch for Launcher {
-    fn berth(&self) -> Option<Berth> {
+    fn berth(&self) -> Result<Berth, RefusedBy> {
+        let descriptor = self.descriptors.take().ok_or(RefusedBy::MaxConnections)?;
         let turn = self.next.fetch_add(1, Ordering::Relaxed);
         let home = turn % self.shards.len().max(1);
-        Some(Berth {
+        let place = self.shards.get(home).zip(self.dialers.get(home));
+        let (shard, dialer) = place.ok_or(RefusedBy::Stop)?;
+        Ok(Berth {
             home,
-            runtime: self.shards.get(home)?.runtime().clone(),
-            dialer: self.dialers.get(home)?.clone(),
+            runtime: shard.runtime().clone(),
+            dialer: dialer.clone(),
+            descriptor,
         })
     }
 

@@ -1,6 +1,6 @@
 //! How many connections the process can afford.
 //!
-//! Descriptors that connections may have are those that are left when everything else has its own:
+//! Descriptors that clients and upstreams on demand may have are those that are left when everything else has its own:
 //! so the gateway can reach its origins, be asked how it is, read its files and tell newcomers that
 //! it is full, however many clients there are.
 
@@ -31,13 +31,21 @@ const LISTENER_DESCRIPTORS: usize = 2;
 const GROWTH_SHARE: usize = 32;
 const MOST_GROWTH: usize = 256;
 
-/// The limit on downstream connections. The process's limit on descriptors is raised as far as it
-/// may be.
+/// What there may be of those who come and go.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Capacity {
+    /// Connections of clients.
+    pub(super) connections: usize,
+    /// Descriptors for them, and for the upstreams of channels on demand.
+    pub(super) descriptors: usize,
+}
+
+/// What there may be. The process's limit on descriptors is raised as far as it may be.
 ///
 /// # Errors
 ///
 /// If none is left for a client.
-pub(super) fn max_connections(config: &Config) -> Result<usize, RunError> {
+pub(super) fn capacity(config: &Config) -> Result<Capacity, RunError> {
     let limit = rlimit::increase_nofile_limit(u64::MAX)?;
     let affordable = affordable_connections(config, limit);
     if affordable == 0 {
@@ -53,7 +61,10 @@ pub(super) fn max_connections(config: &Config) -> Result<usize, RunError> {
             "max_connections is more than the limit on descriptors allows"
         );
     }
-    Ok(wanted.min(affordable))
+    Ok(Capacity {
+        connections: wanted.min(affordable),
+        descriptors: affordable,
+    })
 }
 
 /// The connections that so many descriptors allow, besides what the gateway needs itself.

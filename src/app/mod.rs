@@ -48,6 +48,7 @@ use crate::delivery::{Delivery, keep_within};
 use crate::http::{Current, Gateway, Page};
 use crate::memory::Budget;
 use crate::net::client_tls::ClientTls;
+use crate::net::descriptors::Descriptors;
 use crate::net::permit::Permits;
 use crate::state::{Inheritance, StateDirectory};
 use crate::systemd;
@@ -100,7 +101,8 @@ impl App {
     /// If the system gives no threads, descriptors or addresses; nothing is left behind then.
     pub fn start(config: Config, pages: &[(&'static str, Page)]) -> Result<Self, RunError> {
         let n_shards = config.server.threads.unwrap_or_else(default_threads);
-        let max_connections = limits::max_connections(&config)?;
+        let capacity = limits::capacity(&config)?;
+        let descriptors = Descriptors::new(capacity.descriptors);
         let tls = Arc::<ClientTls>::default();
         if let Some(error) = upstream_tls_errors(&config, &tls).pop() {
             return Err(error);
@@ -113,7 +115,7 @@ impl App {
         let memory = Budget::new(config.server.memory);
         let request_bytes = config.server.max_header_bytes;
         let shards = delivery.shards();
-        let mut channels = Channels::new(Arc::clone(shards), &tls, memory.clone());
+        let mut channels = Channels::new(Arc::clone(shards), &tls, (memory.clone(), &descriptors));
         let state = succession::state_directory(&config.server.state);
         channels.set_inheritance(state.as_ref().map(StateDirectory::take).unwrap_or_default());
         for settings in &config.channels {
@@ -126,13 +128,14 @@ impl App {
             routes: channels.routes(pages),
         };
         let gateway = Arc::new(Gateway::new(current, Arc::clone(shards), memory.clone()));
-        let permits = Permits::within(max_connections, &memory, request_bytes);
+        let places = (capacity.connections, &descriptors);
+        let permits = Permits::within(places, &memory, request_bytes);
         let reception = Reception::new(Arc::clone(&gateway), permits);
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
             threads = n_shards,
             channels = config.channels.len(),
-            max_connections,
+            max_connections = capacity.connections,
             "started"
         );
         let mut listeners = Listeners::default();

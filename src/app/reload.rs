@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::admin::BoundAdmin;
 use super::channels::Retired;
+use super::limits::Capacity;
 use super::listeners::Prepared;
 use super::triggers::Trigger;
 use super::{App, RunError, limits, service, upstream_tls_errors};
@@ -47,7 +48,7 @@ enum Outcome {
 
 /// All that a new configuration needs and that may not be had.
 struct Built {
-    max_connections: usize,
+    capacity: Capacity,
     listeners: Prepared,
     admin: Vec<BoundAdmin>,
 }
@@ -206,7 +207,7 @@ impl App {
             vec![error.explained(ours)]
         };
         Ok(Built {
-            max_connections: limits::max_connections(config).map_err(alone)?,
+            capacity: limits::capacity(config).map_err(alone)?,
             listeners: self.listeners.prepare(&diff.places).map_err(alone)?,
             admin: self.admin.prepare(&config.admin.addresses).map_err(alone)?,
         })
@@ -240,7 +241,11 @@ impl App {
         }
         let server = &config.server;
         self.gateway.memory.set_limit(server.memory);
-        self.reception.permits.set_max(built.max_connections);
+        let Capacity {
+            connections,
+            descriptors,
+        } = built.capacity;
+        self.reception.permits.set_max(connections, descriptors);
         self.reception
             .permits
             .set_request_bytes(server.max_header_bytes);

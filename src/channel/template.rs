@@ -23,6 +23,7 @@ use super::{
 use crate::config::{self, Ids, Key};
 use crate::log::{MAX_ID_BYTES, may_be_of_a_gateway};
 use crate::memory::Budget;
+use crate::net::descriptors::Descriptor;
 
 /// A handle to a template.
 #[derive(Debug, Clone)]
@@ -61,8 +62,12 @@ pub enum Source {
 
 /// Who gives instances a thread to live on.
 pub trait Launch: Send + Sync {
-    /// Where the next instance shall live. `None`: there is no place any more.
-    fn berth(&self) -> Option<Berth>;
+    /// Where the next instance shall live.
+    ///
+    /// # Errors
+    ///
+    /// What there is not enough of.
+    fn berth(&self) -> Result<Berth, RefusedBy>;
 
     /// Told when an instance broke, without which the process can't go on.
     fn note_broken(&self, home: usize);
@@ -77,6 +82,8 @@ pub struct Berth {
     pub runtime: Handle,
     /// How origins are reached from there.
     pub dialer: Dialer,
+    /// The descriptor of its upstream's connection.
+    pub descriptor: Descriptor,
 }
 
 /// How long clients may take to come back after a restart: they were told when (`retry`), and go on
@@ -199,11 +206,11 @@ impl Template {
             if !shared.budget.has_room() {
                 return Err(RefusedBy::Memory.into());
             }
-            self.make(&key, seed).ok_or(RefusedBy::Stop.into())
+            Ok(self.make(&key, seed)?)
         })
     }
 
-    fn make(&self, key: &Arc<Key>, seed: Option<&str>) -> Option<Instance> {
+    fn make(&self, key: &Arc<Key>, seed: Option<&str>) -> Result<Instance, RefusedBy> {
         let shared = &self.shared;
         let berth = shared.launch.berth()?;
         let (channel, upstream) = shared.inherit(key).unwrap_or_else(|| {
@@ -225,16 +232,17 @@ impl Template {
             home,
             runtime,
             dialer,
+            descriptor,
         } = berth;
         let guard = OnPanic(Arc::clone(&shared.launch), home);
         let writing = write(Box::new(upstream), dialer);
         // It ends by itself, or with the runtime, which owns it.
         let task = runtime.spawn(async move {
-            let _guard = guard;
+            let _held = (guard, descriptor);
             template.live(known, writing).await;
         });
         self.counters().instances.add(1);
-        Some(Instance {
+        Ok(Instance {
             channel,
             home,
             task: task.abort_handle(),

@@ -5,6 +5,7 @@
 pub mod addresses;
 pub mod client_tls;
 pub mod connect;
+pub mod descriptors;
 pub mod gate;
 pub mod gather;
 pub mod gathers;

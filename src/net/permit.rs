@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::addresses::Identity;
+use super::descriptors::Descriptors;
 use crate::memory::{Budget, Held, WhatFor};
 
 /// How many connections there may be, how many there are, and what memory they may have.
@@ -62,6 +63,8 @@ struct Shared {
     /// All that ever were refused, by the limit.
     n_refused: [AtomicU64; Limit::ALL.len()],
     max: AtomicUsize,
+    /// What those who are admitted have one of each.
+    descriptors: Descriptors,
     budget: Budget,
     /// What a connection takes while requests are read from it.
     request_bytes: AtomicUsize,
@@ -77,18 +80,24 @@ impl Permits {
     /// Permits for `max` connections, whose memory nobody counts.
     #[cfg(test)]
     pub(crate) fn new(max: usize) -> Self {
-        Self::within(max, &Budget::unlimited(), 0)
+        let descriptors = Descriptors::new(usize::MAX);
+        Self::within((max, &descriptors), &Budget::unlimited(), 0)
     }
 
-    /// Permits for `max` connections that count to this budget: `request_bytes` each, until they say
-    /// otherwise.
-    pub fn within(max: usize, budget: &Budget, request_bytes: usize) -> Self {
+    /// Permits for `max` connections, if there are descriptors for them, that count to this budget:
+    /// `request_bytes` each, until they say otherwise.
+    pub fn within(
+        (max, descriptors): (usize, &Descriptors),
+        budget: &Budget,
+        request_bytes: usize,
+    ) -> Self {
         Self {
             shared: Arc::new(Shared {
                 n_admitted: AtomicUsize::new(0),
                 n_being_refused: AtomicUsize::new(0),
                 n_refused: Default::default(),
                 max: AtomicUsize::new(max),
+                descriptors: descriptors.clone(),
                 budget: budget.clone(),
                 request_bytes: AtomicUsize::new(request_bytes),
             }),
@@ -121,9 +130,11 @@ impl Permits {
         }
     }
 
-    /// Changes how many there may be; those who are there stay.
-    pub fn set_max(&self, max: usize) {
+    /// Changes how many there may be, and for how many there are descriptors; those who are there
+    /// stay.
+    pub fn set_max(&self, max: usize, descriptors: usize) {
         self.shared.max.store(max, Ordering::Relaxed);
+        self.shared.descriptors.set_max(descriptors);
     }
 
     /// Changes what a new connection takes while requests are read from it.
@@ -163,6 +174,10 @@ impl Permits {
         };
         let count = shared.count(admission);
         if count.fetch_add(1, Ordering::Relaxed) >= max {
+            count.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        if admission == Admission::Admitted && !shared.descriptors.claim() {
             count.fetch_sub(1, Ordering::Relaxed);
             return None;
         }
@@ -281,6 +296,9 @@ impl Drop for Permit {
     fn drop(&mut self) {
         let count = self.shared.count(self.admission);
         count.fetch_sub(1, Ordering::Relaxed);
+        if self.admission == Admission::Admitted {
+            self.shared.descriptors.release();
+        }
     }
 }
 
@@ -300,6 +318,26 @@ mod tests {
     fn n_admitted(list: &[Permit]) -> usize {
         let is_admitted = |one: &&Permit| one.admission() == Admission::Admitted;
         list.iter().filter(is_admitted).count()
+    }
+
+    fn many() -> Descriptors {
+        Descriptors::new(usize::MAX)
+    }
+
+    #[test]
+    fn clients_and_upstreams_share_the_descriptors() {
+        let descriptors = Descriptors::new(3);
+        let permits = Permits::within((10, &descriptors), &Budget::unlimited(), 0);
+        let upstream = descriptors.take().expect("a descriptor");
+        let mut list = admissions(&permits, 5);
+        assert_eq!(n_admitted(&list), 2, "one is the upstream's");
+        assert!(descriptors.take().is_none());
+        drop(upstream);
+        list.extend(admissions(&permits, 1));
+        assert_eq!(n_admitted(&list), 3);
+        drop(list);
+        let all: Vec<_> = (0..9).filter_map(|_| descriptors.take()).collect();
+        assert_eq!(all.len(), 3, "what is dropped is given back");
     }
 
     #[test]
@@ -336,7 +374,7 @@ mod tests {
     #[test]
     fn without_memory_nobody_is_admitted_and_those_who_are_there_stay() {
         let budget = Budget::new(1000);
-        let permits = Permits::within(usize::MAX, &budget, 400);
+        let permits = Permits::within((usize::MAX, &many()), &budget, 400);
         budget.set_exhausted(true);
         let list = admissions(&permits, 100);
         assert_eq!((n_admitted(&list), list.len()), (3, 3 + REFUSALS_AT_ONCE));
@@ -351,7 +389,7 @@ mod tests {
     #[test]
     fn who_waits_counts_for_little() {
         let budget = Budget::new(100_000);
-        let permits = Permits::within(10, &budget, 16_384);
+        let permits = Permits::within((10, &many()), &budget, 16_384);
         let mut permit = permits.acquire().expect("a place");
         assert_eq!(budget.used(), 16_384);
         permit.wait();
@@ -364,7 +402,7 @@ mod tests {
     fn a_smaller_limit_is_one_for_newcomers() {
         let permits = Permits::new(5);
         let list = admissions(&permits, 4);
-        permits.set_max(2);
+        permits.set_max(2, usize::MAX);
         assert_eq!((permits.n_admitted(), permits.max()), (4, 2));
         assert_eq!(n_admitted(&admissions(&permits, 1)), 0);
         drop(list);

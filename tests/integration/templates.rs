@@ -449,6 +449,38 @@ async fn an_origin_that_does_not_go_on_where_it_was_asked_to_is_told() {
     sub.expect_event("one").await;
 }
 
+/// Each with a room of its own, so that every client costs two descriptors.
+#[tokio::test]
+async fn clients_never_take_the_descriptors_that_their_upstreams_need() {
+    let origin = Origin::start().await;
+    let config = format!("[server]\nthreads = 1\n{}", config("", &origin));
+    let gateway = Gateway::with_descriptors(300, &config).await;
+    let mut admitted = Vec::new();
+    let mut n_refused = 0;
+    for n in 0..200 {
+        let mut sub = subscribe(&gateway, &format!("/rooms/{n}/events")).await;
+        let before = origin.n_connections();
+        let Item::Retry(time) = sub.next_item().await else {
+            panic!("a reconnection time")
+        };
+        // Standing clients were told less than five seconds.
+        if time >= 5_000 {
+            assert_eq!(sub.next_item().await, Item::End(End::Cut));
+            n_refused += 1;
+        } else {
+            assert_eq!(before, n + 1, "its upstream is there before its first byte");
+            admitted.push(sub);
+        }
+    }
+    assert!(n_refused > 0 && admitted.len() > 10, "{n_refused} refused");
+    for (n, sub) in admitted.iter_mut().enumerate() {
+        let stream = origin.connection(n + 1).await;
+        stream.send("data: a\n\n").await;
+        sub.expect_event("a").await;
+    }
+    assert!(!gateway.log().contains("upstream failed"));
+}
+
 #[tokio::test]
 async fn beyond_max_instances_newcomers_are_told_to_come_back_and_nobody_is_asked() {
     let origin = Origin::start().await;
