@@ -1,8 +1,8 @@
 //! How many connections the process can afford.
 //!
-//! Descriptors that clients and upstreams on demand may have are those that are left when everything else has its own:
-//! so the gateway can reach its origins, be asked how it is, read its files and tell newcomers that
-//! it is full, however many clients there are.
+//! Descriptors that clients and upstreams on demand may have are those that are left when everything
+//! else has its own: so the gateway can reach its origins, be asked how it is, read its files and tell
+//! newcomers that it is full, however many clients there are.
 
 use std::collections::HashSet;
 use std::time::Duration;
