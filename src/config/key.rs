@@ -7,6 +7,7 @@
 
 use std::fmt;
 
+use http::header::COOKIE;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::percent_decode_str;
 use url::form_urlencoded::Serializer;
@@ -117,8 +118,9 @@ impl KeyRules {
                     continue;
                 }
                 let value = form_decoded(raw_value).ok_or_else(|| KeyError::Undecodable(part()))?;
-                n_bytes += value.len();
-                if n_bytes > MAX_VALUE_BYTES {
+                // One more each: empty ones take place, too.
+                n_bytes += value.len() + 1;
+                if n_bytes > MAX_VALUE_BYTES + 1 {
                     return Err(KeyError::TooLong(part()));
                 }
                 // A slash is data here.
@@ -135,14 +137,24 @@ impl KeyRules {
         let mut found = Vec::new();
         let mut n_bytes = 0;
         for (place, name) in self.headers.iter().enumerate() {
+            let mut lines: Vec<&[u8]> = Vec::new();
             for value in fields.get_all(name) {
                 n_bytes += value.len();
                 if n_bytes > 4 * MAX_VALUE_BYTES {
                     return Err(KeyError::TooLong(KeyPart::Field(name.clone())));
                 }
+                lines.push(value.as_bytes());
+            }
+            // HTTP/2 may split it, and no other protocol may (RFC 9113, 8.2.3).
+            let cookie = (*name == COOKIE && lines.len() > 1).then(|| lines.join(&b"; "[..]));
+            if let Some(cookie) = &cookie {
+                lines = vec![cookie];
+            }
+            for line in lines {
                 // A copy: the original shares the memory of the whole request head.
-                let copy = HeaderValue::from_bytes(value.as_bytes());
-                let Ok(mut value) = copy else { continue };
+                let Ok(mut value) = HeaderValue::from_bytes(line) else {
+                    continue;
+                };
                 value.set_sensitive(true);
                 found.push((place, value));
             }
@@ -431,6 +443,34 @@ mod tests {
         assert_eq!(fields.len(), 1);
         assert!(fields[0].1.is_sensitive());
         assert!(!format!("{key:?} {:?}", fields[0]).contains("secret"));
+    }
+
+    #[test]
+    fn cookies_of_several_lines_are_one_field() {
+        let rules = rules("/", &[], &["cookie"]);
+        let key = |lines: &[&'static str]| {
+            let mut fields = HeaderMap::new();
+            for line in lines {
+                fields.append("cookie", HeaderValue::from_static(line));
+            }
+            rules.key(std::iter::empty(), None, &fields).expect("a key")
+        };
+        let split = key(&["a=1", "b=2"]);
+        assert_eq!(split, key(&["a=1; b=2"]));
+        let fields: Vec<_> = rules.fields_of(&split).collect();
+        assert_eq!(fields[0].1, "a=1; b=2");
+        assert!(fields[0].1.is_sensitive());
+        assert_ne!(key(&[]), key(&[""]));
+    }
+
+    #[test]
+    fn a_parameter_without_values_is_not_repeated_for_ever() {
+        let rules = rules("/", &["lang"], &[]);
+        let query = ["lang"; 5000].join("&");
+        let none = std::iter::empty();
+        let key = rules.key(none, Some(&query), &HeaderMap::new());
+        let part = KeyPart::Parameter("lang".to_owned());
+        assert_eq!(key, Err(KeyError::TooLong(part)));
     }
 
     proptest! {
