@@ -20,6 +20,7 @@ use super::{
     Channel, Counters, Dialer, Heirlooms, Instance, Instances, Kind, RefusedBy, Seat, Upstream,
     Views,
 };
+use crate::config::diff::UpstreamChange;
 use crate::config::{self, Ids, Key};
 use crate::log::{MAX_ID_BYTES, may_be_of_a_gateway};
 use crate::memory::Budget;
@@ -234,7 +235,11 @@ impl Template {
             dialer,
             descriptor,
         } = berth;
-        let guard = OnPanic(Arc::clone(&shared.launch), home);
+        let guard = OnEnd {
+            launch: Arc::clone(&shared.launch),
+            home,
+            channel: channel.clone(),
+        };
         let writing = write(Box::new(upstream), dialer);
         // It ends by itself, or with the runtime, which owns it.
         let task = runtime.spawn(async move {
@@ -349,7 +354,12 @@ impl Template {
     /// told.
     pub fn reconfigure(&self, settings: &Arc<config::Channel>, now: Instant) -> Vec<Channel> {
         // First, so that who comes in between is made with them.
+        let before = self.shared.kind.settings();
         self.shared.kind.reconfigure(Arc::clone(settings));
+        if settings.touches(&before).upstream >= UpstreamChange::Reconnect {
+            // What failed before says nothing of what is asked now.
+            *self.shared.lock_resting() = Remembered::default();
+        }
         let channels = self.channels();
         for channel in &channels {
             channel.retain(settings, now);
@@ -425,13 +435,19 @@ fn write(upstream: Box<Upstream>, dialer: Dialer) -> Writing {
     Box::pin(async move { match upstream.run(dialer).await {} })
 }
 
-/// Tells that an instance broke, if it is dropped because of that.
-struct OnPanic(Arc<dyn Launch>, usize);
+/// Lets nobody wait for an instance that has ended, and tells if it broke.
+struct OnEnd {
+    launch: Arc<dyn Launch>,
+    home: usize,
+    channel: Channel,
+}
 
-impl Drop for OnPanic {
+impl Drop for OnEnd {
     fn drop(&mut self) {
+        // If it is removed before its origin has answered: who waits is sent away with the others.
+        self.channel.shared.first_answer.note_silence();
         if std::thread::panicking() {
-            self.0.note_broken(self.1);
+            self.launch.note_broken(self.home);
         }
     }
 }

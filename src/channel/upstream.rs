@@ -111,12 +111,21 @@ impl Upstream {
         self.resting_until = Some(until);
     }
 
-    async fn rest_first(&self, until: Instant) {
+    async fn rest_first(&mut self, until: Instant) {
         self.channel.shared.first_answer.note_silence();
         self.channel.enter(State::Waiting);
         let wait = until.saturating_duration_since(Instant::now());
         self.channel.will_try_after(wait);
-        sleep_until(until).await;
+        loop {
+            tokio::select! {
+                () = sleep_until(until) => return,
+                Ok(()) = self.changes.changed() => {
+                    if self.follow() >= UpstreamChange::Reconnect {
+                        return;
+                    }
+                }
+            }
+        }
     }
 
     /// Holds the connection, for ever.

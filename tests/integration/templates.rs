@@ -698,3 +698,43 @@ async fn an_instance_without_upstream_and_history_goes_with_its_last_client_and_
     let _sub = subscribe(&gateway, "/rooms/b/events").await;
     assert_eq!(origin.connection(2).await.target(), "/rooms/b/events");
 }
+
+#[tokio::test]
+async fn who_waits_for_the_first_answer_of_an_instance_that_is_removed_is_sent_away() {
+    let origin = Origin::answering(Answer::Nothing).await;
+    let gateway = rooms("first_answer = \"30s\"", &origin).await;
+    let mut client = gateway.connect().await;
+    client
+        .send("GET /rooms/a/events HTTP/1.1\r\nHost: a\r\nAccept: text/event-stream\r\n\r\n")
+        .await;
+    origin.connection(1).await;
+    // Another key: another channel. Nobody has a stream of this one yet.
+    let lines = "key.query = [\"lang\"]\n[server]\ndrain = \"100ms\"";
+    gateway.reload(&config(lines, &origin), "applied").await;
+    let mut sub = client.into_subscriber().await;
+    assert_eq!(sub.head.status, 200);
+    assert_eq!(sub.expect_end().await, End::Cut);
+}
+
+#[tokio::test]
+async fn a_reload_that_mends_the_upstream_ends_the_rest_of_its_instances() {
+    let failing = Origin::answering(status(500)).await;
+    let well = Origin::start().await;
+    let slow = |origin: &Origin| {
+        config("linger = \"1h\"", origin).replace("10ms\", max = \"20ms", "1h\", max = \"1h")
+    };
+    let gateway = Gateway::with_config(&slow(&failing)).await;
+    for room in ["a", "b"] {
+        drop(subscribe(&gateway, &format!("/rooms/{room}/events")).await);
+        until_metric(&gateway, "ssecast_instances", 0).await;
+    }
+    // One is made anew before the reload, and the other after it.
+    let mut a = subscribe(&gateway, "/rooms/a/events").await;
+    gateway.reload(&slow(&well), "applied").await;
+    let mut b = subscribe(&gateway, "/rooms/b/events").await;
+    for (sub, room) in [(&mut a, "a"), (&mut b, "b")] {
+        let connection = asked_for(&well, &format!("/rooms/{room}/events")).await;
+        connection.send("data: one\n\n").await;
+        sub.events_through("one").await;
+    }
+}
