@@ -121,7 +121,7 @@ impl Channels {
     fn make_template(&self, settings: &Arc<config::Channel>) -> Template {
         let launcher = Arc::clone(&self.launcher);
         let template = Template::new(Arc::clone(settings), &self.memory, launcher);
-        if let Some(heirlooms) = self.inheritance.of_instances(&settings.name, &self.memory) {
+        if let Some(heirlooms) = self.inheritance.of_instances(settings, &self.memory) {
             template.set_heirlooms(heirlooms, Instant::now());
         }
         template

@@ -4,11 +4,12 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use http::HeaderName;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::{Channel, Kind, Upstream};
-use crate::config::{self, Key, UrlTemplate};
+use crate::config::{self, Connect, Key, UrlTemplate};
 use crate::log::{Implausible, Retained, Writer};
 use crate::memory::Budget;
 
@@ -17,7 +18,7 @@ use crate::memory::Budget;
 pub struct Legacy<'a> {
     /// The channel's name.
     pub name: &'a str,
-    /// Which instance it was; `None`: there was only one.
+    /// Which instance of a channel on demand it was; `None`: it was there whoever asked.
     #[serde(borrow)]
     pub key: Option<KeyLeft<'a>>,
     /// Where it was in the origin's stream; `None`: it never was there.
@@ -29,6 +30,8 @@ pub struct Legacy<'a> {
 /// The key of an instance. Keys with header fields are never written down: those may be credentials.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyLeft<'a> {
+    /// What the key is made of, as [`rules_of`] tells.
+    rules: u32,
     #[serde(borrow)]
     values: Vec<&'a str>,
     query: &'a str,
@@ -62,6 +65,17 @@ pub(super) fn source_of(upstream: &config::Upstream, place: usize) -> String {
     let url = upstream.urls.get(place).map(UrlTemplate::text);
     let checksum = crc32fast::hash(url.unwrap_or_default().as_bytes());
     format!("{}#{checksum:08x}", upstream.shown_url(place))
+}
+
+/// A checksum of all that gives the values of a channel's keys their meaning.
+pub fn rules_of(settings: &config::Channel) -> u32 {
+    let rules = &settings.key;
+    let query = rules.query.iter().map(String::as_str);
+    let headers = rules.headers.iter().map(HeaderName::as_str);
+    // No path and no name has a line end; an empty line tells parameters and fields apart.
+    let parts = std::iter::once(settings.path.as_str()).chain(query);
+    let parts: Vec<&str> = parts.chain(std::iter::once("")).chain(headers).collect();
+    crc32fast::hash(parts.join("\n").as_bytes())
 }
 
 impl Legacy<'_> {
@@ -98,7 +112,9 @@ impl Channel {
         // Before the log, so that it is not ahead of it.
         let bookmark = self.shared.place.lock().clone();
         let key = self.key();
-        let key = (!key.is_empty()).then(|| KeyLeft {
+        let settings = self.settings();
+        let key = (settings.connect == Connect::OnDemand).then(|| KeyLeft {
+            rules: rules_of(&settings),
             values: key.values().collect(),
             query: key.query(),
         });
@@ -150,6 +166,11 @@ fn inherit(
 }
 
 impl KeyLeft<'_> {
+    /// What it is made of: a key of other rules means something else by the same values.
+    pub fn rules(&self) -> u32 {
+        self.rules
+    }
+
     /// The key.
     pub fn to_key(&self) -> Key {
         Key::restored(self.values.iter().copied(), self.query)

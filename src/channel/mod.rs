@@ -41,7 +41,7 @@ pub use self::counters::{
 pub use self::error::{UpstreamError, with_causes};
 use self::first_answer::FirstAnswer;
 use self::handover::Place;
-pub use self::handover::{Heirlooms, KeyLeft, Legacy};
+pub use self::handover::{Heirlooms, KeyLeft, Legacy, rules_of};
 pub use self::instances::{Instance, Instances};
 pub use self::latency::{Latency, LatencyBatch, LatencyCounts};
 pub use self::reconnect::Backoff;

@@ -207,11 +207,6 @@ impl Key {
         &self.query
     }
 
-    /// Whether it tells nothing from anything.
-    pub fn is_empty(&self) -> bool {
-        self.values.is_empty() && self.query.is_empty() && self.fields.is_empty()
-    }
-
     /// Whether header fields are part of it, which may be credentials.
     pub fn has_fields(&self) -> bool {
         !self.fields.is_empty()

@@ -23,8 +23,8 @@ use tokio::time::Instant;
 #[cfg(any(test, fuzzing))]
 pub use self::format::fuzz_state;
 use self::format::{Encoder, Unusable, decode, parse};
-use crate::channel::{Channel, Heirlooms, Legacy};
-use crate::config::Key;
+use crate::channel::{Channel, Heirlooms, Legacy, rules_of};
+use crate::config::{self, Key};
 use crate::memory::{Budget, Held, WhatFor};
 
 /// A directory that belongs to this process, for as long as it lives.
@@ -42,8 +42,8 @@ pub struct Inheritance {
     age: Duration,
     file: Vec<u8>,
     records: HashMap<String, Range<usize>>,
-    /// Those of instances on demand, by the channel's name.
-    instances: HashMap<String, HashMap<Key, Range<usize>>>,
+    /// Those of instances on demand, by the channel's name and what its keys are made of.
+    instances: HashMap<(String, u32), HashMap<Key, Range<usize>>>,
 }
 
 /// What the instances of one channel left.
@@ -179,9 +179,15 @@ impl StateDirectory {
 }
 
 impl Inheritance {
-    /// What the instances of a channel left; `None`: nothing. It counts to `budget`.
-    pub fn of_instances(&self, name: &str, budget: &Budget) -> Option<Box<dyn Heirlooms>> {
-        let records = self.instances.get(name)?.iter();
+    /// What the instances of a channel left, if its keys mean the same; `None`: nothing. It counts to
+    /// `budget`.
+    pub fn of_instances(
+        &self,
+        settings: &config::Channel,
+        budget: &Budget,
+    ) -> Option<Box<dyn Heirlooms>> {
+        let place = (settings.name.clone(), rules_of(settings));
+        let records = self.instances.get(&place)?.iter();
         let records: HashMap<Key, Vec<u8>> = records
             .filter_map(|(key, range)| {
                 let record = self.file.get(range.clone())?;
@@ -255,13 +261,13 @@ fn inherit(file: Vec<u8>) -> Result<Inheritance, Unusable> {
         "going on from the state of the process before"
     );
     let mut records = HashMap::new();
-    let mut instances: HashMap<String, HashMap<Key, Range<usize>>> = HashMap::new();
+    let mut instances: HashMap<(String, u32), HashMap<Key, Range<usize>>> = HashMap::new();
     for (range, legacy) in contents.channels {
         let name = legacy.name.to_owned();
         match legacy.key {
             Some(key) => {
                 instances
-                    .entry(name)
+                    .entry((name, key.rules()))
                     .or_default()
                     .insert(key.to_key(), range);
             }

@@ -738,3 +738,59 @@ async fn a_reload_that_mends_the_upstream_ends_the_rest_of_its_instances() {
         sub.events_through("one").await;
     }
 }
+
+/// A gateway's lines for a state that is left at once, and the directory.
+fn with_state() -> (String, tempfile::TempDir) {
+    let state = tempfile::tempdir().expect("a directory");
+    let path = state.path().display();
+    let server = format!("[server]\nstate = \"{path}\"\ndrain = \"0s\"\n");
+    (server, state)
+}
+
+#[tokio::test]
+async fn a_history_outlives_a_restart_where_the_key_is_empty() {
+    let origin = Origin::start().await;
+    let (server, _state) = with_state();
+    let config = server
+        + &config("connect = \"on-demand\"\nkey.query = [\"lang\"]", &origin)
+            .replace("{room}/", "");
+    let mut gateway = Gateway::with_config(&config).await;
+    let mut sub = subscribe(&gateway, "/rooms/events").await;
+    let connection = origin.connection(1).await;
+    connection
+        .send("id: 1\ndata: one\n\nid: 2\ndata: two\n\n")
+        .await;
+    sub.events_through("two").await;
+    gateway.signal("TERM");
+    gateway.ended().await;
+    let gateway = Gateway::with_config(&config).await;
+    let mut sub = subscribe_with(&gateway, "/rooms/events", "Last-Event-ID: 1\r\n").await;
+    sub.expect_event("two").await;
+}
+
+#[tokio::test]
+async fn a_history_is_not_given_to_who_means_something_else_by_the_same_values() {
+    let origin = Origin::start().await;
+    let (server, _state) = with_state();
+    let config = server + &config("join = \"all\"", &origin);
+    let mut gateway = Gateway::with_config(&config).await;
+    let mut sub = subscribe(&gateway, "/rooms/a/events").await;
+    origin
+        .connection(1)
+        .await
+        .send("data: of the room\n\n")
+        .await;
+    sub.expect_event("of the room").await;
+    gateway.signal("TERM");
+    gateway.ended().await;
+    // The values of its keys are users from now on, and one has the name of a room.
+    let config = config.replace("/rooms/{room}", "/users/{room}");
+    let gateway = Gateway::with_config(&config).await;
+    let mut sub = subscribe(&gateway, "/users/a/events").await;
+    origin
+        .connection(2)
+        .await
+        .send("data: of the user\n\n")
+        .await;
+    sub.expect_event("of the user").await;
+}
