@@ -43,6 +43,11 @@ impl FirstAnswer {
         }
     }
 
+    /// Whether somebody may wait for it still.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.state.load(Ordering::Acquire) == UNKNOWN
+    }
+
     /// The event stream is open, or over.
     pub(super) fn note_stream(&self) {
         self.decide(OPENED);

@@ -8,6 +8,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::StatusCode;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -157,9 +158,13 @@ impl Upstream {
         let failed = self.judge(error, now);
         let next = self.endpoints.failed(now, fastrand::f64(), failed);
         self.report(failure, failed, next);
-        self.channel.shared.first_answer.note_failure(error);
         self.channel.counters().failures.add(error);
-        self.doubt_last_event_id(error);
+        if self.is_of_the_seed(error) {
+            self.give_up_last_event_id();
+        } else {
+            self.channel.shared.first_answer.note_failure(error);
+            self.doubt_last_event_id(error);
+        }
         self.channel.fail(error.reason(), with_causes(error));
         next
     }
@@ -322,15 +327,27 @@ impl Upstream {
         }
         self.n_fruitless += 1;
         if self.n_fruitless >= FRUITLESS {
-            self.n_fruitless = 0;
-            self.last_event_id = None;
-            self.channel.shared.place.move_to("");
-            let name = self.channel.name();
-            tracing::warn!(
-                channel = name,
-                "the origin does not go on from its last id: trying without"
-            );
+            self.give_up_last_event_id();
         }
+    }
+
+    /// Whether an origin has said that the id is gone which the first client has brought. That is no
+    /// word on the stream, and not meant for the others.
+    fn is_of_the_seed(&self, error: &UpstreamError) -> bool {
+        let is_gone = matches!(error, UpstreamError::UnexpectedStatus { status, .. }
+            if *status == StatusCode::GONE);
+        is_gone && self.last_event_id.is_some() && self.channel.shared.first_answer.is_awaited()
+    }
+
+    fn give_up_last_event_id(&mut self) {
+        self.n_fruitless = 0;
+        self.last_event_id = None;
+        self.channel.shared.place.move_to("");
+        let name = self.channel.name();
+        tracing::warn!(
+            channel = name,
+            "the origin does not go on from its last id: trying without"
+        );
     }
 
     /// One connection, from the attempt to its end.

@@ -794,3 +794,32 @@ async fn a_history_is_not_given_to_who_means_something_else_by_the_same_values()
         .await;
     sub.expect_event("of the user").await;
 }
+
+#[tokio::test]
+async fn an_id_that_is_gone_is_no_word_on_the_stream() {
+    let origin = Origin::answering(Answer::Nothing).await;
+    let gateway = rooms("first_answer = \"30s\"", &origin).await;
+    let mut client = gateway.connect().await;
+    client
+        .send(
+            "GET /rooms/a/events HTTP/1.1\r\nHost: a\r\nAccept: text/event-stream\r\n\
+             Last-Event-ID: 7\r\n\r\n",
+        )
+        .await;
+    let first = origin.connection(1).await;
+    assert_eq!(first.request_field("last-event-id"), Some("7"));
+    let Answer::RawAndClose(gone) = status(410) else {
+        unreachable!()
+    };
+    first.send_raw(gone).await;
+    let second = origin.connection(2).await;
+    assert_eq!(second.request_field("last-event-id"), None);
+    second.send_raw(event_stream("")).await;
+    let mut sub = client.into_subscriber().await;
+    assert_eq!(sub.head.status, 200);
+    // The client is told that it may have missed something.
+    let gap = sub.next_event().await;
+    assert_eq!(gap.event_type, "ssecast.gap");
+    second.send_raw("data: one\n\n").await;
+    sub.expect_event("one").await;
+}
