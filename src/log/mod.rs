@@ -222,7 +222,8 @@ impl Log {
     /// for the same again: events that it can resume from.
     pub fn has_rest<'a>(&self, wish: impl Into<Wish<'a>>, now: Instant) -> bool {
         let start = self.start(wish, now);
-        let has_news = start.snapshot.is_some() && start.tip.is_some();
+        let snapshot = start.snapshot.as_ref().and_then(|one| one.batch());
+        let has_news = snapshot.is_some() && start.tip.is_some();
         let state = self.lock();
         // All events of a view have ids, which its ring does not know.
         let is_behind = state.places.is_some() && start.at < state.ring.head();

@@ -302,6 +302,25 @@ fn what_an_earlier_log_kept_is_news_to_who_has_only_a_part_of_it() {
     }
 }
 
+/// Who comes to a log that is over comes again as long as there is something for it.
+#[test]
+fn a_state_without_keys_is_nothing_to_come_for() {
+    let (log, mut writer) = keyed_log(roomy(), keying(PLENTY));
+    let now = Instant::now();
+    let wish = |last_event_id| Wish {
+        last_event_id,
+        join: Join::Latest,
+        on_gap: OnGap::Latest,
+    };
+    push(&mut writer, &[("a", "1")]);
+    assert!(log.has_rest(wish(None), now));
+    push(&mut writer, &[("a", "")]);
+    let start = log.start(wish(None), now);
+    assert!(snapshot_of(&start).is_empty());
+    assert!(!log.has_rest(wish(None), now), "nothing is left");
+    assert!(!log.has_rest(wish(Some("unknown")), now));
+}
+
 /// What happens to the log.
 #[derive(Debug, Clone)]
 enum Step {
