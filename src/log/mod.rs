@@ -52,6 +52,7 @@ use self::view::{Places, Sources};
 pub use self::writer::{MAX_ID_BYTES, Writer};
 use crate::config::{History, Ids};
 use crate::memory::Budget;
+use crate::sse;
 use crate::sync::{Mutex, MutexGuard};
 
 /// A handle to a log.
@@ -224,10 +225,12 @@ impl Log {
         let start = self.start(wish, now);
         let snapshot = start.snapshot.as_ref().and_then(|one| one.batch());
         let has_news = snapshot.is_some() && start.tip.is_some();
+        // A notice has no id.
+        let is_early = (start.ahead.iter()).any(|block| sse::split_id(block).1.is_some());
         let state = self.lock();
         // All events of a view have ids, which its ring does not know.
-        let is_behind = state.places.is_some() && start.at < state.ring.head();
-        has_news || is_behind || !start.ahead.is_empty() || state.ring.has_id_from(start.at)
+        let is_behind = state.places.is_some() && state.ring.has_event_from(start.at);
+        has_news || is_behind || is_early || state.ring.has_id_from(start.at)
     }
 
     /// Drops what is older than the limit allows, for logs to which nothing is appended.

@@ -382,6 +382,43 @@ async fn a_selection_is_over_when_its_channel_is() {
     assert_eq!(head.status, 204);
 }
 
+/// Notices have no ids: who has nothing but those to come would come for the same again and again.
+#[tokio::test]
+async fn a_selection_that_is_over_has_nothing_left_but_events() {
+    let origin = Origin::start().await;
+    let keys = format!("{SELECTABLE}\nnotices = \"all\"\njoin = \"all\"");
+    let gateway = Gateway::with(&keys, &origin).await;
+    let mut client = select(&gateway, "price").await;
+    let connection = origin.stream().await;
+    connection
+        .send("event: price\ndata: first\n\nevent: price\ndata: last\n\n")
+        .await;
+    let events = client.events_through("last").await;
+    let ids: Vec<&str> = events
+        .iter()
+        .filter_map(|event| event.id.as_deref())
+        .collect();
+    origin.answer_with(Answer::RawAndClose(
+        b"HTTP/1.1 204 No Content\r\n\r\n".to_vec(),
+    ));
+    connection.finish().await;
+    let (told, end) = client.events_to_end().await;
+    assert_eq!(end, End::Clean);
+    assert!(!told.is_empty(), "the view ends with notices");
+    select_after(&gateway, "price", ids[0])
+        .await
+        .expect_event("last")
+        .await;
+    let of_price = format!("Last-Event-ID: {}\r\n", ids[1]);
+    for (types, field) in [("price", of_price.as_str()), ("trade", "")] {
+        let request = format!(
+            "GET /events?event={types} HTTP/1.1\r\nHost: a\r\nAccept: text/event-stream\r\n{field}\r\n"
+        );
+        let (head, body) = gateway.connect().await.ask(request).await;
+        assert_eq!(head.status, 204, "{types}: {body}");
+    }
+}
+
 #[tokio::test]
 async fn when_selections_are_no_longer_allowed_their_clients_come_back_for_all() {
     let origin = Origin::start().await;

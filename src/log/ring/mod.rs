@@ -499,6 +499,13 @@ impl Ring {
         rest.any(|entry| matches!(entry.wire_id, WireId::Gateway | WireId::Origin))
     }
 
+    /// Whether anything but notices follows a position.
+    pub(in crate::log) fn has_event_from(&self, at: Position) -> bool {
+        let first = self.entries.partition_point(|entry| entry.end <= at);
+        let mut rest = self.entries.range(first..);
+        rest.any(|entry| entry.wire_id != WireId::Notice)
+    }
+
     /// The first retained entry at or after `seq` that is an event of the origin's.
     pub(in crate::log) fn next_of_origin(&self, seq: Seq) -> Option<Seq> {
         self.find_from(seq, |entry| entry.wire_id != WireId::Notice)
