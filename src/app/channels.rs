@@ -162,11 +162,11 @@ impl Channels {
         running.source().all()
     }
 
-    /// The views of the channel of this name.
-    pub(super) fn views(&self, name: &str) -> Vec<Channel> {
+    /// Gives up the views of the channel of this name, whose clients are to leave.
+    pub(super) fn give_up_views(&self, name: &str) -> Vec<Channel> {
         let running = self.by_name.get(name).map(Running::source);
         let views = running.as_ref().and_then(|source| source.kind().views());
-        views.map(Views::channels).unwrap_or_default()
+        views.map(Views::give_up).unwrap_or_default()
     }
 
     /// Takes a channel out. It goes on until whoever has it now ends it.

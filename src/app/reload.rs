@@ -217,8 +217,8 @@ impl App {
     async fn apply(&mut self, config: Config, diff: &Diff, built: Built) {
         let now = Instant::now();
         let (mut reconfigured, mut retired) = (Vec::new(), Vec::new());
-        // Views that may not be asked for any more.
-        let mut dismissed = Vec::new();
+        // Whose views are not what may be asked for any more.
+        let mut outdated = Vec::new();
         for change in &diff.channels {
             match change {
                 Change::Added(settings) => self.channels.begin(settings),
@@ -233,7 +233,7 @@ impl App {
                         || (new.select_events == SelectEvents::Ignore
                             && old.select_events == SelectEvents::Allow)
                     {
-                        dismissed.extend(self.channels.views(&new.name));
+                        outdated.push(&new.name);
                     }
                 }
                 Change::Removed(old) => retired.extend(self.channels.remove(&old.name)),
@@ -257,6 +257,10 @@ impl App {
         let gone: Vec<Channel> = retired
             .iter()
             .flat_map(|one| one.source.channels())
+            .collect();
+        let outdated = outdated.into_iter();
+        let mut dismissed: Vec<Channel> = outdated
+            .flat_map(|name| self.channels.give_up_views(name))
             .collect();
         dismissed.extend(self.channels.views_of(&gone));
         self.retire(retired, now + server.drain);

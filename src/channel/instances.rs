@@ -108,7 +108,7 @@ impl<K: Clone + Eq + Hash> Instances<K> {
     }
 
     /// Ready when nobody has been in `channel`, which has this key, for as long as its settings say,
-    /// and it was taken out. `end` ends whoever writes it; it is called under the lock, so that what is
+    /// and it was taken out; if somebody else took it out, for as long as that, too. `end` ends whoever writes it; it is called under the lock, so that what is
     /// made next finds nothing left of this one.
     ///
     /// # Cancel safety
@@ -134,11 +134,16 @@ impl<K: Clone + Eq + Hash> Instances<K> {
                     () = channel.left() => continue,
                 }
             }
-            let is_deserted = |channel: &Channel| channel.n_subscribers() == 0;
-            if let Some(mut state) = self.find(key, channel, is_deserted) {
-                end();
-                state.forget(key);
-                return;
+            match self.find(key, channel) {
+                // Somebody else has taken it out.
+                None if channel.n_subscribers() == 0 => return,
+                None => {}
+                Some(mut state) if channel.n_subscribers() == 0 => {
+                    end();
+                    state.forget(key);
+                    return;
+                }
+                Some(_) => {}
             }
         }
     }
@@ -146,22 +151,24 @@ impl<K: Clone + Eq + Hash> Instances<K> {
     /// Takes `channel` out, which has this key, whoever is there, and ends who writes it. Who asks for
     /// the key from now on gets another.
     pub fn remove(&self, key: &K, channel: &Channel, end: impl FnOnce()) {
-        if let Some(mut state) = self.find(key, channel, |_| true) {
+        if let Some(mut state) = self.find(key, channel) {
             end();
             state.forget(key);
         }
     }
 
-    /// The lock, if `channel` is the one of this key, and this holds of it.
-    fn find(
-        &self,
-        key: &K,
-        channel: &Channel,
-        holds: impl FnOnce(&Channel) -> bool,
-    ) -> Option<MutexGuard<'_, State<K>>> {
+    /// The lock, if `channel` is the one of this key.
+    fn find(&self, key: &K, channel: &Channel) -> Option<MutexGuard<'_, State<K>>> {
         let state = self.lock();
         let known = &state.by_key.get(key)?.channel;
-        (known.identity() == channel.identity() && holds(known)).then_some(state)
+        (known.identity() == channel.identity()).then_some(state)
+    }
+
+    /// Takes all of them out, with whoever is there; returns them. Who asks for the key of one from now
+    /// on gets another. Each is written until nobody is there.
+    pub(super) fn take_out(&self) -> Vec<Channel> {
+        let gone = std::mem::take(&mut self.lock().by_key);
+        gone.into_values().map(|one| one.channel).collect()
     }
 
     /// Makes no more, and lets nobody in. Those who are there leave until `deadline`.

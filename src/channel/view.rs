@@ -213,6 +213,12 @@ impl Views {
         all.map(|(_, channel)| channel).collect()
     }
 
+    /// Gives up those that there are, whose clients are to leave: who asks for the same from now on gets
+    /// another view.
+    pub fn give_up(&self) -> Vec<Channel> {
+        self.shared.instances.take_out()
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.shared.instances.len()
@@ -460,6 +466,28 @@ mod tests {
         drop(two);
         world.until_none_is_left().await;
         assert_eq!(world.source.n_subscribers(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_view_that_is_given_up_ends_once_it_is_left_and_is_in_nobodys_way() {
+        let world = World::new(Duration::ZERO);
+        let (old, one) = world.enter("a").expect("a seat");
+        assert_eq!(world.views.give_up().len(), 1);
+        old.close(Instant::now());
+        let (new, two) = world.enter("a").expect("a seat");
+        assert_ne!(old.identity(), new.identity());
+        assert_eq!(world.source.log().n_feeds(), 2);
+        drop(one);
+        let gone = async {
+            while world.source.log().n_feeds() > 1 {
+                yield_now().await;
+            }
+        };
+        let gone = timeout(Duration::from_secs(10), gone).await;
+        gone.expect("the view that was given up ends");
+        assert_eq!((world.views.len(), new.n_subscribers()), (1, 1));
+        drop(two);
+        world.until_none_is_left().await;
     }
 
     #[tokio::test]

@@ -162,3 +162,19 @@ async fn a_reload_that_takes_a_channel_out_sends_its_clients_back() {
     let events = again.events_through("a more").await;
     assert_eq!(events.len(), 1, "{events:?}");
 }
+
+/// They ask for the same channels as before; the view that they were sent away from takes nobody.
+#[tokio::test]
+async fn clients_that_a_reload_sends_back_are_let_in_at_once() {
+    let world = World::new("", "").await;
+    let mut one = world.subscribe("channel=a", None).await;
+    world.a.send("data: before\n\n").await;
+    let last = one.expect_event("before").await;
+    let config = World::config((&world.a, &world.b), "", "").replace("[\"b\", \"a\"]", "[\"a\"]");
+    world.gateway.reload(&config, "applied").await;
+    one.expect_end().await;
+    let mut again = world.subscribe("channel=a", last.id.as_deref()).await;
+    world.a.send("data: after\n\n").await;
+    let events = again.events_through("after").await;
+    assert_eq!(events.len(), 1, "{events:?}");
+}
