@@ -144,6 +144,9 @@ impl Asked<'_> {
 
     /// What tells it from the others.
     fn instance(&self) -> String {
+        if self.channel.bundle.is_some() {
+            return "none: views of its channels, one of each selection".to_owned();
+        }
         let key: Vec<String> = self.parts().into_iter().filter_map(Part::shown).collect();
         match (self.rules().is_empty(), self.channel.connect) {
             (true, Connect::Eager) => "the only one; its upstream is always connected".to_owned(),
@@ -181,6 +184,14 @@ impl Asked<'_> {
 
     /// The first of the URLs, as far as it may be shown.
     fn upstream(&self) -> String {
+        if let Some(bundle) = &self.channel.bundle {
+            let names: Vec<String> = bundle
+                .channels
+                .iter()
+                .map(|one| format!("`{one}`"))
+                .collect();
+            return format!("those of {}, always connected", names.join(", "));
+        }
         let Some((url, _)) = describe(&self.channel, &self.key) else {
             return "no usable URL".to_owned();
         };
@@ -306,6 +317,10 @@ fn compare(one: &Asked<'_>, other: &Asked<'_>, out: &mut String) {
     let text = if one.channel.name != other.channel.name {
         let (one, other) = (&one.channel.name, &other.channel.name);
         format!("These do not collapse: they are for two channels, `{one}` and `{other}`.\n")
+    } else if one.channel.bundle.is_some() {
+        "These are for one bundle: who asks it for the same channels and event types shares a view \
+         of them.\n"
+            .to_owned()
     } else if one.key == other.key {
         "These collapse: they share an instance, its history and its one upstream connection.\n"
             .to_owned()
@@ -343,6 +358,14 @@ access = "public"
 [channels.prices]
 path = "/prices"
 upstream = "http://10.0.0.1:3000/prices"
+
+[channels.scores]
+path = "/scores"
+upstream = "http://10.0.0.1:3000/scores"
+
+[bundles.all]
+path = "/all"
+channels = ["scores", "prices"]
 "#;
 
     fn explain(urls: &[&str], headers: &[&str]) -> (String, String) {
@@ -410,6 +433,17 @@ https://a.example/rooms/caf%C3%A9/events?x=1&token=…&lang=en&last_event_id=7#t
             ["/prices?a=1", "http://any.example/prices"],
             "its one upstream connection.\n",
         );
+    }
+
+    #[test]
+    fn a_bundle_has_the_upstreams_of_its_channels() {
+        let asked = ["/all?channel=prices", "/all?channel=scores&event=goal"];
+        let (output, complaint) = explain(&asked, &[]);
+        let upstream = "  upstream   those of `prices`, `scores`, always connected\n";
+        assert!(output.contains(upstream), "{output}{complaint}");
+        let shared = "These are for one bundle: who asks it for the same channels and event types \
+                      shares a view of them.\n";
+        assert!(output.ends_with(shared), "{output}");
     }
 
     #[test]
