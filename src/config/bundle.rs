@@ -9,6 +9,8 @@ use crate::config::Access;
 use crate::config::Bundle;
 use crate::config::Channel;
 use crate::config::Connect;
+use crate::config::Join;
+use crate::config::OnLag;
 use crate::config::channel::EventTypes;
 use crate::config::checks;
 use crate::config::findings::Finding;
@@ -18,6 +20,7 @@ use crate::config::findings::Severity;
 use crate::config::reader::FromText;
 use crate::config::schema::NamedBundle;
 use crate::config::schema::NamedChannel;
+use crate::config::schema::Settings;
 use crate::config::suggestion;
 use crate::config::values::OneOrMany;
 
@@ -129,6 +132,7 @@ pub(super) fn meant(
         }
     }
     check_access(bundle, names, channels, findings);
+    check_keys(&bundle.channel.settings, findings);
     let mut names: Vec<String> = names.iter().map(|one| one.get_ref().0.clone()).collect();
     names.sort_unstable();
     names.dedup();
@@ -192,4 +196,18 @@ fn check_access(
     );
     let advice = "if everybody may read it, write `access = \"public\"`";
     findings.error(bundle.channel.name_span(), Mistake::new(message, advice));
+}
+
+/// Views do not know events by their keys.
+fn check_keys(s: &Settings, findings: &mut Findings) {
+    let latest = matches!(s.join.written(), Some(Join::Latest)).then(|| s.join.span());
+    let conflates = matches!(s.lag.then.written(), Some(OnLag::Conflate));
+    let conflates = conflates.then(|| s.lag.then.span());
+    for (key, span) in [("join", latest), ("lag.then", conflates)] {
+        let Some(span) = span.flatten() else { continue };
+        let message = "a bundle does not know events by keys: its clients get the whole history \
+                       instead of the newest event of each key, and skip instead of conflating";
+        let advice = "say something else for the bundle; who needs the state asks its channels";
+        findings.warn(span, Mistake::new(message, advice).of(key));
+    }
 }
