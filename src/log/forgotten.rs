@@ -83,9 +83,12 @@ impl Kind {
         self != Self::STATE
     }
 
-    /// The kind of a notice of ours: that of a loss is a loss if it is missed.
+    /// The kind of a notice of a gateway: that of a loss is a loss if it is missed.
     pub(super) fn of_notice(block: &[u8]) -> Self {
-        if sse::event_type_of(block) == GAP_NOTICE.as_bytes() {
+        /// In a log it is from an origin that is a gateway: we tell it to single clients.
+        const RESET_NOTICE: &[u8] = b"ssecast.reset";
+        let event_type = sse::event_type_of(block);
+        if event_type == GAP_NOTICE.as_bytes() || event_type == RESET_NOTICE {
             Self::ANY
         } else {
             Self::STATE

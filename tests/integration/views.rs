@@ -364,6 +364,25 @@ async fn losses_and_states_are_told_to_every_selection() {
 }
 
 #[tokio::test]
+async fn what_an_origin_that_is_a_gateway_tells_of_losses_belongs_to_every_selection() {
+    let origin = Origin::start().await;
+    let keys = format!("{SELECTABLE}\nids = \"upstream\"");
+    let gateway = Gateway::with(&keys, &origin).await;
+    let mut client = select(&gateway, "price").await;
+    for lost in ["ssecast.gap", "ssecast.reset"] {
+        origin
+            .send(format!(
+                "event: {lost}\ndata: {{\"reason\":\"expired\"}}\n\n"
+            ))
+            .await;
+        origin.send("event: price\ndata: more\n\n").await;
+        let told = client.events_through("more").await;
+        let types: Vec<&str> = told.iter().map(|one| one.event_type.as_str()).collect();
+        assert_eq!(types, [lost, "price"]);
+    }
+}
+
+#[tokio::test]
 async fn a_selection_is_over_when_its_channel_is() {
     let origin = Origin::start().await;
     let gateway = Gateway::with(SELECTABLE, &origin).await;
