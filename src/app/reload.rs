@@ -254,6 +254,10 @@ impl App {
             routes: self.channels.routes(&self.pages),
         });
         self.delivery.reconfigure(&reconfigured);
+        // Before anybody is told, and before instances and views are counted: there are no more, then.
+        for one in &retired {
+            one.source.close(now + server.drain);
+        }
         let gone: Vec<Channel> = retired
             .iter()
             .flat_map(|one| one.source.channels())
@@ -341,10 +345,6 @@ fn tls_of<'a>(name: &str, config: &'a Config) -> Option<&'a ListenTls> {
 }
 
 async fn say_goodbye(shards: Arc<[ShardHandle]>, retired: Vec<Retired>, deadline: Instant) {
-    // Before anybody is told, and before its instances are counted.
-    for one in &retired {
-        one.source.close(deadline);
-    }
     let channels: Vec<Channel> = retired.iter().flat_map(|one| one.source.all()).collect();
     let goodbyes = spread_goodbyes(&shards, &channels, Departure::Removed, deadline);
     if timeout_at(deadline + GRACE, goodbyes).await.is_err() {
