@@ -314,7 +314,9 @@ async fn write(mut writer: ViewWriter, channel: &Channel, bell: &Bell) -> std::c
     let mut changes = channel.watch();
     loop {
         let asked = bell.rope.asked.load(Ordering::Acquire);
-        if writer.advance() == Progress::More {
+        let progress = writer.advance();
+        channel.counters().gaps.add(writer.take_n_lost());
+        if progress == Progress::More {
             give_others_a_turn().await;
             continue;
         }

@@ -352,6 +352,9 @@ impl Subscriber {
             // What it will not get now, it gets when it resumes.
             tail.set_debt(None);
             tail.end_at_event();
+            if tail.is_empty() {
+                self.tail = None;
+            }
         }
         if let Some((piece, end)) = wire.rest_of_event(self.at, self.framing) {
             self.push_tail(piece);

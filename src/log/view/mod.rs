@@ -85,6 +85,7 @@ impl Recipe<'_> {
             places: Vec::new(),
             newest: now,
             is_over: false,
+            n_lost: 0,
             block: Vec::new(),
         };
         (log, writer)

@@ -13,7 +13,7 @@ use super::cursor::Cursor;
 use super::{Recipe, Selection, Tagging, ViewWriter};
 use crate::config::{History, Ids, Notices};
 use crate::log::id::Seq;
-use crate::log::testing::{Read, Silent, append, read, read_chunked, roomy};
+use crate::log::testing::{Read, Silent, append, read, read_chunked, roomy, wire_bytes};
 use crate::log::{Batch, Feed, Log, Replay, Writer};
 use crate::memory::Budget;
 use crate::sse::Event;
@@ -446,6 +446,40 @@ proptest! {
         }
         world.check_end();
     }
+}
+
+#[test]
+fn what_a_view_was_too_slow_for_is_told_and_counted() {
+    // What the source retains could be read again.
+    let history = History {
+        events: 1,
+        ..roomy()
+    };
+    let (log, mut writer) = Log::new(history, Ids::Fill);
+    let recipe = Recipe {
+        sources: &[("a", &log)],
+        selection: Selection::all(),
+        tagging: Tagging::None,
+        notices: Notices::Losses,
+        limits: roomy(),
+        max_pending_bytes: 1,
+    };
+    let budget = Budget::unlimited();
+    let (view, mut view_writer) = recipe.make(|| Box::new(Silent), &budget, Instant::now());
+    for data in ["x", "y", "z"] {
+        append(&mut writer, &[(None, data)], Instant::now());
+    }
+    while view_writer.advance() == super::Progress::More {}
+    assert_eq!(view_writer.take_n_lost(), 1);
+    assert_eq!(view_writer.take_n_lost(), 0, "each once");
+    let start = view.start(Some("?"), Instant::now());
+    let events = read_chunked(&wire_bytes(&start));
+    assert!(
+        events
+            .iter()
+            .any(|event| event.data.contains("view-overrun")),
+        "{events:?}"
+    );
 }
 
 /// Whoever has seen an id can make others of it.

@@ -31,6 +31,8 @@ pub struct ViewWriter {
     /// When the newest of them came; later than that of every batch before.
     pub(super) newest: Instant,
     pub(super) is_over: bool,
+    /// How often a source was faster, since somebody asked.
+    pub(super) n_lost: u64,
     /// Kept for its capacity.
     pub(super) block: Vec<u8>,
 }
@@ -87,6 +89,11 @@ impl ViewWriter {
         self.commit();
         self.follow_ends();
         Progress::Done
+    }
+
+    /// How often a source was faster than the view, so that events are missing, since the last call.
+    pub fn take_n_lost(&mut self) -> u64 {
+        std::mem::take(&mut self.n_lost)
     }
 
     /// Follows changed settings.
@@ -203,6 +210,7 @@ impl ViewWriter {
             return;
         };
         let (name, seq) = (&tap.name, tap.read);
+        self.n_lost += 1;
         tracing::warn!(source = %name, "a view was slower than its source: its subscribers miss events");
         if self.wants(Kind::ANY) {
             const FIELDS: &[u8] =
