@@ -48,6 +48,14 @@ impl FirstAnswer {
         self.state.load(Ordering::Acquire) == UNKNOWN
     }
 
+    /// Whether this failure is an answer for those who wait, so that it is none of the upstream's.
+    pub(super) fn is_refusal(&self, error: &UpstreamError) -> bool {
+        let UpstreamError::UnexpectedStatus { status, .. } = error else {
+            return false;
+        };
+        self.is_awaited() && refusal(*status).is_some()
+    }
+
     /// The event stream is open, or over.
     pub(super) fn note_stream(&self) {
         self.decide(OPENED);

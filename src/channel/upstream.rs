@@ -157,9 +157,21 @@ impl Upstream {
         let error = &failure.error;
         let failed = self.judge(error, now);
         let next = self.endpoints.failed(now, fastrand::f64(), failed);
-        self.report(failure, failed, next);
-        self.channel.counters().failures.add(error);
-        if self.is_of_the_seed(error) {
+        let is_of_the_seed = self.is_of_the_seed(error);
+        if self.channel.shared.first_answer.is_refusal(error) && !is_of_the_seed {
+            // Whoever guesses names would fill the log, and the counters of what is wrong.
+            let (channel, error) = (self.channel.name(), with_causes(error));
+            tracing::debug!(
+                channel,
+                url = failure.url,
+                error,
+                "the origin refuses an instance"
+            );
+        } else {
+            self.report(failure, failed, next);
+            self.channel.counters().failures.add(error);
+        }
+        if is_of_the_seed {
             self.give_up_last_event_id();
         } else {
             self.channel.shared.first_answer.note_failure(error);

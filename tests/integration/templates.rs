@@ -355,6 +355,13 @@ async fn guesses_cost_one_request_each_and_leave_no_upstream() {
     }
     until_metric(&gateway, "ssecast_instances", 0).await;
     assert_eq!(origin.n_connections(), 50);
+    // Nor do they fill the log, or look like an origin that is ill.
+    assert!(!gateway.log().contains("WARN"), "{}", gateway.log());
+    let failures =
+        "ssecast_upstream_failures_total{channel=\"rooms\",reason=\"unexpected-status\"}";
+    let answers = "ssecast_first_answers_total{channel=\"rooms\",answer=\"404\"}";
+    let admin = Admin::of(&gateway).await;
+    admin.until(&[(answers, 50.0), (failures, 0.0)]).await;
 }
 
 #[tokio::test]
