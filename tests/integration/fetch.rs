@@ -310,6 +310,53 @@ lag = { limit = \"8MiB\" }";
     }
 }
 
+/// Of an instance that nobody is in, which the question begins, and of a selection.
+#[tokio::test]
+async fn instances_and_selections_have_documents_to_go_on_from() {
+    let origin = Origin::start().await;
+    let address = origin.address();
+    let config = format!(
+        "[listen.public]\naddress = \"127.0.0.1:0\"\n\
+         [channels.rooms]\npath = \"/rooms/{{room}}\"\nselect_events = true\n\
+         upstream = \"http://{address}/{{room}}\"\n"
+    );
+    let gateway = Gateway::with_config(&config).await;
+    let mut client = gateway.connect().await;
+    let empty = ask(&mut client, "/rooms/a", "").await.1;
+    assert_eq!(data(&empty), [""; 0]);
+    assert_eq!(origin.connection(1).await.target(), "/a");
+    let id_of = |document: &Value| {
+        let id = text(document, "last_event_id").expect("an id");
+        url::form_urlencoded::byte_serialize(id.as_bytes()).collect::<String>()
+    };
+    let from = |target: String| {
+        let gateway = &gateway;
+        async move { gateway.connect().await.subscribe(&target, "").await }
+    };
+    let mut all = from(format!("/rooms/a?last_event_id={}", id_of(&empty))).await;
+    let stream = origin.connection(1).await;
+    let events = "event: x\ndata: 1\n\nevent: y\ndata: 2\n\nevent: x\ndata: 3\n\n";
+    stream.send(events).await;
+    for n in ["1", "2", "3"] {
+        all.expect_event(n).await;
+    }
+    let whole = ask(&mut client, "/rooms/a", "").await.1;
+    assert_eq!(data(&whole), ["1", "2", "3"]);
+    let selected = ask(&mut client, "/rooms/a?event=x", "").await.1;
+    assert_eq!(data(&selected), ["1", "3"]);
+    let target = format!("/rooms/a?event=x&last_event_id={}", id_of(&selected));
+    let mut some = from(target).await;
+    let mut rest = from(format!("/rooms/a?last_event_id={}", id_of(&whole))).await;
+    stream
+        .send("event: y\ndata: 4\n\nevent: x\ndata: 5\n\n")
+        .await;
+    some.expect_event("5").await;
+    for n in ["4", "5"] {
+        rest.expect_event(n).await;
+    }
+    assert_eq!(origin.n_connections(), 1, "one upstream for all of it");
+}
+
 #[tokio::test]
 async fn head_cors_and_vary_are_those_of_the_channel() {
     let origin = Origin::start().await;
