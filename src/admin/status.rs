@@ -10,6 +10,7 @@ use http::StatusCode;
 use humantime::format_rfc3339_millis;
 use serde::Serialize;
 use tokio::task::spawn_blocking;
+use tokio::time::Instant;
 
 use super::answer::Told;
 use super::facts::{Facts, Place};
@@ -267,7 +268,9 @@ impl UpstreamStatus {
             down_since: (status.as_ref())
                 .and_then(|status| status.down_since)
                 .map(time),
-            next_try: status.as_ref().and_then(|status| status.next_try).map(time),
+            next_try: (status.as_ref())
+                .and_then(|status| status.next_try)
+                .map(|at| time(SystemTime::now() + at.saturating_duration_since(Instant::now()))),
             connects: counters.upstream_opened.value(),
             failures: counters.failures.sum(),
             last_error: failed.and_then(|status| {

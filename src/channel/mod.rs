@@ -353,7 +353,7 @@ impl Channel {
 
     /// Notes that the upstream tries again after this time.
     fn will_try_after(&self, wait: Duration) {
-        self.lock_status().next_try = Some(SystemTime::now() + wait);
+        self.lock_status().next_try = Some(Instant::now() + wait);
     }
 
     /// Recovers from poison: a status is replaced field by field, and no field depends on another.

@@ -7,6 +7,7 @@
 use std::time::SystemTime;
 
 use humantime::format_rfc3339_millis;
+use tokio::time::Instant;
 
 /// The event type of the notice that tells the health of the upstream.
 pub const UPSTREAM_NOTICE: &str = "ssecast.upstream";
@@ -65,7 +66,9 @@ pub struct Status {
     /// When it failed last.
     pub failed_at: Option<SystemTime>,
     /// When it tries again, while it waits.
-    pub next_try: Option<SystemTime>,
+    ///
+    /// By the monotonic clock: what waits for it must not wait longer because the wall clock was set.
+    pub next_try: Option<Instant>,
 }
 
 impl State {

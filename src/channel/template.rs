@@ -9,7 +9,7 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use http::StatusCode;
 use tokio::runtime::Handle;
@@ -388,10 +388,7 @@ impl Template {
 impl Shared {
     /// Remembers until when the origin of an instance is left alone that goes while its upstream waits.
     fn note_rest(&self, channel: &Channel, now: Instant) {
-        let next_try = channel.status().next_try;
-        let wait = next_try.and_then(|at| at.duration_since(SystemTime::now()).ok());
-        if let Some(wait) = wait {
-            let until = now + wait;
+        if let Some(until) = channel.status().next_try {
             self.lock_resting().note(channel.key(), (until, until), now);
         }
     }

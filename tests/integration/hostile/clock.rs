@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::support::{ANYWHERE, Admin, End, Gateway, Item, Origin, one_channel};
+use crate::support::{ANYWHERE, Admin, Answer, End, Gateway, Item, Origin, one_channel};
 
 /// Where Debian's package `faketime` brings the library.
 fn library() -> String {
@@ -32,22 +32,51 @@ async fn year(gateway: &Gateway) -> i64 {
     year.unwrap_or_else(|| panic!("{date}"))
 }
 
-#[tokio::test]
-async fn clients_and_histories_do_not_notice_that_the_clock_jumps() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let file = directory.path().join("clock");
-    jump(&file, "+0");
-    let origin = Origin::start().await;
+/// A gateway whose clock is as far off as `file` says.
+async fn gateway_by(file: &Path, config: &str) -> Gateway {
     let preparation = format!(
         "export LD_PRELOAD='{}' FAKETIME_TIMESTAMP_FILE='{}' FAKETIME_NO_CACHE=1 \
          FAKETIME_DONT_FAKE_MONOTONIC=1",
         library(),
         file.display()
     );
+    Gateway::after(&preparation, config).await
+}
+
+#[tokio::test]
+async fn an_origin_that_has_failed_is_left_alone_no_longer_because_the_clock_jumps() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("clock");
+    jump(&file, "+0");
+    let head = "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n";
+    let origin = Origin::answering(Answer::RawAndClose(head.into())).await;
+    let config = one_channel(&origin.url(), "connect = \"on-demand\"\n");
+    let gateway = gateway_by(&file, &format!("{config}{ANYWHERE}")).await;
+    let first = gateway.subscribe().await;
+    gateway.logged(1, &["upstream failed"]).await;
+    jump(&file, "-1d");
+    drop(first);
+    let admin = Admin::of(&gateway).await;
+    admin
+        .until(&[("ssecast_instances{channel=\"events\"}", 0.0)])
+        .await;
+    // It rests for the second that it was told, and not for a day.
+    origin.answer_with(Answer::Chunked);
+    let mut second = gateway.subscribe().await;
+    origin.stream().await.send("data: a\n\n").await;
+    second.expect_event("a").await;
+}
+
+#[tokio::test]
+async fn clients_and_histories_do_not_notice_that_the_clock_jumps() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("clock");
+    jump(&file, "+0");
+    let origin = Origin::start().await;
     let keys = format!(
         "heartbeat = \"1s\"\nhistory.age = \"1h\"\nbackoff = {{ first = \"20ms\", max = \"1s\" }}\n{ANYWHERE}"
     );
-    let gateway = Gateway::after(&preparation, &one_channel(&origin.url(), &keys)).await;
+    let gateway = gateway_by(&file, &one_channel(&origin.url(), &keys)).await;
     let admin = Admin::of(&gateway).await;
     let now = year(&gateway).await;
     let mut standing = gateway.subscribe().await;
