@@ -19,6 +19,7 @@ use hyper_util::rt::TokioTimer;
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout;
 
+use super::closing::close;
 use super::connection::{Io, Peer};
 use super::head;
 use super::reply::Reply;
@@ -125,30 +126,40 @@ pub(super) async fn serve(io: Io, peer: Peer) {
         }
     })
     .await;
-    let Some(left) = left else { return };
     let parts = connection.into_parts();
     let stream = parts.io.into_inner();
+    let Some(left) = left else {
+        close(stream.into_inner()).await;
+        return;
+    };
     // A subscriber sends nothing after its request: what follows could never be answered. An empty
     // line does no harm (RFC 9112, 2.2).
     let mut rest = parts.read_buf.iter().chain(stream.left());
     let has_more = rest.any(|byte| !matches!(byte, b'\r' | b'\n'));
-    let mut socket = stream.into_inner();
+    let socket = stream.into_inner();
     let left = if has_more {
         Note::Cut(MORE_THAN_A_REQUEST.to_vec())
     } else {
         left
     };
     match left {
-        Note::Cut(bytes) => {
-            let telling = async {
-                socket.write_all(&bytes).await?;
-                socket.flush().await
-            };
-            if let Ok(Err(error)) = timeout(REFUSAL_TIMEOUT, telling).await {
-                tracing::debug!(%error, "a refused client left before it was told");
-            }
-        }
+        Note::Cut(bytes) => cut(socket, &bytes).await,
         Note::Subscribe(subscription) => hand_over(peer, socket, subscription),
+    }
+}
+
+/// Sends these last bytes.
+async fn cut(mut socket: Socket, bytes: &[u8]) {
+    let telling = async {
+        socket.write_all(bytes).await?;
+        socket.flush().await
+    };
+    match timeout(REFUSAL_TIMEOUT, telling).await {
+        Ok(Ok(())) => close(socket).await,
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "a refused client left before it was told");
+        }
+        Err(_elapsed) => tracing::debug!("a refused client did not take what it was told"),
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod accept;
 mod answer;
+mod closing;
 mod connection;
 mod cors;
 mod document;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::support::{Client, Connector, DEADLINE, Gateway, Head, Item, Origin, within};
+use crate::support::{Client, Connector, DEADLINE, End, Gateway, Head, Item, Origin, within};
 
 const LISTEN: &str = "[listen.public]\naddress = \"127.0.0.1:0\"\n";
 
@@ -187,6 +187,37 @@ async fn a_malformed_request_is_400_and_ends_the_connection() {
         client.rest().await;
     }
     gateway.subscribe().await;
+}
+
+/// A reset could take the answer away from a client that has not read it yet.
+#[tokio::test]
+async fn who_still_sends_when_it_is_answered_is_not_reset() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::start(&origin).await;
+    let body = "x".repeat(300 * 1024);
+    let length = body.len();
+    for (head, status) in [
+        (
+            format!("POST /nothing HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n"),
+            404,
+        ),
+        (
+            format!("GET /events HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n"),
+            400,
+        ),
+        ("GET /events HTTP/3.7\r\n".to_owned(), 400),
+    ] {
+        let mut client = gateway.connect().await;
+        client.send(&head).await;
+        let answer = client.head().await;
+        assert_eq!(answer.status, status, "{head:?}: {}", answer.text);
+        client.body(&answer).await;
+        // More than one segment, and none of it answered.
+        client.send(&body).await;
+        client.send(&body).await;
+        let (rest, end) = client.rest().await;
+        assert_eq!((rest, end), (Vec::new(), End::Cut), "{head:?}");
+    }
 }
 
 #[tokio::test]
