@@ -19,7 +19,7 @@ use super::triggers::Trigger;
 use super::{App, RunError, limits, service, upstream_tls_errors};
 use crate::admin::ReloadOutcome;
 use crate::channel::{Channel, Departure};
-use crate::config::diff::{Change, Diff, UpstreamChange};
+use crate::config::diff::{Change, Diff, ProxyChange, UpstreamChange};
 use crate::config::{Config, Diagnostics, ListenTls, Loaded, SelectEvents, Severity, Sources};
 use crate::delivery::{ShardHandle, spread_goodbyes};
 use crate::http::Current;
@@ -388,7 +388,7 @@ fn summary(diagnostics: &Diagnostics) -> String {
     errors.collect::<Vec<_>>().join("; ")
 }
 
-/// What changes, channel by channel.
+/// What changes, channel by channel, and proxy by proxy.
 fn log_diff(diff: &Diff) {
     for change in &diff.channels {
         match change {
@@ -412,6 +412,19 @@ fn log_diff(diff: &Diff) {
                     upstream,
                     "channel changed"
                 );
+            }
+        }
+    }
+    for change in &diff.proxies {
+        match change {
+            Change::Added(new) => tracing::info!(proxy = new.name, "proxy added"),
+            Change::Removed(old) => tracing::info!(proxy = old.name, "proxy removed"),
+            Change::Changed { old, new } => {
+                let connections = match new.touches(old) {
+                    ProxyChange::None | ProxyChange::Settings => "kept",
+                    ProxyChange::Connections => "made anew",
+                };
+                tracing::info!(proxy = new.name, connections, "proxy changed");
             }
         }
     }

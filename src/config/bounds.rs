@@ -6,6 +6,7 @@ use crate::config::findings::Findings;
 use crate::config::findings::Mistake;
 use crate::config::reader::Setting;
 use crate::config::schema::Http2Table;
+use crate::config::schema::ProxyTable;
 use crate::config::schema::ServerTable;
 use crate::config::schema::Settings;
 use crate::config::units::Bytes;
@@ -258,6 +259,33 @@ fn lag(s: &Settings, findings: &mut Findings) {
             "is so short that healthy clients are cut off",
             "write at least `\"1s\"`; for none at all, write `\"off\"`",
         ),
+        findings,
+    );
+}
+
+/// `[proxies.NAME]`
+pub(super) fn proxy(t: &ProxyTable, findings: &mut Findings) {
+    check("connect_timeout", &t.connect_timeout).refuse_zero(findings);
+    for (key, setting) in [
+        ("response_timeout", &t.response_timeout),
+        ("idle_timeout", &t.idle_timeout),
+        ("tunnel_idle_timeout", &t.tunnel_idle_timeout),
+    ] {
+        let advice = "write a longer time, like `\"60s\"`; for none at all, write `\"off\"`";
+        let mistake = Mistake::new("cannot be zero", advice);
+        check(key, setting).refuse_if(|time| time.0 == Some(Duration::ZERO), mistake, findings);
+    }
+    check("max_requests", &t.max_requests).refuse_zero(findings);
+    let is_zero = |count: &Count| count.0 == 0;
+    let mistake = Mistake::new("cannot be zero", "for no tunnels, write `upgrade = []`");
+    check("max_tunnels", &t.max_tunnels).refuse_if(is_zero, mistake, findings);
+    let advice = "to keep no connections, write `max_idle_connections = 0`";
+    let mistake = Mistake::new("cannot be zero", advice);
+    check("keep_alive", &t.keep_alive).refuse_if(Duration::is_zero, mistake, findings);
+    let advice = "write at least `\"1s\"`; for none at all, write `\"off\"`";
+    check("heartbeat", &t.heartbeat).refuse_if(
+        |OrNever(interval)| interval.is_some_and(|interval| interval < LEAST_HEARTBEAT),
+        Mistake::new("is too short", advice),
         findings,
     );
 }

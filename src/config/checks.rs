@@ -2,12 +2,8 @@
 //!
 //! A setting that was refused before is not looked at again.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::Duration;
-
-use matchit::InsertError;
-use matchit::Router;
 
 use crate::config::Access;
 use crate::config::Config;
@@ -25,10 +21,10 @@ use crate::config::findings::Mistake;
 use crate::config::findings::Severity;
 use crate::config::host::HostName;
 use crate::config::origin::AllowedOrigins;
+use crate::config::path::ChannelPath;
 use crate::config::reader::Setting;
 use crate::config::schema::CorsTable;
 use crate::config::schema::NamedChannel;
-use crate::config::schema::Place;
 use crate::config::schema::ServerTable;
 use crate::config::schema::Settings;
 use crate::config::units::show_bytes;
@@ -258,8 +254,12 @@ pub(super) fn own_cors(own: &CorsTable, defaults: &CorsTable, findings: &mut Fin
 }
 
 /// `path`, `host`
-pub(super) fn place(place: &Place, findings: &mut Findings) {
-    if let (Some(path), Some(span)) = (place.path.written(), place.path.span()) {
+pub(super) fn place(
+    path: &Setting<ChannelPath>,
+    host: &Setting<OneOrMany<HostName>>,
+    findings: &mut Findings,
+) {
+    if let (Some(path), Some(span)) = (path.written(), path.span()) {
         let message = if path.0.replace("{*", "").contains('*') {
             "`*` stands for itself; it does not match other paths"
         } else if path.0.contains("/:") {
@@ -272,7 +272,7 @@ pub(super) fn place(place: &Place, findings: &mut Findings) {
             findings.warn(span, Mistake::new(message, advice).of("path"));
         }
     }
-    let (Some(OneOrMany(hosts)), Some(span)) = (place.host.written(), place.host.span()) else {
+    let (Some(OneOrMany(hosts)), Some(span)) = (host.written(), host.span()) else {
         return;
     };
     if hosts.is_empty() {
@@ -323,50 +323,4 @@ pub(super) fn access(named: &NamedChannel, findings: &mut Findings) {
         Some(span) => finding.with_note(format!("{what} looks like a credential"), span),
         None => finding,
     });
-}
-
-/// No request may belong to two channels.
-pub(super) fn distinct_places(channels: &[NamedChannel], findings: &mut Findings) {
-    let mut in_order: Vec<&NamedChannel> = channels.iter().collect();
-    in_order.sort_by_key(|channel| channel.name.span().start);
-    let mut routers: BTreeMap<&str, Router<&NamedChannel>> = BTreeMap::new();
-    for second in in_order {
-        let Some(path) = second.place.path.written() else {
-            continue;
-        };
-        let hosts = match (second.place.host.written(), second.place.host.is_absent()) {
-            (Some(OneOrMany(hosts)), _) => {
-                hosts.iter().map(|one| one.get_ref().0.as_str()).collect()
-            }
-            // A channel for any host is behind the ones that name it, so they do not conflict.
-            (None, true) => vec![""],
-            (None, false) => continue,
-        };
-        let mut hosts = hosts.into_iter();
-        let first = hosts.find_map(|host| {
-            let router = routers.entry(host).or_default();
-            let conflict = router.insert(&path.0, second).err()?;
-            let InsertError::Conflict { with } = conflict else {
-                return None;
-            };
-            // Under which name it is there.
-            router.at(&with).ok().map(|found| *found.value)
-        });
-        let Some(first) = first.filter(|first| first.name != second.name) else {
-            continue;
-        };
-        let (Some(span), Some(other)) = (second.place.path.span(), first.place.path.span()) else {
-            continue;
-        };
-        let is_same = first.place.path.written() == Some(path);
-        let (first, second) = (first.name.get_ref(), second.name.get_ref());
-        let message = if is_same {
-            format!("the channels `{first}` and `{second}` have the same path and host")
-        } else {
-            format!("the paths of `{first}` and `{second}` lead to the same requests")
-        };
-        let advice = "give one of them another `path`, or each its own `host`";
-        let finding = Finding::new(Severity::Error, Some(span), Mistake::new(message, advice));
-        findings.push(finding.with_note(format!("the path of `{first}`"), other));
-    }
 }

@@ -119,6 +119,7 @@ impl FileLess<'_> {
                         addresses: admin.into_iter().cloned().collect(),
                     },
                     channels: vec![Arc::new(channel)],
+                    proxies: Vec::new(),
                 })
             }
             _ => Err(Diagnostics::placeless(findings.list)),

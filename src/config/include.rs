@@ -63,7 +63,7 @@ const MATCHING: MatchOptions = MatchOptions {
 };
 
 /// What may stand in an included file.
-const TABLES: [&str; 3] = ["bundles", "channels", "listen"];
+const TABLES: [&str; 4] = ["bundles", "channels", "listen", "proxies"];
 
 impl Sources {
     /// What a file leads to at present, however wrong it is: what is watched until it is right.

@@ -52,6 +52,10 @@ mod machine;
 mod on_status;
 mod origin;
 mod path;
+mod places;
+mod proxy;
+mod proxy_table;
+mod proxy_url;
 mod reader;
 mod router;
 mod schema;
@@ -126,7 +130,12 @@ pub use self::machine::MemoryLimit;
 pub use self::on_status::OnStatus;
 pub use self::on_status::StatusPolicies;
 pub use self::path::normalize_path;
+pub use self::proxy::ForwardedFields;
+pub use self::proxy::Proxy;
+pub use self::proxy::UpstreamHost;
+pub use self::proxy_url::ProxyUrl;
 pub use self::router::PathRouter;
+pub use self::router::Taken;
 pub use self::state::StateKeeping;
 pub use self::template::Extent;
 pub use self::template::Variable;
@@ -148,6 +157,9 @@ pub struct Config {
     pub admin: Admin,
     /// The channels, ordered by name; names and (host, path) pairs are unique.
     pub channels: Vec<Arc<Channel>>,
+    /// What passes through, ordered by name; names are unique, and so are (host, path) pairs among
+    /// channels and proxies.
+    pub proxies: Vec<Arc<Proxy>>,
 }
 
 /// A configuration that can be used, and what may be wrong with it all the same.
@@ -225,7 +237,9 @@ impl Config {
     pub fn tls_files(&self) -> Vec<PathBuf> {
         let listeners = self.listeners.iter().filter_map(|one| one.tls.as_ref());
         let upstreams = self.channels.iter();
-        let upstreams = upstreams.flat_map(|channel| channel.upstream.tls.files());
+        let upstreams = upstreams.map(|channel| &channel.upstream.tls);
+        let proxies = self.proxies.iter().map(|proxy| &proxy.tls);
+        let upstreams = upstreams.chain(proxies).flat_map(UpstreamTls::files);
         let mut files: Vec<PathBuf> = listeners.flat_map(ListenTls::files).collect();
         files.extend(upstreams.cloned());
         files
@@ -379,7 +393,8 @@ pub fn fuzz_config(data: &[u8]) {
         Ok(Loaded {
             config, warnings, ..
         }) => {
-            assert!(!config.listeners.is_empty() && !config.channels.is_empty());
+            assert!(!config.listeners.is_empty());
+            assert!(!(config.channels.is_empty() && config.proxies.is_empty()));
             assert_eq!(warnings.n_errors(), 0, "{warnings}");
             warnings
         }

@@ -40,10 +40,7 @@ impl FromText for ChannelPath {
         }
         let pieces = template::pieces(text)?;
         let path = normal_form(&pieces)?;
-        if path
-            .split('/')
-            .any(|segment| segment == "." || segment == "..")
-        {
+        if has_dot_segment(&path) {
             let message = "the segments `.` and `..` are not allowed: clients resolve them";
             return refuse(message, "write the path that they lead to".to_owned());
         }
@@ -140,6 +137,72 @@ pub fn normalize_path(path: &str) -> Option<Cow<'_, str>> {
     Some(Cow::Owned(normal))
 }
 
+/// Whether a path has a segment `.` or `..`, however it is spelled.
+pub(super) fn has_dot_segment(path: &str) -> bool {
+    let is_dot = |segment: &str| match segment.len() {
+        1 | 2 => matches!(segment, "." | ".."),
+        3..=6 => matches!(normalize_path(segment).as_deref(), Some("." | "..")),
+        _ => false,
+    };
+    path.split('/').any(is_dot)
+}
+
+/// What the variables of a path in its normal form stand for in a request's path that it leads to, as
+/// they are written there; `None` if it does not lead there.
+pub(super) fn captured<'p>(template: &str, path: &'p str) -> Option<Vec<&'p str>> {
+    let mut values = Vec::new();
+    let (mut template, mut path) = (template, path);
+    loop {
+        let (expected, more) = split_segment(template);
+        if expected.starts_with("{*") {
+            values.push(path);
+            return Some(values);
+        }
+        let (segment, rest) = split_segment(path);
+        if let Some((before, variable)) = expected.split_once('{') {
+            let (_, after) = variable.split_once('}')?;
+            let mut ends: Vec<usize> = units(segment).collect();
+            let start = match units(before).count() {
+                0 => 0,
+                n => *ends.get(n - 1)?,
+            };
+            ends.insert(0, 0);
+            let end = *ends.get(ends.len().checked_sub(units(after).count() + 1)?)?;
+            values.push(segment.get(start..end)?);
+        }
+        match (more, rest) {
+            (Some(more), Some(rest)) => (template, path) = (more, rest),
+            (None, None) => return Some(values),
+            (None, Some(_)) | (Some(_), None) => return None,
+        }
+    }
+}
+
+/// What is before the first slash, and what is behind it.
+fn split_segment(path: &str) -> (&str, Option<&str>) {
+    match path.split_once('/') {
+        Some((segment, rest)) => (segment, Some(rest)),
+        None => (path, None),
+    }
+}
+
+/// Where each character of a path ends, encoded or not. The normal form of a path has as many.
+fn units(text: &str) -> impl Iterator<Item = usize> {
+    let mut n_digits = 0;
+    text.char_indices().filter_map(move |(at, c)| {
+        if c == '%' {
+            n_digits = 2;
+            return None;
+        }
+        if n_digits > 1 {
+            n_digits -= 1;
+            return None;
+        }
+        n_digits = 0;
+        Some(at + c.len_utf8())
+    })
+}
+
 /// RFC 3986, 2.3
 fn is_unreserved(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | '~')
@@ -215,6 +278,47 @@ mod tests {
         ] {
             let path = path.map(|path| ChannelPath(path.to_owned()));
             assert_eq!(ChannelPath::from_text(text).ok(), path, "{text}");
+        }
+    }
+
+    #[test]
+    fn variables_stand_for_what_is_written() {
+        for (template, path, values) in [
+            ("/", "/", Some(vec![])),
+            ("/{*rest}", "/", Some(vec![""])),
+            ("/{*rest}", "/a/%7e/b", Some(vec!["a/%7e/b"])),
+            ("/api/{*rest}", "/%61pi/", Some(vec![""])),
+            (
+                "/a/{x}/b/{*rest}",
+                "/a/%7Ex%2f/b/c/",
+                Some(vec!["%7Ex%2f", "c/"]),
+            ),
+            ("/img-{id}.png", "/%69mg%2d%7e1%2Epng", Some(vec!["%7e1"])),
+            ("/{x}%2F", "/a%2f", Some(vec!["a"])),
+            ("/{x}-", "/%41-", Some(vec!["%41"])),
+            ("/a/{x}", "/a", None),
+            ("/{x}", "/a/b", None),
+            ("/long-{x}", "/l", None),
+        ] {
+            assert_eq!(captured(template, path), values, "{template} {path}");
+        }
+    }
+
+    #[test]
+    fn dot_segments_are_known_in_every_spelling() {
+        for (path, has) in [
+            ("/a/./b", true),
+            ("/..", true),
+            ("/%2e", true),
+            ("/.%2E/a", true),
+            ("/%2e%2e", true),
+            ("/...", false),
+            ("/.a", false),
+            ("/%2e%2e%2e", false),
+            ("/", false),
+            ("/%2e%zz", false),
+        ] {
+            assert_eq!(has_dot_segment(path), has, "{path}");
         }
     }
 

@@ -46,6 +46,11 @@ use crate::config::key_table::FieldName;
 use crate::config::key_table::ParameterName;
 use crate::config::origin::AllowedOrigins;
 use crate::config::path::ChannelPath;
+use crate::config::proxy::ForwardedFields;
+use crate::config::proxy::UpstreamHost;
+use crate::config::proxy_table::ProxyHeaders;
+use crate::config::proxy_table::UpgradeToken;
+use crate::config::proxy_url::WrittenUrl;
 use crate::config::reader::Setting;
 use crate::config::reader::Table;
 use crate::config::reader::TableReader;
@@ -195,6 +200,34 @@ table! {
 }
 
 table! {
+    /// `[proxies.NAME]`
+    ProxyTable {
+        path: ChannelPath,
+        host: OneOrMany<HostName>,
+        upstream: OneOrMany<WrittenUrl>,
+        upstream_headers: ProxyHeaders,
+        upstream_http: UpstreamHttp,
+        upstream_host: UpstreamHost,
+        forwarded: ForwardedFields,
+        connect_timeout: Duration,
+        response_timeout: OrNever<Duration>,
+        idle_timeout: OrNever<Duration>,
+        max_request_bytes: OrNever<Bytes>,
+        max_requests: Count,
+        upgrade: OneOrMany<UpgradeToken>,
+        max_tunnels: Count,
+        tunnel_idle_timeout: OrNever<Duration>,
+        max_idle_connections: Count,
+        keep_alive: Duration,
+        heartbeat: OrNever<Duration>,
+        access: Access,
+    }
+    tables {
+        upstream_tls: UpstreamTlsTable,
+    }
+}
+
+table! {
     /// `[bundles.NAME]`: what every bundle says for itself.
     BundleTable {
         channels: OneOrMany<ChannelName>,
@@ -327,6 +360,7 @@ pub(super) const PLACES: &[(&str, &[&str])] = &[
     ("in `[bundles.NAME]`", BundleTable::KEYS),
     ("in `key` of `[channels.NAME]`", KeyTable::KEYS),
     ("in `[channels.NAME]` or `[defaults]`", Settings::KEYS),
+    ("in `[proxies.NAME]`", ProxyTable::KEYS),
     ("in `upstream_tls`", UpstreamTlsTable::KEYS),
     ("in `backoff`", BackoffTable::KEYS),
     ("in `history`", HistoryTable::KEYS),
@@ -337,7 +371,7 @@ pub(super) const PLACES: &[(&str, &[&str])] = &[
     (
         "at the top of the file, in a table of its own",
         &[
-            "server", "listen", "admin", "defaults", "channels", "bundles",
+            "server", "listen", "admin", "defaults", "channels", "bundles", "proxies",
         ],
     ),
     ("at the top of the file, before all tables", TOP_KEYS),
@@ -357,6 +391,8 @@ pub(super) struct Document {
     /// `None`: no `[channels.NAME]` at all.
     pub(super) channels: Option<Vec<NamedChannel>>,
     pub(super) bundles: Vec<NamedBundle>,
+    /// `None`: no `[proxies.NAME]` at all.
+    pub(super) proxies: Option<Vec<NamedProxy>>,
 }
 
 /// `[listen.NAME]` with its name.
@@ -372,6 +408,13 @@ pub(super) struct NamedBundle {
     pub(super) own: BundleTable,
     /// What it has as a channel has it.
     pub(super) channel: NamedChannel,
+}
+
+/// `[proxies.NAME]` with its name.
+#[derive(Debug)]
+pub(super) struct NamedProxy {
+    pub(super) name: Spanned<String>,
+    pub(super) table: ProxyTable,
 }
 
 /// `[channels.NAME]` with its name.
@@ -393,12 +436,16 @@ impl Document {
         let mut listeners = reader.take_named("listen", NamedListener::read);
         let mut channels = reader.take_named("channels", NamedChannel::read);
         let bundles = reader.take_named("bundles", NamedBundle::read);
+        let mut proxies = reader.take_named("proxies", NamedProxy::read);
         reader.finish(PLACES);
         if reader.is_misspelt("listen") {
             listeners.get_or_insert_default();
         }
         if reader.is_misspelt("channels") {
             channels.get_or_insert_default();
+        }
+        if reader.is_misspelt("proxies") {
+            proxies.get_or_insert_default();
         }
         Self {
             server,
@@ -407,6 +454,7 @@ impl Document {
             defaults,
             channels,
             bundles: bundles.unwrap_or_default(),
+            proxies,
         }
     }
 }
@@ -415,6 +463,18 @@ impl NamedListener {
     fn read(name: &Spanned<String>, reader: &mut TableReader<'_, '_>) -> Self {
         let mut table = ListenTable::read_table(reader);
         table.address = reader.forgive("address", table.address);
+        Self {
+            name: name.clone(),
+            table,
+        }
+    }
+}
+
+impl NamedProxy {
+    fn read(name: &Spanned<String>, reader: &mut TableReader<'_, '_>) -> Self {
+        let mut table = ProxyTable::read_table(reader);
+        table.path = reader.forgive("path", table.path);
+        table.upstream = reader.forgive("upstream", table.upstream);
         Self {
             name: name.clone(),
             table,

@@ -21,6 +21,7 @@ use crate::config::schema::LagTable;
 use crate::config::schema::ListenTable;
 use crate::config::schema::NetworkLimitTable;
 use crate::config::schema::Place;
+use crate::config::schema::ProxyTable;
 use crate::config::schema::RetryTable;
 use crate::config::schema::ServerTable;
 use crate::config::schema::Settings;
@@ -86,6 +87,7 @@ fn the_reference_has_every_key() {
         AdminTable::KEYS,
         Place::KEYS,
         BundleTable::KEYS,
+        ProxyTable::KEYS,
         Settings::KEYS,
         UpstreamTlsTable::KEYS,
         BackoffTable::KEYS,
@@ -126,6 +128,34 @@ fn the_reference_tells_the_real_defaults() {
         ServerTable::KEYS.len() + AdminTable::KEYS.len() + Settings::KEYS.len() - 8
     );
     assert_eq!(parse(&rest).config, parse(REFERENCE).config);
+}
+
+/// The example of a proxy in the reference, as it would be without the comments.
+fn example_of_a_proxy() -> String {
+    let (_, section) = REFERENCE.split_once("# [proxies.api]\n").unwrap();
+    let lines = section.lines().filter_map(|line| line.strip_prefix("# "));
+    let settings = lines.filter(|line| {
+        let key = line.split(" = ").next().unwrap_or_default();
+        ProxyTable::KEYS.contains(&key)
+    });
+    settings.map(|line| format!("{line}\n")).collect()
+}
+
+#[test]
+fn the_reference_tells_the_real_defaults_of_a_proxy() {
+    let proxy = |settings: &str| parse(&format!("{LISTENER}[proxies.api]\n{settings}")).config;
+    let example = example_of_a_proxy();
+    let of_its_own = |line: &&str| {
+        ["path", "host", "upstream"]
+            .iter()
+            .any(|key| line.starts_with(&format!("{key} = ")))
+    };
+    let least: String = (example.lines().filter(of_its_own))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    // All but `access`, which has none.
+    assert_eq!(example.lines().count(), ProxyTable::KEYS.len() - 1);
+    assert_eq!(proxy(&least), proxy(&example));
 }
 
 #[test]
@@ -313,6 +343,64 @@ fn a_smaller_history_brings_the_lag_limit_down_by_itself() {
     assert_eq!(c.lag.limit_bytes, 512 << 10);
 }
 
+const LISTENER: &str = "[listen.public]\naddress = \"127.0.0.1:8080\"\n";
+
+fn proxy(settings: &str) -> Arc<Proxy> {
+    let least = "[proxies.api]\npath = \"/{*rest}\"\nupstream = \"http://127.0.0.1:3000\"\n";
+    let loaded = parse(&format!("{LISTENER}{least}{settings}\n"));
+    assert!(loaded.warnings.is_empty(), "{}", loaded.warnings);
+    assert!(loaded.config.channels.is_empty());
+    Arc::clone(&loaded.config.proxies[0])
+}
+
+#[test]
+fn every_word_of_a_proxy_has_its_meaning() {
+    let p = proxy(
+        "upstream_http = \"2\"\nupstream_host = \"upstream\"\nforwarded = \"rfc7239\"\n\
+         response_timeout = \"off\"\nidle_timeout = \"off\"\ntunnel_idle_timeout = \"off\"\n\
+         max_request_bytes = \"1MiB\"\nupgrade = [\"WebSocket\", \"x/1\"]\nheartbeat = \"15s\"\n\
+         upstream_headers = { X-Api-Key = \"k\", Accept-Encoding = \"identity\" }\naccess = \"public\"\n\
+         host = \"A.example\"\nmax_idle_connections = 0",
+    );
+    assert_eq!(
+        (p.http, p.forwarded),
+        (UpstreamHttp::Two, ForwardedFields::Rfc7239)
+    );
+    assert_eq!(p.upstream_host, UpstreamHost::Upstream);
+    assert_eq!(
+        (p.header_timeout, p.idle_timeout, p.tunnel_idle_timeout),
+        (None, None, None)
+    );
+    assert_eq!(
+        (p.max_request_bytes, p.max_idle_connections),
+        (Some(1 << 20), 0)
+    );
+    assert_eq!(p.upgrade, ["websocket", "x/1"]);
+    assert_eq!(p.heartbeat, Some(Duration::from_secs(15)));
+    assert_eq!((p.headers.len(), p.access), (2, Some(Access::Public)));
+    assert!(
+        !format!("{p:?}").contains("\"k\""),
+        "a credential is shown: {p:?}"
+    );
+    assert_eq!(p.hosts, ["a.example"]);
+    assert_eq!(proxy("upgrade = []").upgrade, [""; 0]);
+    let host = |text: &str| {
+        proxy(&format!("upstream_host = {text:?}"))
+            .upstream_host
+            .clone()
+    };
+    assert_eq!(host("client"), UpstreamHost::Client);
+    let named = UpstreamHost::Named(http::HeaderValue::from_static("app.example:81"));
+    assert_eq!(host("app.example:81"), named);
+    for (word, forwarded) in [
+        ("both", ForwardedFields::Both),
+        ("none", ForwardedFields::None),
+        ("x-forwarded", ForwardedFields::XForwarded),
+    ] {
+        assert_eq!(proxy(&format!("forwarded = {word:?}")).forwarded, forwarded);
+    }
+}
+
 #[test]
 fn the_same_path_on_another_host_is_another_channel() {
     let text = "[channels.b]\npath = \"/%65vents\"\nhost = \"b.example\"\n\
@@ -448,11 +536,13 @@ proptest! {
     }
 
     #[test]
-    fn any_value_of_any_key_is_read_without_a_panic(key in 0..80usize, value in "\\PC{0,20}") {
-        let keys = [Place::KEYS, Settings::KEYS].concat();
+    fn any_value_of_any_key_is_read_without_a_panic(key in 0..110usize, value in "\\PC{0,20}") {
+        let keys = [Place::KEYS, Settings::KEYS, ProxyTable::KEYS].concat();
         let key = keys[key % keys.len()];
         for value in [value.clone(), format!("{value:?}"), format!("{{ {value} = 1 }}")] {
             fuzz_config(format!("{MINIMAL}{key} = {value}\n").as_bytes());
+            let proxy = format!("{LISTENER}[proxies.api]\n{key} = {value}\n");
+            fuzz_config(proxy.as_bytes());
         }
     }
 }
@@ -477,6 +567,7 @@ fn the_page_on_reloads_says_for_every_key_what_a_change_of_it_touches() {
         with("", CertificateTable::KEYS),
         with("", Place::KEYS),
         with("", Settings::KEYS),
+        with("proxies.", ProxyTable::KEYS),
     ]
     .concat()
     {

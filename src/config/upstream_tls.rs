@@ -8,7 +8,6 @@ use crate::config::file_path::FilePath;
 use crate::config::findings::Findings;
 use crate::config::findings::Mistake;
 use crate::config::reader::Setting;
-use crate::config::schema::Settings;
 use crate::config::schema::UpstreamTlsTable;
 
 /// How https upstreams are spoken to.
@@ -83,9 +82,8 @@ pub(super) fn meant(table: &UpstreamTlsTable) -> UpstreamTls {
     }
 }
 
-/// What must hold between the keys of a channel, inherited or not.
-pub(super) fn check(settings: &Settings, findings: &mut Findings) {
-    let table = &settings.upstream_tls;
+/// What must hold between the keys of one table.
+pub(super) fn check(table: &UpstreamTlsTable, findings: &mut Findings) {
     let pair = [
         ("certificate", &table.certificate, "key", &table.key),
         ("key", &table.key, "certificate", &table.certificate),

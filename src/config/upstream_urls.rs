@@ -1,7 +1,5 @@
 //! `upstream`: what must hold between the URLs of a list.
 
-use toml::Spanned;
-
 use crate::config::findings::Finding;
 use crate::config::findings::Findings;
 use crate::config::findings::Mistake;
@@ -36,7 +34,12 @@ pub(super) fn credential(upstream: &Setting<OneOrMany<UpstreamUrl>>) -> Option<&
 /// Reports a list that is empty, too long, or names a place twice, and variables that are not those of
 /// the path.
 pub(super) fn check(place: &Place, findings: &mut Findings) {
-    let upstream = &place.upstream;
+    check_list(&place.upstream, findings);
+    check_variables(place, findings);
+}
+
+/// Reports a list that is empty, too long, or names a place twice.
+pub(super) fn check_list<T: PartialEq>(upstream: &Setting<OneOrMany<T>>, findings: &mut Findings) {
     let (Some(OneOrMany(list)), Some(span)) = (upstream.written(), upstream.span()) else {
         return;
     };
@@ -60,17 +63,17 @@ pub(super) fn check(place: &Place, findings: &mut Findings) {
         let finding = Finding::new(Severity::Error, Some(url.span()), mistake);
         findings.push(finding.with_note("it is given first here", first.span()));
     }
-    check_variables(place, list, findings);
 }
 
 /// Variables are those of the path, and each of them goes upstream.
-fn check_variables(place: &Place, list: &[Spanned<UpstreamUrl>], findings: &mut Findings) {
-    let Some(path) = place.path.written() else {
+fn check_variables(place: &Place, findings: &mut Findings) {
+    let (Some(path), Some(OneOrMany(list))) = (place.path.written(), place.upstream.written())
+    else {
         return;
     };
     let variables = template::variables(&path.0);
     for url in list {
-        if let Some(mistake) = unknown_variable(&url.get_ref().0, &variables) {
+        if let Some(mistake) = unknown_variable(&url.get_ref().0.variables(), &variables) {
             findings.error(url.span(), mistake.of("upstream"));
         }
     }

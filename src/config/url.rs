@@ -173,8 +173,8 @@ fn check_places(pieces: &[Piece<'_>]) -> Result<(), Mistake> {
 }
 
 /// What is wrong with the variables of a URL, if the path has these; `None`: nothing is.
-pub(super) fn unknown_variable(url: &UrlTemplate, path: &[Variable]) -> Option<Mistake> {
-    for variable in url.variables() {
+pub(super) fn unknown_variable(url: &[Variable], path: &[Variable]) -> Option<Mistake> {
+    for variable in url {
         let known = path.iter().find(|one| one.name == variable.name);
         match (known.map(|known| known.extent), variable.extent) {
             (Some(Extent::Segment), Extent::Segment) | (Some(Extent::Rest), Extent::Rest) => {}

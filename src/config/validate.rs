@@ -56,6 +56,9 @@ use crate::config::findings::Severity;
 use crate::config::key_table;
 use crate::config::listen_tls;
 use crate::config::origin::AllowedOrigins;
+use crate::config::places;
+use crate::config::places::Placed;
+use crate::config::proxy_table;
 use crate::config::reader::Table as _;
 use crate::config::schema::CorsTable;
 use crate::config::schema::Document;
@@ -101,11 +104,13 @@ pub(super) fn config(document: Document, findings: &mut Findings) -> Config {
         let settings = std::mem::take(&mut bundle.channel.settings);
         bundle.channel.settings = settings.inherit(&document.defaults);
     }
-    let placed: Vec<NamedChannel> = (channels.iter())
+    let proxies = document.proxies.unwrap_or_default();
+    let placed: Vec<Placed<'_>> = (channels.iter())
         .chain(bundles.iter().map(|bundle| &bundle.channel))
-        .cloned()
+        .map(Placed::from)
+        .chain(proxies.iter().map(Placed::from))
         .collect();
-    checks::distinct_places(&placed, findings);
+    places::distinct(placed, findings);
     stop::check(&document.server, &channels, findings);
 
     let server = server(&document.server, findings);
@@ -120,9 +125,13 @@ pub(super) fn config(document: Document, findings: &mut Findings) -> Config {
         admin,
         listeners,
         channels: all_channels((&channels, &bundles), findings),
+        proxies: (proxies.iter())
+            .filter_map(|named| proxy_table::meant(named, findings).map(Arc::new))
+            .collect(),
     };
     config.listeners.sort_by(|a, b| a.name.cmp(&b.name));
     config.channels.sort_by(|a, b| a.name.cmp(&b.name));
+    config.proxies.sort_by(|a, b| a.name.cmp(&b.name));
     checks::memory(&config, &document.server, findings);
     config
 }
@@ -140,7 +149,11 @@ fn all_channels(
         let settings = &named.channel.settings;
         bounds::settings(settings, findings);
         checks::between_settings(settings, findings);
-        checks::place(&named.channel.place, findings);
+        checks::place(
+            &named.channel.place.path,
+            &named.channel.place.host,
+            findings,
+        );
         let Some(bundle) = bundle::meant(named, channels, &all, findings) else {
             continue;
         };
@@ -174,8 +187,8 @@ pub(super) fn channel(named: &NamedChannel, findings: &mut Findings) -> Option<C
     } = named;
     bounds::settings(s, findings);
     checks::between_settings(s, findings);
-    upstream_tls::check(s, findings);
-    checks::place(place, findings);
+    upstream_tls::check(&s.upstream_tls, findings);
+    checks::place(&place.path, &place.host, findings);
     upstream_urls::check(place, findings);
     key_table::check(named, findings);
     checks::access(named, findings);
@@ -413,12 +426,15 @@ pub(super) fn example() -> String {
 /// Reports what no file can do without.
 fn check_presence(document: &Document, findings: &mut Findings) {
     let has_listener = document.listeners.is_some();
-    let has_channel = document.channels.is_some();
+    let has_channel = document.channels.is_some() || document.proxies.is_some();
     let (message, example) = match (has_listener, has_channel) {
         (true, true) => return,
-        (true, false) => ("there is no channel", CHANNEL_EXAMPLE.to_owned()),
+        (true, false) => (
+            "there is no channel and no proxy",
+            CHANNEL_EXAMPLE.to_owned(),
+        ),
         (false, true) => ("there is no listener", LISTENER_EXAMPLE.to_owned()),
-        (false, false) => ("there is no listener and no channel", example()),
+        (false, false) => ("there is no listener, and no channel or proxy", example()),
     };
     findings.missing(None, Mistake::new(message, format!("add:\n\n{example}")));
 }

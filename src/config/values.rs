@@ -31,10 +31,12 @@ use crate::config::channel::UpstreamHttp;
 use crate::config::channel::WhileDown;
 use crate::config::findings::Findings;
 use crate::config::findings::Mistake;
+use crate::config::proxy::ForwardedFields;
 use crate::config::reader::Entry;
 use crate::config::reader::FromText;
 use crate::config::reader::Read;
 use crate::config::suggestion;
+use crate::config::units::Bytes;
 use crate::config::upstream_tls::Verification;
 
 /// A number of things.
@@ -231,6 +233,24 @@ impl Read for OrNever<Duration> {
     }
 }
 
+/// `max_request_bytes` says `"none"`.
+impl Read for OrNever<Bytes> {
+    fn read(entry: &Entry<'_>, findings: &mut Findings) -> Option<Self> {
+        match entry.value.get_ref() {
+            DeValue::String(text) if *text == "none" => Some(Self(None)),
+            DeValue::String(text) => match Bytes::from_text(text) {
+                Ok(bytes) => Some(Self(Some(bytes))),
+                Err(mistake) => {
+                    let advice = format!("{}; for any size, write `\"none\"`", mistake.advice);
+                    entry.refuse(Mistake { advice, ..mistake }, findings);
+                    None
+                }
+            },
+            _ => Bytes::read(entry, findings).map(|bytes| Self(Some(bytes))),
+        }
+    }
+}
+
 fn never(word: &str) -> String {
     format!("for none at all, write `\"{word}\"`")
 }
@@ -264,6 +284,9 @@ fn unknown_word(text: &str, words: &[&str]) -> Mistake {
 }
 
 words!(EventTypes { "plain" => Plain, "prefixed" => Prefixed, });
+words!(ForwardedFields {
+    "both" => Both, "none" => None, "rfc7239" => Rfc7239, "x-forwarded" => XForwarded,
+});
 words!(UnknownPath { "list" => ListPaths, "silent" => SayNothing, });
 words!(UpstreamHttp { "1.1" => One, "2" => Two, });
 words!(Connect { "eager" => Eager, "on-demand" => OnDemand, });

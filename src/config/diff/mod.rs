@@ -15,6 +15,8 @@ use crate::config::Config;
 use crate::config::ListenAddress;
 use crate::config::Listener;
 use crate::config::OnNewUrl;
+use crate::config::Proxy;
+use crate::config::ProxyUrl;
 use crate::config::Server;
 use crate::config::Upstream;
 
@@ -23,6 +25,8 @@ use crate::config::Upstream;
 pub struct Diff {
     /// Channels, ordered by name, which is their identity.
     pub channels: Vec<Change<Arc<Channel>>>,
+    /// Proxies, ordered by name, which is their identity.
+    pub proxies: Vec<Change<Arc<Proxy>>>,
     /// Addresses to listen on, ordered; what a listener says besides is part of each of them.
     pub places: Vec<Change<Place>>,
     /// Keys of the process that are followed while it runs.
@@ -90,6 +94,17 @@ pub enum UpstreamChange {
     OtherSource,
 }
 
+/// What a change of a proxy touches. What is in flight always goes on as it began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProxyChange {
+    /// Nothing.
+    None,
+    /// Requests to come, also on the connections that are there.
+    Settings,
+    /// Connections to the upstreams, too: those that are kept are of no use any more.
+    Connections,
+}
+
 impl Diff {
     /// What has to change to get from `old` to `new`.
     pub fn between(old: &Config, new: &Config) -> Self {
@@ -98,6 +113,7 @@ impl Diff {
             listeners,
             admin,
             channels,
+            proxies,
         } = new;
         let by_name = |channels: &[Arc<Channel>]| -> BTreeMap<String, Arc<Channel>> {
             let named = channels
@@ -105,12 +121,19 @@ impl Diff {
                 .map(|one| (one.name.clone(), Arc::clone(one)));
             named.collect()
         };
+        let proxies_by_name = |proxies: &[Arc<Proxy>]| -> BTreeMap<String, Arc<Proxy>> {
+            let named = proxies.iter();
+            named
+                .map(|one| (one.name.clone(), Arc::clone(one)))
+                .collect()
+        };
         let by_key = |listeners: &[Listener]| -> BTreeMap<PlaceKey, Place> {
             let places = places(listeners).into_iter();
             places.map(|place| (place.key.clone(), place)).collect()
         };
         let mut diff = Self {
             channels: changes(by_name(&old.channels), by_name(channels)),
+            proxies: changes(proxies_by_name(&old.proxies), proxies_by_name(proxies)),
             places: changes(by_key(&old.listeners), by_key(listeners)),
             ..Self::default()
         };
@@ -125,11 +148,16 @@ impl Diff {
     pub fn is_empty(&self) -> bool {
         let Self {
             channels,
+            proxies,
             places,
             live,
             restart,
         } = self;
-        channels.is_empty() && places.is_empty() && live.is_empty() && restart.is_empty()
+        channels.is_empty()
+            && proxies.is_empty()
+            && places.is_empty()
+            && live.is_empty()
+            && restart.is_empty()
     }
 
     fn compare_servers(&mut self, old: &Server, new: &Server) {
@@ -358,6 +386,64 @@ impl Upstream {
             UpstreamChange::None
         } else {
             UpstreamChange::Follow
+        }
+    }
+}
+
+impl Proxy {
+    /// What a change from `old` to this touches, besides the requests to come.
+    pub fn touches(&self, old: &Self) -> ProxyChange {
+        let Self {
+            name: _,
+            path,
+            hosts,
+            upstreams,
+            headers,
+            http,
+            tls,
+            upstream_host,
+            forwarded,
+            connect_timeout,
+            header_timeout,
+            idle_timeout,
+            max_request_bytes,
+            max_requests,
+            upgrade,
+            max_tunnels,
+            tunnel_idle_timeout,
+            max_idle_connections,
+            keep_alive,
+            heartbeat,
+            access,
+        } = self;
+        let places = |urls: &[ProxyUrl]| -> Vec<String> {
+            let places = urls.iter();
+            let mut places: Vec<String> = places
+                .map(|url| format!("{}://{}", url.scheme(), url.authority()))
+                .collect();
+            places.sort_unstable();
+            places
+        };
+        let is_elsewhere =
+            places(upstreams) != places(&old.upstreams) || *http != old.http || *tls != old.tls;
+        let is_same = (path, hosts, upstreams) == (&old.path, &old.hosts, &old.upstreams)
+            && (headers, upstream_host, forwarded)
+                == (&old.headers, &old.upstream_host, &old.forwarded)
+            && *connect_timeout == old.connect_timeout
+            && *header_timeout == old.header_timeout
+            && *idle_timeout == old.idle_timeout
+            && *max_request_bytes == old.max_request_bytes
+            && *max_requests == old.max_requests
+            && (upgrade, max_tunnels) == (&old.upgrade, &old.max_tunnels)
+            && *tunnel_idle_timeout == old.tunnel_idle_timeout
+            && *max_idle_connections == old.max_idle_connections
+            && *keep_alive == old.keep_alive
+            && *heartbeat == old.heartbeat
+            && *access == old.access;
+        match (is_elsewhere, is_same) {
+            (true, _) => ProxyChange::Connections,
+            (false, false) => ProxyChange::Settings,
+            (false, true) => ProxyChange::None,
         }
     }
 }

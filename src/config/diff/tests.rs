@@ -306,3 +306,70 @@ fn the_admin_listeners_are_followed() {
         (&["admin.address"][..], &[][..])
     );
 }
+
+/// One line of a proxy, and what a change of it touches.
+const PROXY_LINES: &[(&str, ProxyChange)] = &[
+    ("", ProxyChange::None),
+    ("host = \"a.example\"", ProxyChange::Settings),
+    ("upstream_headers = { X-A = \"b\" }", ProxyChange::Settings),
+    ("upstream_host = \"upstream\"", ProxyChange::Settings),
+    ("forwarded = \"none\"", ProxyChange::Settings),
+    ("connect_timeout = \"9s\"", ProxyChange::Settings),
+    ("response_timeout = \"off\"", ProxyChange::Settings),
+    ("idle_timeout = \"9s\"", ProxyChange::Settings),
+    ("max_request_bytes = \"9KiB\"", ProxyChange::Settings),
+    ("max_requests = 9", ProxyChange::Settings),
+    ("upgrade = []", ProxyChange::Settings),
+    ("max_tunnels = 9", ProxyChange::Settings),
+    ("tunnel_idle_timeout = \"9s\"", ProxyChange::Settings),
+    ("max_idle_connections = 9", ProxyChange::Settings),
+    ("keep_alive = \"9s\"", ProxyChange::Settings),
+    ("heartbeat = \"9s\"", ProxyChange::Settings),
+    ("access = \"public\"", ProxyChange::Settings),
+    ("upstream_http = \"2\"", ProxyChange::Connections),
+    (
+        "upstream_tls = { server_name = \"a.example\" }",
+        ProxyChange::Connections,
+    ),
+];
+
+#[test]
+fn a_change_of_a_proxy_touches_its_requests_or_its_connections_too() {
+    let upstreams = |urls: &str, path: &str, line: &str| {
+        let text = format!("[proxies.api]\npath = \"{path}\"\nupstream = {urls}\n{line}\n");
+        parse(&format!("{LISTENER}{text}"))
+    };
+    let (one, all) = ("\"http://127.0.0.1:9\"", "/{*rest}");
+    let old = upstreams(one, all, "");
+    let touched = |new: &Config| new.proxies[0].touches(&old.proxies[0]);
+    for (line, expected) in PROXY_LINES {
+        let new = upstreams(one, all, line);
+        assert_eq!(touched(&new), *expected, "{line}");
+        let diff = Diff::between(&old, &new);
+        assert_eq!(diff.is_empty(), *expected == ProxyChange::None, "{line}");
+        assert_eq!(diff.proxies.is_empty(), diff.is_empty(), "{line}");
+    }
+    for (urls, path, expected) in [
+        (one, "/a/{*rest}", ProxyChange::Settings),
+        (
+            "\"http://127.0.0.1:9/v2/{*rest}\"",
+            all,
+            ProxyChange::Settings,
+        ),
+        ("\"https://127.0.0.1:9\"", all, ProxyChange::Connections),
+        ("\"http://127.0.0.1:8\"", all, ProxyChange::Connections),
+        (
+            "[\"http://127.0.0.1:9\", \"http://127.0.0.1:8\"]",
+            all,
+            ProxyChange::Connections,
+        ),
+    ] {
+        assert_eq!(
+            touched(&upstreams(urls, path, "")),
+            expected,
+            "{urls} {path}"
+        );
+    }
+    let diff = Diff::between(&old, &parse(&format!("{LISTENER}{}", channel("a", ""))));
+    assert_eq!(diff.proxies, [Change::Removed(Arc::clone(&old.proxies[0]))]);
+}
