@@ -6,7 +6,7 @@
 //!   `sync`: the lock of what threads share.
 //! - [`config`]: what is written, what is meant, and what is wrong with it.
 //! - [`net`]: listeners, sockets, outgoing connections. [`log`]: the history of a channel.
-//! - [`channel`]: one upstream, one log.
+//! - [`channel`]: one upstream, one log. [`proxy`]: requests that pass through to a backend.
 //! - [`delivery`]: shards, and the passes over their subscribers.
 //! - [`http`]: one connection, until it is a subscription.
 //! - [`systemd`]: what the service manager is told.
@@ -26,6 +26,7 @@ pub mod http;
 pub mod log;
 pub mod memory;
 pub mod net;
+pub mod proxy;
 pub mod sse;
 pub mod state;
 mod sync;

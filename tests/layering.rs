@@ -16,7 +16,7 @@ const LAYERS: &[&[&str]] = &[
     &["memory", "sse", "sync", "systemd"],
     &["config"],
     &["net", "log"],
-    &["channel"],
+    &["channel", "proxy"],
     &["delivery", "state"],
     &["http"],
     &["admin"],

@@ -1,0 +1,5 @@
+//! What a proxy counts.
+
+/// The counters of a proxy.
+#[derive(Debug, Default)]
+pub struct Counters {}

@@ -1,0 +1,65 @@
+//! The body of an answer on its way to the client.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, SizeHint};
+
+use super::Proxy;
+use super::error::{Chain, Reason};
+use super::feed::Feed;
+use super::in_flight::InFlight;
+
+/// A body that is passed on as it comes. Dropping it cancels the request upstream, if that has not
+/// ended.
+#[derive(Debug)]
+pub struct Download {
+    feed: Feed,
+    proxy: Arc<Proxy>,
+    _in_flight: InFlight,
+}
+
+/// Why an answer broke off after its head; the log has said more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the upstream broke off")]
+pub struct BrokeOff;
+
+impl Download {
+    pub(super) fn new(feed: Feed, proxy: Arc<Proxy>, in_flight: InFlight) -> Self {
+        Self {
+            feed,
+            proxy,
+            _in_flight: in_flight,
+        }
+    }
+}
+
+impl Body for Download {
+    type Data = Bytes;
+    type Error = BrokeOff;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokeOff>>> {
+        let frame = ready!(Pin::new(&mut self.feed).poll_frame(cx));
+        Poll::Ready(frame.map(|frame| {
+            frame.map_err(|error| {
+                let (proxy, reason) = (&self.proxy.settings().name, Reason::AnswerBroke);
+                let error = Chain(&error).to_string();
+                tracing::warn!(proxy, reason = reason.name(), error, "an answer broke off");
+                BrokeOff
+            })
+        }))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.feed.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.feed.size_hint()
+    }
+}

@@ -1,0 +1,178 @@
+//! Why a request got no answer from the upstream, or not all of it: what the log says, what the client
+//! is told, and how it is counted.
+
+use std::fmt;
+use std::io;
+
+use http::StatusCode;
+
+/// Why there is no answer, with all that is known: for the log.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {
+    /// As many requests are under way as the configuration allows.
+    #[error("`max_requests` are under way")]
+    AtLimit,
+    /// No connection.
+    #[error("connecting failed")]
+    ConnectFailed(#[source] io::Error),
+    /// No connection in time.
+    #[error("connecting took longer than `connect_timeout`")]
+    ConnectTimedOut,
+    /// No descriptor for a connection.
+    #[error("no descriptor is left for a connection")]
+    NoDescriptor,
+    /// None of the URLs can be asked for this.
+    #[error("no upstream can be asked for this")]
+    NoEndpoint,
+    /// The exchange broke before there was a head of an answer.
+    #[error("the request failed")]
+    RequestFailed(#[source] hyper::Error),
+    /// The upstream takes no more of the request, or the client sends no more.
+    #[error("nothing of the request was passed on for `idle_timeout`")]
+    RequestStalled,
+    /// No head of an answer in time.
+    #[error("no response within `response_timeout`")]
+    ResponseTimedOut,
+}
+
+/// Why there is no answer, or not all of it: from a closed set, for clients and counters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// The answer broke off.
+    AnswerBroke,
+    /// The upstream closed the connection, or reset it, before it had answered.
+    Closed,
+    /// No connection to any of the URLs.
+    ConnectFailed,
+    /// No connection in time.
+    ConnectTimedOut,
+    /// Too many requests at a time.
+    MaxRequests,
+    /// No descriptor for another connection.
+    NoDescriptor,
+    /// What came is not HTTP.
+    NotHttp,
+    /// Nothing of the request was passed on for too long.
+    RequestStalled,
+    /// No head of an answer in time.
+    ResponseTimedOut,
+    /// The TLS handshake failed.
+    TlsFailed,
+}
+
+/// What a client is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// The name of the proxy.
+    pub proxy: String,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// A chain of errors in one line.
+pub(super) struct Chain<'a>(pub(super) &'a (dyn std::error::Error + 'static));
+
+impl Error {
+    pub(super) fn reason(&self) -> Reason {
+        match self {
+            Self::AtLimit => Reason::MaxRequests,
+            Self::ConnectFailed(error) => {
+                let inner = error.get_ref();
+                if inner.is_some_and(|inner| inner.is::<rustls::Error>()) {
+                    Reason::TlsFailed
+                } else {
+                    Reason::ConnectFailed
+                }
+            }
+            Self::ConnectTimedOut => Reason::ConnectTimedOut,
+            Self::NoEndpoint => Reason::ConnectFailed,
+            Self::NoDescriptor => Reason::NoDescriptor,
+            Self::RequestFailed(error) if error.is_parse() => Reason::NotHttp,
+            Self::RequestFailed(_) => Reason::Closed,
+            Self::RequestStalled => Reason::RequestStalled,
+            Self::ResponseTimedOut => Reason::ResponseTimedOut,
+        }
+    }
+}
+
+impl Reason {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::AnswerBroke,
+        Self::Closed,
+        Self::ConnectFailed,
+        Self::ConnectTimedOut,
+        Self::MaxRequests,
+        Self::NoDescriptor,
+        Self::NotHttp,
+        Self::RequestStalled,
+        Self::ResponseTimedOut,
+        Self::TlsFailed,
+    ];
+
+    /// Its name in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::AnswerBroke => "answer_broke",
+            Self::Closed => "closed",
+            Self::ConnectFailed => "connect_failed",
+            Self::ConnectTimedOut => "connect_timeout",
+            Self::MaxRequests => "max_requests",
+            Self::NoDescriptor => "no_descriptor",
+            Self::NotHttp => "not_http",
+            Self::RequestStalled => "request_stalled",
+            Self::ResponseTimedOut => "response_timeout",
+            Self::TlsFailed => "tls_failed",
+        }
+    }
+
+    /// What a client gets that has no answer yet.
+    pub fn status(self) -> StatusCode {
+        match self {
+            Self::AnswerBroke
+            | Self::Closed
+            | Self::ConnectFailed
+            | Self::NotHttp
+            | Self::TlsFailed => StatusCode::BAD_GATEWAY,
+            Self::MaxRequests | Self::NoDescriptor => StatusCode::SERVICE_UNAVAILABLE,
+            Self::ConnectTimedOut | Self::RequestStalled | Self::ResponseTimedOut => {
+                StatusCode::GATEWAY_TIMEOUT
+            }
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::AnswerBroke => "its upstream broke off in the middle of an answer",
+            Self::Closed => "its upstream closed the connection without an answer",
+            Self::ConnectFailed => "its upstream can't be reached",
+            Self::ConnectTimedOut => "connecting to its upstream took too long",
+            Self::MaxRequests => "too many requests are under way, try again later",
+            Self::NoDescriptor => "too many connections are open, try again later",
+            Self::NotHttp => "its upstream does not answer by HTTP",
+            Self::RequestStalled => "its upstream did not take the request",
+            Self::ResponseTimedOut => "its upstream took too long to answer",
+            Self::TlsFailed => "TLS with its upstream failed",
+        })
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "proxy `{}`: {}", self.proxy, self.reason)
+    }
+}
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self.0, f)?;
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,238 @@
+//! One request: which endpoint it is sent to, on which connection, and when once more.
+//!
+//! - *Fail-over*: an endpoint that can't be connected to is followed by the next one. Nothing was sent.
+//! - *Retry*: a connection that was used before may have been closed by the upstream in the moment in
+//!   which the request was sent (RFC 9112, 9.3.1). So a request that failed on such a connection is
+//!   sent once more, on a new one: if nothing of it was written; or if its method is idempotent, it has
+//!   no body, and nothing of an answer was seen.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use http::{Request, Response};
+use tokio::time::timeout;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::error::Error;
+use super::feed::{Carrier, Feed};
+use super::link::{Link, Seen, Timeouts, Unanswered, Waiting};
+use super::patience::Patience;
+use super::pool::Pool;
+use super::shared::{Shared, StreamPlace};
+use super::upload::{Upload, Watch};
+use super::{Asked, Proxy, head};
+use crate::config::UpstreamHttp;
+use super::endpoints::Tried;
+
+/// A request on its way.
+pub(super) struct Exchange<'a> {
+    proxy: &'a Proxy,
+    pool: &'a Arc<Pool>,
+    asked: &'a Asked<'a>,
+    watch: &'a Watch,
+}
+
+/// A connection that a request is sent on.
+enum Means {
+    Http1(Box<Link>),
+    Http2(StreamPlace),
+}
+
+/// Whether a connection has had a request before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Use {
+    First,
+    Again,
+}
+
+impl<'a> Exchange<'a> {
+    pub(super) fn new(
+        proxy: &'a Proxy,
+        pool: &'a Arc<Pool>,
+        (asked, watch): (&'a Asked<'a>, &'a Watch),
+    ) -> Self {
+        Self {
+            proxy,
+            pool,
+            asked,
+            watch,
+        }
+    }
+
+    /// Gets an answer, or the last reason why there is none.
+    pub(super) async fn run(&self, mut upload: Upload) -> Result<Response<Feed>, Error> {
+        let mut tried = Tried::default();
+        let mut last = Error::NoEndpoint;
+        let patience = self.proxy.settings.connect_timeout;
+        while let Some(place) = self.pool.choose(tried, patience) {
+            tried.add(place);
+            let (means, before) = match self.means(place).await {
+                Ok(means) => means,
+                Err(error) => {
+                    self.note_unreachable(place, &error);
+                    last = error;
+                    continue;
+                }
+            };
+            let failed = match self.send(place, means, upload).await {
+                Ok(response) => return Ok(response),
+                Err(failed) => failed,
+            };
+            if before == Use::First {
+                return Err(failed.into());
+            }
+            upload = match failed {
+                Unanswered::Unsent(request, _) => request.into_body(),
+                Unanswered::Failed(error, seen) => {
+                    if !self.may_repeat(&error, seen) {
+                        return Err(error);
+                    }
+                    Upload::default()
+                }
+            };
+            tracing::debug!(proxy = self.proxy.settings.name, "a request is sent once more");
+            match self.connect(place).await {
+                Ok(means) => return Ok(self.send(place, means, upload).await?),
+                Err(error) => {
+                    self.note_unreachable(place, &error);
+                    last = error;
+                }
+            }
+        }
+        Err(last)
+    }
+
+    /// Whether a request that failed on a used connection may be sent once more.
+    fn may_repeat(&self, error: &Error, seen: Seen) -> bool {
+        let is_closed = matches!(error, Error::RequestFailed(_));
+        let is_idempotent = self.asked.head.method.is_idempotent();
+        is_closed && is_idempotent && seen == Seen::Nothing && !self.watch.has_body()
+    }
+
+    fn note_unreachable(&self, place: usize, error: &Error) {
+        if matches!(error, Error::NoDescriptor) {
+            return;
+        }
+        self.pool.failed(place);
+        let upstream = self.proxy.settings.upstreams.get(place);
+        tracing::warn!(
+            proxy = self.proxy.settings.name,
+            upstream = upstream.map(ToString::to_string),
+            error = %super::error::Chain(error),
+            "an upstream can't be reached"
+        );
+    }
+
+    /// A connection to an endpoint: one that is there, or a new one.
+    async fn means(&self, place: usize) -> Result<(Means, Use), Error> {
+        let there = match self.proxy.settings.http {
+            UpstreamHttp::One => self.pool.take(place).map(Means::Http1),
+            UpstreamHttp::Two => self.pool.join(place).map(Means::Http2),
+        };
+        match there {
+            Some(means) => Ok((means, Use::Again)),
+            None => Ok((self.connect(place).await?, Use::First)),
+        }
+    }
+
+    /// A new connection to an endpoint.
+    async fn connect(&self, place: usize) -> Result<Means, Error> {
+        let Proxy {
+            settings,
+            targets,
+            dialer,
+            ..
+        } = self.proxy;
+        let target = targets.get(place).ok_or(Error::NoEndpoint)?;
+        let (connection, descriptor) = dialer.connect(settings, target).await?;
+        let means = match settings.http {
+            UpstreamHttp::One => Means::Http1(Box::new(Link::begin(connection, descriptor).await?)),
+            UpstreamHttp::Two => {
+                let beginning = Shared::begin(connection, descriptor);
+                let begun = timeout(settings.connect_timeout, beginning).await;
+                let (shared, stream) = begun.map_err(|_elapsed| Error::ConnectTimedOut)??;
+                self.pool.share(place, shared);
+                Means::Http2(stream)
+            }
+        };
+        self.pool.worked(place);
+        Ok(means)
+    }
+
+    /// Sends the request on a connection, and waits for the head of the answer.
+    async fn send(
+        &self,
+        place: usize,
+        means: Means,
+        upload: Upload,
+    ) -> Result<Response<Feed>, Unanswered> {
+        let Some(url) = self.proxy.settings.upstreams.get(place) else {
+            return Err(Unanswered::Failed(Error::NoEndpoint, Seen::Nothing));
+        };
+        let head = head::request(self.asked, &self.proxy.settings, url)
+            .map_err(|refused| Unanswered::Failed(refused, Seen::Nothing))?;
+        let request = Request::from_parts(head, upload);
+        let settings = &self.proxy.settings;
+        let timeouts = Timeouts {
+            response: settings.header_timeout,
+            idle: settings.idle_timeout,
+        };
+        match means {
+            Means::Http1(mut link) => {
+                let response = link.send(request, (self.watch, timeouts)).await?;
+                let carrier = if self.watch.has_ended() {
+                    Carrier::Http1(link, Arc::clone(self.pool), place)
+                } else {
+                    // The rest of the request must not wait for who reads the answer.
+                    Carrier::Http1Task(AbortOnDropHandle::new(tokio::spawn(link.run())))
+                };
+                Ok(response.map(|incoming| Feed::new(incoming, carrier)))
+            }
+            Means::Http2(stream) => {
+                let response = self.send_on(&stream, request, timeouts).await?;
+                Ok(response.map(|incoming| Feed::new(incoming, Carrier::Http2(stream))))
+            }
+        }
+    }
+
+    async fn send_on(
+        &self,
+        stream: &StreamPlace,
+        request: Request<Upload>,
+        timeouts: Timeouts,
+    ) -> Result<Response<hyper::body::Incoming>, Unanswered> {
+        let mut response = pin!(stream.sender().try_send_request(request));
+        let mut waiting = Waiting::new(self.watch, timeouts, stream.traffic());
+        let mut patience = Patience::default();
+        let outcome = poll_fn(|cx| {
+            if let Poll::Ready(response) = response.as_mut().poll(cx) {
+                return Poll::Ready(Ok(response));
+            }
+            waiting.poll_overdue(&mut patience, cx).map(Err)
+        })
+        .await;
+        match outcome {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(mut failed)) => Err(match failed.take_message() {
+                Some(request) => {
+                    Unanswered::Unsent(request, Error::RequestFailed(failed.into_error()))
+                }
+                // Of an answer there is nothing before its head.
+                None => {
+                    Unanswered::Failed(Error::RequestFailed(failed.into_error()), Seen::Nothing)
+                }
+            }),
+            Err(overdue) => Err(Unanswered::Failed(overdue, Seen::Nothing)),
+        }
+    }
+}
+
+impl From<Unanswered> for Error {
+    fn from(unanswered: Unanswered) -> Self {
+        match unanswered {
+            Unanswered::Failed(error, _) | Unanswered::Unsent(_, error) => error,
+        }
+    }
+}

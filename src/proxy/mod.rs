@@ -1,0 +1,188 @@
+//! Requests that are passed through to a backend.
+//!
+//! A request is passed on by the task of its client's connection, on the thread of that: nothing of it
+//! crosses threads. Bodies stream both ways: what one side does not take is not read from the other.
+//! Which endpoint is asked, and when once more, is decided in `exchange`; connections are kept in
+//! `pool`.
+
+mod counters;
+mod dialer;
+mod download;
+mod endpoints;
+mod error;
+mod exchange;
+mod feed;
+mod head;
+mod in_flight;
+mod link;
+mod patience;
+mod pool;
+mod shared;
+mod upload;
+mod wire;
+
+use std::sync::Arc;
+
+use http::Response;
+use http::request::Parts;
+use http::uri::Scheme;
+use hyper::body::Incoming;
+
+pub use self::counters::Counters;
+pub use self::dialer::Dialer;
+pub use self::download::{BrokeOff, Download as Body};
+pub use self::error::{Failure, Reason};
+use self::error::{Chain, Error};
+use self::exchange::Exchange;
+use self::in_flight::Requests;
+use self::pool::Pool;
+use self::upload::Upload;
+use crate::config::{self, TrustedProxies};
+use crate::net::connect::Target;
+use crate::net::peer::PeerAddr;
+
+/// A proxy that runs. A reload that changes it makes another one, which goes on with the counters; what
+/// is under way ends as it began.
+#[derive(Debug)]
+pub struct Proxy {
+    settings: Arc<config::Proxy>,
+    counters: Arc<Counters>,
+    /// Whom to connect to, by endpoint.
+    targets: Box<[Target]>,
+    dialer: Dialer,
+    /// By shard.
+    pools: Box<[Arc<Pool>]>,
+    requests: Requests,
+}
+
+/// A request that is to be passed on, but for its body.
+#[derive(Debug)]
+pub struct Asked<'a> {
+    /// Its head, as the client sent it.
+    pub head: &'a Parts,
+    /// Who sent it.
+    pub peer: PeerAddr,
+    /// Who may speak for others.
+    pub trusted: &'a TrustedProxies,
+    /// How it came.
+    pub scheme: &'a Scheme,
+    /// The shard whose thread this is.
+    pub shard: usize,
+}
+
+impl Proxy {
+    /// A proxy that begins, on so many shards.
+    pub fn new(settings: Arc<config::Proxy>, dialer: Dialer, n_shards: usize) -> Self {
+        Self::with_counters(settings, Arc::default(), (dialer, n_shards))
+    }
+
+    /// The proxy that goes on for this one with other settings. This one is to be retired when nobody is
+    /// led to it any more.
+    #[must_use]
+    pub fn succeeded_by(&self, settings: Arc<config::Proxy>) -> Self {
+        let reach = (self.dialer.clone(), self.pools.len());
+        let mut next = Self::with_counters(settings, Arc::clone(&self.counters), reach);
+        // They are bounded together.
+        next.requests = self.requests.clone();
+        next
+    }
+
+    fn with_counters(
+        settings: Arc<config::Proxy>,
+        counters: Arc<Counters>,
+        (dialer, n_shards): (Dialer, usize),
+    ) -> Self {
+        let n_endpoints = settings.upstreams.len();
+        let pool = |_| {
+            Arc::new(Pool::new(
+                n_endpoints,
+                settings.max_idle_connections,
+                settings.keep_alive,
+            ))
+        };
+        Self {
+            targets: settings.upstreams.iter().map(dialer::target).collect(),
+            pools: (0..n_shards).map(pool).collect(),
+            settings,
+            counters,
+            dialer,
+            requests: Requests::default(),
+        }
+    }
+
+    /// What it was told to do.
+    pub fn settings(&self) -> &Arc<config::Proxy> {
+        &self.settings
+    }
+
+    /// What is counted of it.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Requests that are under way.
+    pub fn n_requests(&self) -> usize {
+        self.requests.count()
+    }
+
+    /// Closes its idle connections, and keeps none any more.
+    pub fn retire(&self) {
+        for pool in &self.pools {
+            pool.retire();
+        }
+    }
+
+    /// Passes a request on, and gives the answer as soon as its head is there.
+    ///
+    /// # Errors
+    ///
+    /// What the client is told instead. The log has the rest.
+    ///
+    /// # Cancel safety
+    ///
+    /// If it is dropped, the request is cancelled upstream.
+    pub async fn forward(
+        self: &Arc<Self>,
+        asked: &Asked<'_>,
+        body: Incoming,
+    ) -> Result<Response<Body>, Failure> {
+        match self.pass(asked, body).await {
+            Ok(response) => Ok(response),
+            Err(error) => Err(self.fail(asked, &error)),
+        }
+    }
+
+    async fn pass(
+        self: &Arc<Self>,
+        asked: &Asked<'_>,
+        body: Incoming,
+    ) -> Result<Response<Body>, Error> {
+        let requests = self.requests.begin(self.settings.max_requests);
+        let in_flight = requests.ok_or(Error::AtLimit)?;
+        let pool = self.pools.get(asked.shard).ok_or(Error::AtLimit)?;
+        let (upload, watch) = Upload::new(body);
+        let exchange = Exchange::new(self, pool, (asked, &watch));
+        let response = exchange.run(upload).await?;
+        let (mut head, feed) = response.into_parts();
+        head::response(&mut head);
+        let body = Body::new(feed, Arc::clone(self), in_flight);
+        Ok(Response::from_parts(head, body))
+    }
+
+    fn fail(&self, asked: &Asked<'_>, error: &Error) -> Failure {
+        let reason = error.reason();
+        tracing::warn!(
+            proxy = self.settings.name,
+            reason = reason.name(),
+            method = %asked.head.method,
+            path = asked.head.uri.path(),
+            peer = %asked.peer,
+            error = %Chain(error),
+            "a request was not passed on"
+        );
+        Failure {
+            proxy: self.settings.name.clone(),
+            reason,
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! A timer for deadlines that are nearly always met.
+//!
+//! To arm a timer for each request, and to disarm it, costs more than all else that is done about
+//! time. This one stays armed for the earliest deadline that it was given, and is moved only when
+//! it fires too early.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// A timer that is kept from deadline to deadline.
+#[derive(Debug, Default)]
+pub(super) struct Patience {
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl Patience {
+    /// Ready at `deadline`.
+    pub(super) fn poll_until(&mut self, deadline: Instant, cx: &mut Context<'_>) -> Poll<()> {
+        let sleep = self
+            .sleep
+            .get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        if sleep.deadline() > deadline {
+            sleep.as_mut().reset(deadline);
+        }
+        loop {
+            if sleep.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            if sleep.deadline() >= deadline {
+                return Poll::Ready(());
+            }
+            sleep.as_mut().reset(deadline);
+        }
+    }
+}

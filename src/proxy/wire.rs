@@ -1,0 +1,108 @@
+//! An upstream connection that knows how many bytes have come and gone.
+//!
+//! hyper says that a request failed, not whether anything of an answer was there before; and a timeout
+//! for silence must know when there was none. So the bytes are counted below it.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::net::connect::Connection;
+
+/// What has gone over a connection. Its own thread writes it, and nobody waits for it.
+#[derive(Debug, Default)]
+pub(super) struct Traffic {
+    n_received: AtomicU64,
+    n_sent: AtomicU64,
+}
+
+/// A connection whose bytes are counted.
+#[derive(Debug)]
+pub(super) struct Wire {
+    connection: Connection,
+    traffic: Arc<Traffic>,
+}
+
+impl Traffic {
+    /// Bytes that have come.
+    pub(super) fn n_received(&self) -> u64 {
+        self.n_received.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that the socket has taken.
+    pub(super) fn n_sent(&self) -> u64 {
+        self.n_sent.load(Ordering::Relaxed)
+    }
+}
+
+impl Wire {
+    pub(super) fn new(connection: Connection) -> Self {
+        Self {
+            connection,
+            traffic: Arc::default(),
+        }
+    }
+
+    /// What has gone over it, at any time.
+    pub(super) fn traffic(&self) -> Arc<Traffic> {
+        Arc::clone(&self.traffic)
+    }
+
+    fn note_sent(&self, n_bytes: usize) {
+        let n_bytes = u64::try_from(n_bytes).unwrap_or(u64::MAX);
+        self.traffic.n_sent.fetch_add(n_bytes, Ordering::Relaxed);
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let n_before = buffer.filled().len();
+        ready!(Pin::new(&mut self.connection).poll_read(cx, buffer))?;
+        let n_bytes = buffer.filled().len().saturating_sub(n_before);
+        let n_bytes = u64::try_from(n_bytes).unwrap_or(u64::MAX);
+        self.traffic.n_received.fetch_add(n_bytes, Ordering::Relaxed);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let n_bytes = ready!(Pin::new(&mut self.connection).poll_write(cx, bytes))?;
+        self.note_sent(n_bytes);
+        Poll::Ready(Ok(n_bytes))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let n_bytes = ready!(Pin::new(&mut self.connection).poll_write_vectored(cx, slices))?;
+        self.note_sent(n_bytes);
+        Poll::Ready(Ok(n_bytes))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.connection.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.connection).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.connection).poll_shutdown(cx)
+    }
+}
