@@ -13,6 +13,7 @@ mod error;
 mod launcher;
 mod limits;
 mod listeners;
+mod proxies;
 mod reception;
 mod reload;
 mod service;
@@ -35,6 +36,7 @@ use self::channels::Channels;
 pub use self::error::RunError;
 pub use self::limits::affordable_connections;
 use self::listeners::{Bound, Listeners};
+use self::proxies::Proxies;
 use self::reception::Reception;
 use self::reload::Reload;
 pub use self::reload::tell;
@@ -45,11 +47,12 @@ use crate::admin::Facts;
 use crate::channel::{Channel, Counters, Departure};
 use crate::config::{Config, ListenAddress, Loaded, Sources};
 use crate::delivery::{Delivery, keep_within};
-use crate::http::{Current, Gateway, Page};
+use crate::http::{Current, Gateway, Page, Routes};
 use crate::memory::Budget;
 use crate::net::client_tls::ClientTls;
 use crate::net::descriptors::Descriptors;
 use crate::net::permit::Permits;
+use crate::proxy;
 use crate::state::{Inheritance, StateDirectory};
 use crate::systemd;
 
@@ -68,6 +71,7 @@ pub struct App {
     rejected: Sources,
     pages: Vec<(&'static str, Page)>,
     channels: Channels,
+    proxies: Proxies,
     /// Owns the goodbyes of removed channels.
     retiring: JoinSet<()>,
     tls: Arc<ClientTls>,
@@ -123,9 +127,17 @@ impl App {
         }
         // A channel that comes later is another, whatever its name.
         channels.set_inheritance(Inheritance::default());
+        let dialer = proxy::Dialer {
+            tls: Arc::clone(&tls),
+            descriptors: descriptors.clone(),
+        };
+        let mut proxies = Proxies::new(dialer, n_shards);
+        for settings in &config.proxies {
+            proxies.begin(settings);
+        }
         let current = Current {
             server: config.server.clone(),
-            routes: channels.routes(pages),
+            routes: routes((&channels, &proxies), pages),
         };
         let gateway = Arc::new(Gateway::new(current, Arc::clone(shards), memory.clone()));
         let places = (capacity.connections, &descriptors);
@@ -135,6 +147,7 @@ impl App {
             version = env!("CARGO_PKG_VERSION"),
             threads = n_shards,
             channels = config.channels.len(),
+            proxies = config.proxies.len(),
             max_connections = capacity.connections,
             "started"
         );
@@ -156,6 +169,7 @@ impl App {
             rejected: Sources::default(),
             pages: pages.to_vec(),
             channels,
+            proxies,
             retiring: JoinSet::new(),
             tls,
             reception,
@@ -307,6 +321,16 @@ impl App {
     pub fn addresses(&self) -> impl Iterator<Item = &ListenAddress> {
         self.listeners.addresses()
     }
+}
+
+/// Where requests lead.
+fn routes(
+    (channels, proxies): (&Channels, &Proxies),
+    pages: &[(&'static str, Page)],
+) -> Routes {
+    let mut routes = channels.routes(pages);
+    routes.add_proxies(&proxies.all());
+    routes
 }
 
 /// Lets logs to which nothing is appended forget what is too old.

@@ -16,7 +16,7 @@ use super::channels::Retired;
 use super::limits::Capacity;
 use super::listeners::Prepared;
 use super::triggers::Trigger;
-use super::{App, RunError, limits, service, upstream_tls_errors};
+use super::{App, RunError, limits, routes, service, upstream_tls_errors};
 use crate::admin::ReloadOutcome;
 use crate::channel::{Channel, Departure};
 use crate::config::diff::{Change, Diff, ProxyChange, UpstreamChange};
@@ -251,7 +251,7 @@ impl App {
             .set_request_bytes(server.max_header_bytes);
         self.gateway.replace(Current {
             server: server.clone(),
-            routes: self.channels.routes(&self.pages),
+            routes: routes((&self.channels, &self.proxies), &self.pages),
         });
         self.delivery.reconfigure(&reconfigured);
         // Before anybody is told, and before instances and views are counted: there are no more, then.

@@ -10,6 +10,7 @@ use http_body_util::Full;
 use super::accept::Form;
 use super::selection::BadQuery;
 use crate::config::KeyError;
+use crate::proxy::Failure;
 
 /// Why a request gets no stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,12 +25,16 @@ pub(super) enum Refusal {
     ByOrigin(StatusCode),
     /// No usable `Host` header field (RFC 9112, 3.2).
     BadHost,
+    /// A method that no resource has.
+    ForNobody,
     /// A subscription has no body.
     HasBody,
     /// The channel is for `GET` and `HEAD`.
     MethodNotAllowed,
     /// The `Accept` header field excludes event streams, and JSON.
     NotAcceptable,
+    /// The backend did not answer; where it is too busy, come back after this long.
+    NotPassedOn(Failure, Duration),
     /// Nothing is there; the text lists what is, if the configuration says so.
     NotFound(Option<String>),
     /// The channel is over: nobody need come back (WHATWG HTML, 9.2.3).
@@ -41,6 +46,9 @@ pub(super) enum Refusal {
 /// The methods of a channel.
 pub(super) const METHODS: &str = "GET, HEAD, OPTIONS";
 
+/// The methods that may be passed on; there are others.
+const PASSED_ON: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+
 impl Refusal {
     fn status(&self) -> StatusCode {
         match self {
@@ -49,7 +57,8 @@ impl Refusal {
                 StatusCode::BAD_REQUEST
             }
             Self::ByOrigin(status) => *status,
-            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::ForNobody | Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::NotPassedOn(failure, _) => failure.reason.status(),
             Self::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::Over => StatusCode::NO_CONTENT,
@@ -63,6 +72,7 @@ impl Refusal {
             Self::BadQuery(bad) => bad.detail(),
             Self::ByOrigin(_) => "the origin of this event stream says so".to_owned(),
             Self::BadHost => "a request needs exactly one Host header field".to_owned(),
+            Self::ForNobody => "CONNECT and TRACE are not answered here".to_owned(),
             Self::HasBody => "a request for an event stream must not have a body".to_owned(),
             Self::MethodNotAllowed => format!("an event stream is for {METHODS}"),
             Self::NotAcceptable => {
@@ -70,6 +80,7 @@ impl Refusal {
                  has at the moment"
                     .to_owned()
             }
+            Self::NotPassedOn(failure, _) => failure.to_string(),
             Self::NotFound(None) => "nothing is here".to_owned(),
             Self::NotFound(Some(paths)) => format!("nothing is here; event streams: {paths}"),
             Self::Over => String::new(),
@@ -97,6 +108,13 @@ impl Refusal {
                 fields.insert(RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
                 fields.insert(CONNECTION, HeaderValue::from_static("close"));
             }
+            Self::NotPassedOn(_, wait) if status == StatusCode::SERVICE_UNAVAILABLE => {
+                fields.insert(RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
+            }
+            Self::ForNobody => {
+                fields.insert(ALLOW, HeaderValue::from_static(PASSED_ON));
+                fields.insert(CONNECTION, HeaderValue::from_static("close"));
+            }
             // What follows the head is not ours to read.
             Self::HasBody => {
                 fields.insert(CONNECTION, HeaderValue::from_static("close"));
@@ -110,6 +128,7 @@ impl Refusal {
             | Self::ByOrigin(_)
             | Self::NotAcceptable
             | Self::NotFound(_)
+            | Self::NotPassedOn(..)
             | Self::Over => {}
         }
         answer

@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::uri::Scheme;
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout;
@@ -41,6 +42,8 @@ pub(super) struct Peer {
     pub(super) permit: Permit,
     /// Who asks, as far as the connection tells.
     pub(super) address: PeerAddr,
+    /// Whether it is over TLS.
+    pub(super) scheme: Scheme,
     /// The shard whose thread this is.
     pub(super) shard: usize,
 }
@@ -85,6 +88,10 @@ pub async fn serve_connection(gateway: Arc<Gateway>, seen: Seen, shard: usize) {
             None => return,
         }
     }
+    let scheme = match socket {
+        Socket::Tls(_) => Scheme::HTTPS,
+        _ => Scheme::HTTP,
+    };
     let header_timeout = gateway.current().server.header_timeout;
     let begun = timeout(header_timeout, recognize(socket)).await;
     let (stream, protocol) = match begun {
@@ -103,6 +110,7 @@ pub async fn serve_connection(gateway: Arc<Gateway>, seen: Seen, shard: usize) {
         gateway,
         permit,
         address: peer,
+        scheme,
         shard,
     };
     match protocol {

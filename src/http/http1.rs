@@ -22,6 +22,7 @@ use tokio::time::timeout;
 use super::closing::close;
 use super::connection::{Io, Peer};
 use super::head;
+use super::pass::pass;
 use super::reply::Reply;
 use super::service::{Content, Outcome, respond};
 use super::subscribe::{REFUSAL_TIMEOUT, Subscription};
@@ -29,6 +30,7 @@ use super::visitor::Visitor;
 use crate::delivery::{Arrival, Handover, push_framed};
 use crate::net::permit::Standing;
 use crate::net::socket::Socket;
+use crate::proxy::Proxy;
 
 /// What the service leaves for the driver: the end of hyper's part.
 enum Note {
@@ -40,6 +42,7 @@ enum Note {
 enum Turn {
     Answer(Response<Reply>),
     Leave(Note),
+    PassOn(Arc<Proxy>),
 }
 
 impl From<Outcome> for Turn {
@@ -47,6 +50,7 @@ impl From<Outcome> for Turn {
         match outcome {
             Outcome::Answer(answer) => Self::Answer(answer.map(Reply::short)),
             Outcome::Document(document) => Self::Answer(document.map(Reply::Document)),
+            Outcome::PassOn(proxy) => Self::PassOn(proxy),
             Outcome::Refuse(refused) => {
                 let mut bytes = head::encode(&refused.fields, refused.framing);
                 push_framed(&mut bytes, &refused.block, refused.framing);
@@ -78,18 +82,26 @@ pub(super) async fn serve(io: Io, peer: Peer) {
     let service = {
         let (gateway, note) = (Arc::clone(&peer.gateway), Arc::clone(&note));
         let (admission, address) = (peer.permit.admission(), peer.address);
+        let (scheme, shard) = (peer.scheme.clone(), peer.shard);
         service_fn(move |request: Request<Incoming>| -> ResponseFuture {
-            let request = request.map(|body| Content::from(&body));
+            let (request, body) = Content::split(request);
             let (gateway, note) = (Arc::clone(&gateway), Arc::clone(&note));
+            let scheme = scheme.clone();
             Box::pin(async move {
                 let visitor = Visitor {
                     gateway: &gateway,
                     admission,
                     address,
+                    scheme: &scheme,
+                    shard,
                 };
                 let left = match Turn::from(respond(&visitor, &request).await) {
                     Turn::Answer(response) => return Ok(response),
                     Turn::Leave(left) => left,
+                    Turn::PassOn(proxy) => {
+                        let (head, _) = request.into_parts();
+                        return Ok(pass(&visitor, &proxy, (&head, body)).await);
+                    }
                 };
                 *note.lock().unwrap_or_else(PoisonError::into_inner) = Some(left);
                 pending().await

@@ -27,6 +27,7 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use super::Gateway;
 use super::connection::{Io, Peer};
+use super::pass::pass;
 use super::reply::Reply;
 use super::service::{Content, Outcome, respond};
 use super::subscribe::{REFUSAL_TIMEOUT, Refused, Subscription};
@@ -362,22 +363,32 @@ impl Service<Request<Incoming>> for Requests {
     type Future = ResponseFuture;
 
     fn call(&self, request: Request<Incoming>) -> ResponseFuture {
-        let request = request.map(|body| Content::from(&body));
+        let (request, body) = Content::split(request);
         let asked = Asked {
             gateway: Arc::clone(&self.peer.gateway),
             shard: self.peer.shard,
             post: self.spawner.post(),
         };
         let (admission, address) = (self.peer.permit.admission(), self.peer.address);
+        let scheme = self.peer.scheme.clone();
         Box::pin(async move {
             let visitor = Visitor {
                 gateway: &asked.gateway,
                 admission,
                 address,
+                scheme: &scheme,
+                shard: asked.shard,
             };
             let outcome = respond(&visitor, &request).await;
-            let response = asked.respond(outcome);
-            Ok(without_content_of_head(request.method(), response))
+            let (head, _) = request.into_parts();
+            let response = match outcome {
+                Outcome::Answer(answer) => answer.map(Reply::short),
+                Outcome::Document(document) => document.map(Reply::Document),
+                Outcome::PassOn(proxy) => pass(&visitor, &proxy, (&head, body)).await,
+                Outcome::Refuse(refused) => asked.refuse(refused),
+                Outcome::Subscribe(subscription) => asked.subscribe(subscription),
+            };
+            Ok(fit_for_http2(&head.method, response))
         })
     }
 }
@@ -391,20 +402,6 @@ struct Asked {
 }
 
 impl Asked {
-    fn respond(&self, outcome: Outcome) -> Response<Reply> {
-        match outcome {
-            Outcome::Answer(answer) => {
-                let mut response = answer.map(Reply::short);
-                // It is about the connection, which HTTP/2 has other means for (RFC 9113, 8.2.2).
-                response.headers_mut().remove(CONNECTION);
-                response
-            }
-            Outcome::Document(document) => document.map(Reply::Document),
-            Outcome::Refuse(refused) => self.refuse(refused),
-            Outcome::Subscribe(subscription) => self.subscribe(subscription),
-        }
-    }
-
     fn subscribe(&self, subscription: Subscription) -> Response<Reply> {
         let Subscription {
             channel,
@@ -458,9 +455,11 @@ impl Asked {
     }
 }
 
-/// The answer to `HEAD` has the fields of the content and not the content (RFC 9110, 9.3.2); on
-/// HTTP/2 hyper leaves that to us.
-fn without_content_of_head(method: &Method, mut response: Response<Reply>) -> Response<Reply> {
+/// What is about the connection goes, since HTTP/2 has other means for it (RFC 9113, 8.2.2). The answer to
+/// `HEAD` has the fields of the content and not the content (RFC 9110, 9.3.2); on HTTP/2 hyper leaves
+/// that to us.
+fn fit_for_http2(method: &Method, mut response: Response<Reply>) -> Response<Reply> {
+    response.headers_mut().remove(CONNECTION);
     if method != Method::HEAD {
         return response;
     }

@@ -15,6 +15,7 @@ mod forwarded;
 mod head;
 mod http1;
 mod http2;
+mod pass;
 mod preface;
 mod reply;
 mod route;

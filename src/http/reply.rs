@@ -1,4 +1,5 @@
-//! The content of a response: a short one, a document, or an event stream of HTTP/2.
+//! The content of a response: a short one, a document, an event stream of HTTP/2, or what a backend
+//! sends.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -9,6 +10,7 @@ use hyper::body::{Body, Frame, SizeHint};
 
 use super::fetch::DocumentBody;
 use crate::delivery::{EventBody, Taken, WasCut};
+use crate::proxy;
 
 /// The content of a response.
 #[derive(Debug)]
@@ -17,8 +19,21 @@ pub(super) enum Reply {
     Document(DocumentBody),
     /// Fed by a shard.
     Events(EventBody),
+    /// Passed on as it comes.
+    Proxied(proxy::Body),
     /// Short, and all there.
     Short(Full<Bytes>),
+}
+
+/// Why a response does not end as it should.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Incomplete {
+    /// The backend did not say the rest.
+    #[error(transparent)]
+    BrokeOff(#[from] proxy::BrokeOff),
+    /// The shard has cut it.
+    #[error(transparent)]
+    WasCut(#[from] WasCut),
 }
 
 /// A piece of it.
@@ -40,33 +55,31 @@ impl Reply {
 
 impl Body for Reply {
     type Data = Piece;
-    type Error = WasCut;
+    type Error = Incomplete;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Piece>, WasCut>>> {
-        let frame = match self.get_mut() {
-            Self::Events(events) => Pin::new(events).poll_frame(cx),
-            Self::Document(document) => {
-                let frame = Pin::new(document).poll_frame(cx);
-                return frame.map(|frame| Some(frame?.map(|frame| frame.map_data(Piece::Short))));
-            }
+    ) -> Poll<Option<Result<Frame<Piece>, Incomplete>>> {
+        match self.get_mut() {
+            Self::Document(document) => piece(Pin::new(document).poll_frame(cx), Piece::Short),
+            Self::Events(events) => piece(Pin::new(events).poll_frame(cx), Piece::Events),
+            Self::Proxied(body) => piece(Pin::new(body).poll_frame(cx), Piece::Short),
             Self::Short(content) => {
                 let frame = Pin::new(content).poll_frame(cx);
-                return frame.map(|frame| {
+                frame.map(|frame| {
                     let frame = frame?.unwrap_or_else(|never| match never {});
                     Some(Ok(frame.map_data(Piece::Short)))
-                });
+                })
             }
-        };
-        frame.map(|frame| Some(frame?.map(|frame| frame.map_data(Piece::Events))))
+        }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Document(document) => document.is_end_stream(),
             Self::Events(_) => false,
+            Self::Proxied(body) => body.is_end_stream(),
             Self::Short(content) => content.is_end_stream(),
         }
     }
@@ -75,9 +88,23 @@ impl Body for Reply {
         match self {
             Self::Document(document) => document.size_hint(),
             Self::Events(_) => SizeHint::default(),
+            Self::Proxied(body) => body.size_hint(),
             Self::Short(content) => content.size_hint(),
         }
     }
+}
+
+type Polled<T, E> = Poll<Option<Result<Frame<T>, E>>>;
+
+/// What a body gave, as a piece of a response.
+fn piece<T, E: Into<Incomplete>>(
+    frame: Polled<T, E>,
+    of: fn(T) -> Piece,
+) -> Polled<Piece, Incomplete> {
+    frame.map(|frame| {
+        let frame = frame?.map(|frame| frame.map_data(of));
+        Some(frame.map_err(Into::into))
+    })
 }
 
 impl Buf for Piece {

@@ -1,4 +1,4 @@
-//! Which channel a request is for. Pure.
+//! Which channel or proxy a request is for. Pure.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -10,13 +10,23 @@ use super::answer::Refusal;
 use super::standing::turned_away;
 use crate::channel::{Channel, Counters, Source, Template};
 use crate::config::{self, Key, PathRouter, normalize_path};
+use crate::proxy::Proxy;
 
 /// Where requests lead.
 #[derive(Debug, Default)]
 pub struct Routes {
-    by_path: PathRouter<Arc<Route>>,
+    by_path: PathRouter<Place>,
     all: Vec<Arc<Route>>,
+    /// The same of proxies alone, for requests that no channel is for.
+    proxies_by_path: PathRouter<Arc<Proxy>>,
     pages: HashMap<&'static str, Page>,
+}
+
+/// Who answers at a path.
+#[derive(Debug, Clone)]
+enum Place {
+    Channel(Arc<Route>),
+    Proxy(Arc<Proxy>),
 }
 
 /// Where a request leads, and how it is answered there.
@@ -68,6 +78,7 @@ pub(super) enum Found<'a> {
     Channel(&'a Route, Vec<String>),
     Nothing,
     Page(Page),
+    Proxy(&'a Arc<Proxy>),
 }
 
 impl Routes {
@@ -92,12 +103,37 @@ impl Routes {
     fn add(&mut self, settings: Arc<config::Channel>, target: Target) {
         let route = Arc::new(Route { target, settings });
         let (hosts, path) = (&route.settings.hosts, &route.settings.path);
-        if let Err(error) = self.by_path.insert(hosts, path, &route) {
+        let place = Place::Channel(Arc::clone(&route));
+        if let Err(error) = self.by_path.insert(hosts, path, &place) {
             // The configuration was refused if it had that.
             let channel = &route.settings.name;
             tracing::error!(channel, path, %error, "a path leads nowhere");
         }
         self.all.push(route);
+    }
+
+    /// Adds the proxies, once all channels are there: what a path stands for that says less goes to who
+    /// has not said more.
+    pub fn add_proxies(&mut self, proxies: &[Arc<Proxy>]) {
+        for proxy in proxies {
+            let config::Proxy {
+                name, hosts, path, ..
+            } = &**proxy.settings();
+            let place = Place::Proxy(Arc::clone(proxy));
+            let inserted = self.by_path.insert(hosts, path, &place);
+            let inserted =
+                inserted.and_then(|()| self.proxies_by_path.insert(hosts, path, proxy));
+            if let Err(error) = inserted {
+                // The configuration was refused if it had that.
+                tracing::error!(proxy = name, path, %error, "a path leads nowhere");
+            }
+        }
+        for proxy in proxies {
+            let config::Proxy { hosts, path, .. } = &**proxy.settings();
+            let place = Place::Proxy(Arc::clone(proxy));
+            self.by_path.insert_empty_rest(hosts, path, &place);
+            self.proxies_by_path.insert_empty_rest(hosts, path, proxy);
+        }
     }
 
     /// Adds a page at a literal path, for any host.
@@ -135,8 +171,10 @@ impl Routes {
     /// What the path of a request leads to. A channel that names the host goes before one that
     /// answers to any, and of those a literal path before a variable.
     pub(super) fn find(&self, host: &str, path: &str) -> Found<'_> {
-        if let Some((route, captured)) = self.by_path.find(host, path) {
-            return Found::Channel(route, captured);
+        match self.by_path.find(host, path) {
+            Some((Place::Channel(route), captured)) => return Found::Channel(route, captured),
+            Some((Place::Proxy(proxy), _)) => return Found::Proxy(proxy),
+            None => {}
         }
         let Some(path) = normalize_path(path) else {
             return Found::Nothing;
@@ -145,6 +183,12 @@ impl Routes {
             .get(path.as_ref())
             .copied()
             .map_or(Found::Nothing, Found::Page)
+    }
+
+    /// The proxy that a path leads to, whatever channels are there.
+    pub(super) fn find_proxy(&self, host: &str, path: &str) -> Option<&Arc<Proxy>> {
+        let (proxy, _) = self.proxies_by_path.find(host, path)?;
+        Some(proxy)
     }
 }
 
@@ -227,7 +271,7 @@ mod tests {
     fn found(routes: &Routes, host: &str, path: &str) -> Option<(String, Vec<String>)> {
         match routes.find(host, path) {
             Found::Channel(route, captured) => Some((route.settings.path.clone(), captured)),
-            Found::Nothing | Found::Page(_) => None,
+            Found::Nothing | Found::Page(_) | Found::Proxy(_) => None,
         }
     }
 

@@ -9,6 +9,7 @@ use http::header::{ALLOW, HOST};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body_util::Full;
 use hyper::body::{Body as _, Incoming};
+use hyper::ext::Protocol;
 
 use super::accept::{
     Representation, names_event_stream, preferred, preferred_form, vary_by_accept,
@@ -17,6 +18,7 @@ use super::answer::{METHODS, Refusal, empty, full};
 use super::cors::{allow_origin, allow_request, is_preflight};
 use super::fetch::{DocumentBody, describe_document, fetch};
 use super::head::{describe_heartbeat, describe_stream};
+use super::pass::is_for_nobody;
 use super::route::{Found, Route, Target, host_of};
 use super::selection::{self, BadQuery, Selected};
 use super::subscribe::{REFUSED_RETRY, Refused, Subscription, subscribe};
@@ -25,6 +27,7 @@ use crate::config::{Key, KeyError, SelectEvents, UnknownPath};
 use crate::delivery::random_time;
 use crate::log::Selection;
 use crate::net::permit::Admission;
+use crate::proxy::Proxy;
 
 /// What becomes of a request.
 #[derive(Debug)]
@@ -33,13 +36,15 @@ pub(super) enum Outcome {
     Answer(Response<Full<Bytes>>),
     /// What the channel has at the moment, which takes a while to send.
     Document(Response<DocumentBody>),
+    /// What the backend answers.
+    PassOn(Arc<Proxy>),
     /// A stream that is cut at once.
     Refuse(Refused),
     /// A stream.
     Subscribe(Subscription),
 }
 
-/// What a request brings besides its head. Nobody reads it.
+/// What a request brings besides its head. Only a backend reads it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Content {
     None,
@@ -56,7 +61,16 @@ impl From<&Incoming> for Content {
     }
 }
 
-/// Answers a request.
+impl Content {
+    /// A request, and apart from it what it brings.
+    pub(super) fn split(request: Request<Incoming>) -> (Request<Self>, Incoming) {
+        let (head, body) = request.into_parts();
+        let content = Self::from(&body);
+        (Request::from_parts(head, content), body)
+    }
+}
+
+/// Answers a request, or says who does.
 ///
 /// # Cancel safety
 ///
@@ -66,17 +80,31 @@ pub(super) async fn respond(visitor: &Visitor<'_>, request: &Request<Content>) -
     let Some(host) = host(request) else {
         return Outcome::Answer(Refusal::BadHost.answer(form));
     };
+    let method = request.method();
+    if is_for_nobody(method, request.extensions().get::<Protocol>()) {
+        return Outcome::Answer(Refusal::ForNobody.answer(form));
+    }
     let current = Arc::clone(&visitor.gateway.current());
     let routes = &current.routes;
-    match routes.find(host, request.uri().path()) {
+    let path = request.uri().path();
+    match routes.find(host, path) {
         Found::Channel(route, captured) => {
+            let is_for_channel = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
+            let proxy = (!is_for_channel).then(|| routes.find_proxy(host, path));
+            if let Some(proxy) = proxy.flatten()
+                && visitor.admission == Admission::Admitted
+            {
+                return Outcome::PassOn(Arc::clone(proxy));
+            }
             let key = key_of(route, &captured, request);
             respond_for_channel((route, key), visitor, request).await
         }
         // Also what could be answered: the connection must end, so that its place can be had.
-        Found::Nothing | Found::Page(_) if visitor.admission != Admission::Admitted => {
+        Found::Nothing | Found::Page(_) | Found::Proxy(_)
+            if visitor.admission != Admission::Admitted => {
             Outcome::Answer(Refusal::AtLimit(random_time(&REFUSED_RETRY)).answer(form))
         }
+        Found::Proxy(proxy) => Outcome::PassOn(Arc::clone(proxy)),
         Found::Page(page) if matches!(*request.method(), Method::GET | Method::HEAD) => {
             let body = Bytes::from_static(page.text.as_bytes());
             Outcome::Answer(full(StatusCode::OK, page.media_type, body))

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
+use http::uri::Scheme;
 use http::{HeaderMap, Version};
 use tracing::Level;
 
@@ -18,6 +19,10 @@ pub(super) struct Visitor<'a> {
     pub(super) admission: Admission,
     /// Who is at the other end of the connection, or for whom it is by the PROXY protocol.
     pub(super) address: PeerAddr,
+    /// How its connection came.
+    pub(super) scheme: &'a Scheme,
+    /// The shard whose thread this is.
+    pub(super) shard: usize,
 }
 
 impl Visitor<'_> {

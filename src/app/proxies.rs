@@ -1,0 +1,36 @@
+//! The proxies that run, by name.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::config;
+use crate::proxy::{Dialer, Proxy};
+
+/// The proxies that run. What they do is done by the connections of their clients.
+#[derive(Debug)]
+pub(super) struct Proxies {
+    by_name: BTreeMap<String, Arc<Proxy>>,
+    dialer: Dialer,
+    n_shards: usize,
+}
+
+impl Proxies {
+    pub(super) fn new(dialer: Dialer, n_shards: usize) -> Self {
+        Self {
+            by_name: BTreeMap::new(),
+            dialer,
+            n_shards,
+        }
+    }
+
+    /// Begins a proxy.
+    pub(super) fn begin(&mut self, settings: &Arc<config::Proxy>) {
+        let proxy = Proxy::new(Arc::clone(settings), self.dialer.clone(), self.n_shards);
+        self.by_name.insert(settings.name.clone(), Arc::new(proxy));
+    }
+
+    /// The proxies, ordered by name.
+    pub(super) fn all(&self) -> Vec<Arc<Proxy>> {
+        self.by_name.values().map(Arc::clone).collect()
+    }
+}
