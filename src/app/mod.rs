@@ -324,10 +324,7 @@ impl App {
 }
 
 /// Where requests lead.
-fn routes(
-    (channels, proxies): (&Channels, &Proxies),
-    pages: &[(&'static str, Page)],
-) -> Routes {
+fn routes((channels, proxies): (&Channels, &Proxies), pages: &[(&'static str, Page)]) -> Routes {
     let mut routes = channels.routes(pages);
     routes.add_proxies(&proxies.all());
     routes

@@ -29,6 +29,18 @@ impl Proxies {
         self.by_name.insert(settings.name.clone(), Arc::new(proxy));
     }
 
+    /// Lets the proxy of this name do something else; returns the one that is to be retired.
+    pub(super) fn reconfigure(&mut self, settings: &Arc<config::Proxy>) -> Option<Arc<Proxy>> {
+        let old = self.by_name.get(&settings.name)?;
+        let new = old.succeeded_by(Arc::clone(settings));
+        self.by_name.insert(settings.name.clone(), Arc::new(new))
+    }
+
+    /// Takes a proxy out, which is to be retired.
+    pub(super) fn remove(&mut self, name: &str) -> Option<Arc<Proxy>> {
+        self.by_name.remove(name)
+    }
+
     /// The proxies, ordered by name.
     pub(super) fn all(&self) -> Vec<Arc<Proxy>> {
         self.by_name.values().map(Arc::clone).collect()

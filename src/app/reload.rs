@@ -20,10 +20,13 @@ use super::{App, RunError, limits, routes, service, upstream_tls_errors};
 use crate::admin::ReloadOutcome;
 use crate::channel::{Channel, Departure};
 use crate::config::diff::{Change, Diff, ProxyChange, UpstreamChange};
-use crate::config::{Config, Diagnostics, ListenTls, Loaded, SelectEvents, Severity, Sources};
+use crate::config::{
+    self, Config, Diagnostics, ListenTls, Loaded, SelectEvents, Severity, Sources,
+};
 use crate::delivery::{ShardHandle, spread_goodbyes};
 use crate::http::Current;
 use crate::net::tls::Reread;
+use crate::proxy::Proxy;
 use crate::systemd;
 
 /// A reload that is under way.
@@ -239,6 +242,7 @@ impl App {
                 Change::Removed(old) => retired.extend(self.channels.remove(&old.name)),
             }
         }
+        let left_proxies = self.follow_proxies(&diff.proxies);
         let server = &config.server;
         self.gateway.memory.set_limit(server.memory);
         let Capacity {
@@ -253,6 +257,10 @@ impl App {
             server: server.clone(),
             routes: routes((&self.channels, &self.proxies), &self.pages),
         });
+        // Nobody is led to them any more; what is under way goes on.
+        for proxy in left_proxies {
+            proxy.retire();
+        }
         self.delivery.reconfigure(&reconfigured);
         // Before anybody is told, and before instances and views are counted: there are no more, then.
         for one in &retired {
@@ -274,6 +282,19 @@ impl App {
         self.admin
             .apply(&config.admin.addresses, built.admin, &self.facts);
         self.config = config;
+    }
+
+    /// Begins what is new of the proxies; returns those that are left behind.
+    fn follow_proxies(&mut self, changes: &[Change<Arc<config::Proxy>>]) -> Vec<Arc<Proxy>> {
+        let mut left = Vec::new();
+        for change in changes {
+            match change {
+                Change::Added(settings) => self.proxies.begin(settings),
+                Change::Changed { new, .. } => left.extend(self.proxies.reconfigure(new)),
+                Change::Removed(old) => left.extend(self.proxies.remove(&old.name)),
+            }
+        }
+        left
     }
 
     /// Lets the subscribers of removed channels leave one after another, and then their upstreams end.

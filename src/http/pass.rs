@@ -38,7 +38,9 @@ pub(super) async fn pass(
         Err(failure) => {
             let wait = random_time(&REFUSED_RETRY);
             let form = preferred_form(&head.headers);
-            Refusal::NotPassedOn(failure, wait).answer(form).map(Reply::short)
+            Refusal::NotPassedOn(failure, wait)
+                .answer(form)
+                .map(Reply::short)
         }
     }
 }

@@ -121,11 +121,10 @@ impl Routes {
             } = &**proxy.settings();
             let place = Place::Proxy(Arc::clone(proxy));
             let inserted = self.by_path.insert(hosts, path, &place);
-            let inserted =
-                inserted.and_then(|()| self.proxies_by_path.insert(hosts, path, proxy));
-            if let Err(error) = inserted {
+            // Of proxies alone as of all.
+            if self.proxies_by_path.insert(hosts, path, proxy).is_err() || inserted.is_err() {
                 // The configuration was refused if it had that.
-                tracing::error!(proxy = name, path, %error, "a path leads nowhere");
+                tracing::error!(proxy = name, path, "a path leads nowhere");
             }
         }
         for proxy in proxies {

@@ -101,7 +101,8 @@ pub(super) async fn respond(visitor: &Visitor<'_>, request: &Request<Content>) -
         }
         // Also what could be answered: the connection must end, so that its place can be had.
         Found::Nothing | Found::Page(_) | Found::Proxy(_)
-            if visitor.admission != Admission::Admitted => {
+            if visitor.admission != Admission::Admitted =>
+        {
             Outcome::Answer(Refusal::AtLimit(random_time(&REFUSED_RETRY)).answer(form))
         }
         Found::Proxy(proxy) => Outcome::PassOn(Arc::clone(proxy)),

@@ -144,9 +144,8 @@ mod tests {
         let mut endpoints = Endpoints::new(2);
         endpoints.failed(now, 0);
         let later = now + FIRST_REST;
-        let choose = |endpoints: &mut Endpoints, at| {
-            endpoints.choose(at, Tried::default(), PATIENCE)
-        };
+        let choose =
+            |endpoints: &mut Endpoints, at| endpoints.choose(at, Tried::default(), PATIENCE);
         assert_eq!(choose(&mut endpoints, later), Some(0));
         assert_eq!(choose(&mut endpoints, later), Some(1));
         // Whoever tried has not come back: its client has left.
@@ -163,7 +162,10 @@ mod tests {
         for _ in 0..100 {
             endpoints.failed(now, 0);
             let rest = endpoints.list[0].rests_until.map(|due| due - now);
-            assert!(rest >= Some(FIRST_REST) && rest <= Some(LONGEST_REST), "{rest:?}");
+            assert!(
+                rest >= Some(FIRST_REST) && rest <= Some(LONGEST_REST),
+                "{rest:?}"
+            );
             now += Duration::from_secs(1);
         }
         assert_eq!(order(&mut endpoints, now + LONGEST_REST), [0, 1]);

@@ -15,6 +15,7 @@ use http::{Request, Response};
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::endpoints::Tried;
 use super::error::Error;
 use super::feed::{Carrier, Feed};
 use super::link::{Link, Seen, Timeouts, Unanswered, Waiting};
@@ -24,7 +25,6 @@ use super::shared::{Shared, StreamPlace};
 use super::upload::{Upload, Watch};
 use super::{Asked, Proxy, head};
 use crate::config::UpstreamHttp;
-use super::endpoints::Tried;
 
 /// A request on its way.
 pub(super) struct Exchange<'a> {
@@ -92,7 +92,10 @@ impl<'a> Exchange<'a> {
                     Upload::default()
                 }
             };
-            tracing::debug!(proxy = self.proxy.settings.name, "a request is sent once more");
+            tracing::debug!(
+                proxy = self.proxy.settings.name,
+                "a request is sent once more"
+            );
             match self.connect(place).await {
                 Ok(means) => return Ok(self.send(place, means, upload).await?),
                 Err(error) => {
@@ -217,7 +220,7 @@ impl<'a> Exchange<'a> {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(mut failed)) => Err(match failed.take_message() {
                 Some(request) => {
-                    Unanswered::Unsent(request, Error::RequestFailed(failed.into_error()))
+                    Unanswered::Unsent(Box::new(request), Error::RequestFailed(failed.into_error()))
                 }
                 // Of an answer there is nothing before its head.
                 None => {

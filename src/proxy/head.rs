@@ -20,7 +20,10 @@ pub(super) fn request(
     let path = url
         .path(head.uri.path(), &captured)
         .ok_or(Error::NoEndpoint)?;
-    let query = head.uri.query().map_or(String::new(), |query| format!("?{query}"));
+    let query = head
+        .uri
+        .query()
+        .map_or(String::new(), |query| format!("?{query}"));
     let (mut parts, ()) = Request::new(()).into_parts();
     parts.method = head.method.clone();
     parts.headers = head.headers.clone();

@@ -50,7 +50,7 @@ pub(super) enum Unanswered {
     /// Something may have been sent; and whether something has come.
     Failed(Error, Seen),
     /// Nothing was sent: here it is.
-    Unsent(Request<Upload>, Error),
+    Unsent(Box<Request<Upload>>, Error),
 }
 
 /// Whether anything of a response has come.
@@ -65,7 +65,10 @@ const BUFFER_BYTES: usize = 64 * 1024;
 
 impl Link {
     /// Speaks HTTP/1.1 on a new connection.
-    pub(super) async fn begin(connection: Connection, descriptor: Descriptor) -> Result<Self, Error> {
+    pub(super) async fn begin(
+        connection: Connection,
+        descriptor: Descriptor,
+    ) -> Result<Self, Error> {
         let wire = Wire::new(connection);
         let traffic = wire.traffic();
         let (sender, connection) = http1::Builder::new()
@@ -120,7 +123,7 @@ impl Link {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(mut failed)) => Err(match failed.take_message() {
                 Some(request) => {
-                    Unanswered::Unsent(request, Error::RequestFailed(failed.into_error()))
+                    Unanswered::Unsent(Box::new(request), Error::RequestFailed(failed.into_error()))
                 }
                 None => Unanswered::Failed(Error::RequestFailed(failed.into_error()), seen),
             }),
@@ -153,10 +156,7 @@ impl Link {
     }
 }
 
-fn drive(
-    connection: &mut Option<http1::Connection<TokioIo<Wire>, Upload>>,
-    cx: &mut Context<'_>,
-) {
+fn drive(connection: &mut Option<http1::Connection<TokioIo<Wire>, Upload>>, cx: &mut Context<'_>) {
     let Some(running) = connection else { return };
     if let Poll::Ready(ended) = Pin::new(running).poll(cx) {
         // An error reaches the response or its body, too, where it is reported.

@@ -38,6 +38,7 @@ struct State {
 #[derive(Debug, Default)]
 struct Place {
     /// Those of HTTP/1.1, the one that was used last at the end.
+    #[expect(clippy::vec_box, reason = "each request moves one out and in")]
     idle: Vec<Box<Link>>,
     /// Those of HTTP/2.
     shared: Vec<Shared>,
@@ -65,7 +66,9 @@ impl Pool {
 
     /// The endpoint that a request asks which has tried these, within `patience`.
     pub(super) fn choose(&self, tried: Tried, patience: Duration) -> Option<usize> {
-        self.lock().endpoints.choose(Instant::now(), tried, patience)
+        self.lock()
+            .endpoints
+            .choose(Instant::now(), tried, patience)
     }
 
     /// Notes that an endpoint could be connected to.
@@ -148,9 +151,8 @@ impl Pool {
         let mut is_any_left = false;
         for place in &mut state.places {
             let idle = std::mem::take(&mut place.idle);
-            let keeps = |link: &mut Box<Link>| {
-                now - link.idle_since < self.keep_alive && link.is_ready()
-            };
+            let keeps =
+                |link: &mut Box<Link>| now - link.idle_since < self.keep_alive && link.is_ready();
             let (kept, gone): (Vec<_>, Vec<_>) = idle
                 .into_iter()
                 .map(|mut link| (keeps(&mut link), link))
@@ -183,7 +185,9 @@ async fn sweep(pool: Weak<Pool>) {
             return;
         };
         sleep(interval).await;
-        let goes_on = pool.upgrade().is_some_and(|pool| pool.sweep(Instant::now()));
+        let goes_on = pool
+            .upgrade()
+            .is_some_and(|pool| pool.sweep(Instant::now()));
         if !goes_on {
             return;
         }

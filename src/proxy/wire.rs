@@ -68,7 +68,9 @@ impl AsyncRead for Wire {
         ready!(Pin::new(&mut self.connection).poll_read(cx, buffer))?;
         let n_bytes = buffer.filled().len().saturating_sub(n_before);
         let n_bytes = u64::try_from(n_bytes).unwrap_or(u64::MAX);
-        self.traffic.n_received.fetch_add(n_bytes, Ordering::Relaxed);
+        self.traffic
+            .n_received
+            .fetch_add(n_bytes, Ordering::Relaxed);
         Poll::Ready(Ok(()))
     }
 }

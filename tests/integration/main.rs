@@ -35,6 +35,7 @@ mod memory;
 mod newcomers;
 mod notify;
 mod outage;
+mod proxy;
 mod reconnect;
 mod reload;
 mod restart;

@@ -48,7 +48,7 @@ pub(crate) struct TlsFacts {
     pub(crate) kind: Option<HandshakeKind>,
 }
 
-pub(super) trait Stream: AsyncRead + AsyncWrite + Send {}
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send {}
 impl<T: AsyncRead + AsyncWrite + Send> Stream for T {}
 
 /// How a stream ended.
@@ -276,7 +276,7 @@ impl Connector {
 
 impl Client {
     /// A client that reads this.
-    pub(super) fn over(stream: impl Stream + 'static) -> Self {
+    pub(crate) fn over(stream: impl Stream + 'static) -> Self {
         Self {
             stream: Box::pin(stream),
             unread: Vec::new(),
