@@ -6,17 +6,18 @@ export class Cable {
   /** The request heads that went through, as sent. */
   requests = [];
 
-  /** Connections that were turned away while it was cut. */
+  /** Connections that were turned away while it was cut, or got no answer while it was silent. */
   nTurnedAway = 0;
 
   #isWhole = true;
+  #isSilent = false;
   #sockets = new Set();
   #server;
 
-  /** Lays a cable to this port of 127.0.0.1. */
-  static async lay(port) {
+  /** Lays a cable from a port of 127.0.0.1 to this one. */
+  static async lay(port, host = '127.0.0.1') {
     const cable = new Cable();
-    cable.#server = net.createServer((near) => cable.#connect(near, port));
+    cable.#server = net.createServer((near) => cable.#connect(near, port, host));
     await new Promise((resolve, reject) => {
       cable.#server.once('error', reject).listen(0, '127.0.0.1', resolve);
     });
@@ -33,7 +34,16 @@ export class Cable {
     for (const socket of this.#sockets) socket.destroy();
   }
 
+  /** Lets nothing through any more, and tells neither side, as a network that is gone does. */
+  silence() {
+    this.#isSilent = true;
+    for (const socket of this.#sockets) socket.unpipe().pause();
+  }
+
+  /** Whole again for new connections; those that were silenced have been forgotten on the way. */
   mend() {
+    if (this.#isSilent) this.cut();
+    this.#isSilent = false;
     this.#isWhole = true;
   }
 
@@ -42,26 +52,29 @@ export class Cable {
     this.#server.close();
   }
 
-  #connect(near, port) {
-    if (!this.#isWhole) {
+  #connect(near, port, host) {
+    if (!this.#isWhole || this.#isSilent) {
       this.nTurnedAway += 1;
-      near.destroy();
+      if (this.#isSilent) this.#keep(near.pause());
+      else near.destroy();
       return;
     }
-    const far = net.connect(port, '127.0.0.1');
+    const far = net.connect(port, host);
     this.#join(near, far);
     this.#join(far, near);
     this.#record(near);
   }
 
   #join(from, to) {
-    this.#sockets.add(from);
+    this.#keep(from);
     from.pipe(to);
-    from.on('error', () => {}); // 'close' follows
-    from.on('close', () => {
-      this.#sockets.delete(from);
-      to.destroy();
-    });
+    from.on('close', () => to.destroy());
+  }
+
+  #keep(socket) {
+    this.#sockets.add(socket);
+    socket.on('error', () => {}); // 'close' follows
+    socket.on('close', () => this.#sockets.delete(socket));
   }
 
   /** Keeps the head of the first request on a connection; a subscription has no second. */

@@ -14,11 +14,12 @@ import { chromium } from 'playwright-core';
 import { Cable } from './cable.js';
 import { Child } from './child.js';
 import { EventLog, Reader } from './event-stream.js';
+import { Server } from './server.js';
 import { until } from './until.js';
 
-const ROOT = fileURLToPath(new URL('../../../', import.meta.url));
+export const ROOT = fileURLToPath(new URL('../../../', import.meta.url));
 const TARGET = path.resolve(ROOT, process.env.CARGO_TARGET_DIR ?? 'target');
-const GATEWAY = process.env.SSECAST_BIN ?? path.join(TARGET, 'release/ssecast');
+export const GATEWAY = process.env.SSECAST_BIN ?? path.join(TARGET, 'release/ssecast');
 const PYTHON = process.env.SSECAST_PYTHON ?? path.join(TARGET, 'venv/bin/python');
 const PAGE = fs.readFileSync(new URL('page.html', import.meta.url));
 
@@ -26,10 +27,13 @@ const PAGE = fs.readFileSync(new URL('page.html', import.meta.url));
  * Where origins listen. Connections to 127.0.0.1 take their local ports there, so a port that is
  * free here stays free: an origin that is started again finds its port as it left it.
  */
-const ORIGIN_HOST = '127.0.0.2';
+export const ORIGIN_HOST = '127.0.0.2';
 
 /** The time between two events of an origin: many events in a short test. */
 const INTERVAL_MS = 100;
+
+/** How the gateway's log says where it listens. */
+const LISTENS = /^(?=.*\blistening\b).*\baddress="?([\d.]+):(\d+)/;
 
 /** How long a program may take that ends by itself. */
 const COMMAND_MS = 60_000;
@@ -74,7 +78,7 @@ class World {
 
   /** Starts the gateway with a file whose times are short: heartbeats, reconnection. */
   async quickGateway(origin) {
-    const file = path.join(this.#directory(), 'ssecast.toml');
+    const file = path.join(this.directory(), 'ssecast.toml');
     fs.writeFileSync(file, `
 [server]
 drain = "0s"
@@ -135,7 +139,7 @@ cors = { origins = "*" }
 
   /** Lays a cable to the gateway. */
   async cable(gateway) {
-    const cable = await Cable.lay(gateway.port);
+    const cable = await Cable.lay(gateway.port, gateway.host);
     this.#endings.push(() => cable.close());
     return cable;
   }
@@ -157,7 +161,18 @@ cors = { origins = "*" }
       server.close();
     });
 
-    const browser = await chromium.launchPersistentContext(this.#directory(), {
+    const browser = await this.browser();
+    const page = await browser.newPage();
+    const origin = `http://127.0.0.1:${server.address().port}`;
+    await page.goto(`${origin}/?n=${nSources}&stream=${encodeURIComponent(streamUrl)}`);
+    const lookAtAll = () => page.evaluate(() => window.lookAtAll());
+    return { lookAtAll, look: async () => (await lookAtAll())[0] };
+  }
+
+  /** Starts a browser of its own, with an empty profile. It takes any certificate. */
+  async browser() {
+    const profile = this.directory();
+    const context = await chromium.launchPersistentContext(profile, {
       executablePath: '/usr/bin/chromium',
       headless: true,
       args: [
@@ -172,12 +187,33 @@ cors = { origins = "*" }
         '--disable-sync',
       ],
     });
-    this.#endings.push(() => browser.close());
-    const page = await browser.newPage();
-    const origin = `http://127.0.0.1:${server.address().port}`;
-    await page.goto(`${origin}/?n=${nSources}&stream=${encodeURIComponent(streamUrl)}`);
-    const lookAtAll = () => page.evaluate(() => window.lookAtAll());
-    return { lookAtAll, look: async () => (await lookAtAll())[0] };
+    this.#endings.push(() => context.close());
+    return Object.assign(context, { profile });
+  }
+
+  /**
+   * A server that can be killed and started again at the same address: `start(port)` starts its
+   * process, and `address` finds in its log where it listens.
+   */
+  async server(name, start, address) {
+    const server = new Server(name, start, address);
+    await server.start();
+    return server;
+  }
+
+  /** The gateway with this configuration, which listens at `{listen}`. */
+  async gatewayWith(toml) {
+    const file = path.join(this.directory(), 'ssecast.toml');
+    const start = (port) => {
+      fs.writeFileSync(file, toml.replaceAll('{listen}', `${ORIGIN_HOST}:${port}`));
+      return this.child('the gateway', GATEWAY, ['serve', '--config', file]);
+    };
+    return this.server('the gateway', start, LISTENS);
+  }
+
+  /** The gateway by these arguments, which let it listen at a free port. */
+  async gatewayBy(args) {
+    return this.server('the gateway', () => this.child('the gateway', GATEWAY, args), LISTENS);
   }
 
   /** Starts a process that ends with the test. */
@@ -210,14 +246,13 @@ cors = { origins = "*" }
   }
 
   async #serve(args) {
-    const child = this.child('the gateway', GATEWAY, ['serve', ...args]);
-    const pattern = /^(?=.*\blistening\b).*\baddress="?127\.0\.0\.1:(\d+)/;
-    const [, port] = await child.logged('logs the address it listens on', pattern);
-    return { child, port: Number(port), url: `http://127.0.0.1:${port}/events` };
+    const gateway = await this.gatewayBy(['serve', ...args]);
+    const { port, host } = gateway;
+    return { port, host, url: `${gateway.url}/events` };
   }
 
   /** A new empty directory, removed at the end. */
-  #directory() {
+  directory() {
     const directory = fs.mkdtempSync(path.join(os.tmpdir(), 'ssecast-test-'));
     this.#endings.push(() => fs.rmSync(directory, { recursive: true, force: true }));
     return directory;
@@ -249,6 +284,11 @@ class Origin {
 
   async stop() {
     await this.#child.stop();
+  }
+
+  /** Ends it as a crash would. */
+  async kill() {
+    await this.#child.kill();
   }
 
   /** How many event streams it feeds, now and since it started. */
