@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import path from 'node:path';
 
+import { inTestingTimes } from './testing-times.js';
 import { ORIGIN_HOST, ROOT } from './world.js';
 
 const EXAMPLE = path.join(ROOT, 'examples/node');
@@ -28,16 +29,8 @@ export class NodeSite {
   }
 
   #config() {
-    return inTestingTimes(fs.readFileSync(path.join(EXAMPLE, 'ssecast.toml'), 'utf8'), this.backend.url);
-  }
-
-  /** Where the page is, from this address of the gateway, or of a cable to it. */
-  pageUrl(address) {
-    return address;
-  }
-
-  eventsUrl(address) {
-    return `${address}/events`;
+    const toml = fs.readFileSync(path.join(EXAMPLE, 'ssecast.toml'), 'utf8');
+    return inTestingTimes(toml, this.backend.url, this.#world.directory());
   }
 
   #nChanges = 0;
@@ -64,6 +57,11 @@ export class NodeSite {
       else rows.set(change.row.symbol, change.row.price);
     }
     return { seq, prices: [...rows].sort(bySymbol) };
+  }
+
+  /** The number of the newest event. */
+  newest() {
+    return this.truth().seq;
   }
 
   /** What the page's copy says, and what people see of it. */
@@ -95,24 +93,3 @@ export class NodeSite {
 const LISTENS = /http:\/\/([\d.]+):(\d+)/;
 
 const bySymbol = ([a], [b]) => (a < b ? -1 : 1);
-
-/** The example's file, at addresses of this test, with short times and a short history. */
-export function inTestingTimes(toml, backendUrl) {
-  const changed = toml
-    .replaceAll('127.0.0.1:8080', '{listen}')
-    .replaceAll('http://127.0.0.1:3000', backendUrl)
-    .replace(/^heartbeat = .*$/gm, 'heartbeat = "1s"');
-  assert.ok(changed.includes('{listen}') && changed.includes(backendUrl), toml);
-  return `${changed}
-[server]
-drain = "0s"
-
-[admin]
-address = "off"
-
-[defaults]
-history = { events = 20, age = "3s" }
-retry = { min = "100ms", max = "200ms" }
-backoff = { first = "100ms", max = "300ms" }
-`;
-}

@@ -163,7 +163,7 @@ class Stage {
   }
 
   get url() {
-    return this.site.pageUrl(`http://127.0.0.1:${this.cable.port}`);
+    return `http://127.0.0.1:${this.cable.port}/`;
   }
 
   async open() {
@@ -217,7 +217,7 @@ class Stage {
    * holds, and then all but the newest, because they are too old.
    */
   async forgets(lastEventId) {
-    const { seq } = await this.site.truth();
+    const seq = await this.site.newest();
     assert.ok(seq > Number(lastEventId) + 1);
     for (const id of [lastEventId, String(seq - 1)]) {
       await this.until(`the gateway has forgotten ${id}`, () => this.#isForgotten(id));
@@ -226,7 +226,7 @@ class Stage {
 
   /** Whether who asks with this id is told that it is not known any more. */
   async #isForgotten(lastEventId) {
-    const url = `${this.site.eventsUrl(this.site.gateway.url)}?last_event_id=${encodeURIComponent(lastEventId)}`;
+    const url = `${this.site.gateway.url}/events?last_event_id=${encodeURIComponent(lastEventId)}`;
     const response = await fetch(url, {
       headers: { Accept: 'application/json' },
       signal: AbortSignal.timeout(10_000),

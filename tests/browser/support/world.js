@@ -216,6 +216,11 @@ cors = { origins = "*" }
     return this.server('the gateway', () => this.child('the gateway', GATEWAY, args), LISTENS);
   }
 
+  /** Does this when the test is over, before what was started until now ends. */
+  atEnd(ending) {
+    this.#endings.push(ending);
+  }
+
   /** Starts a process that ends with the test. */
   child(...args) {
     const child = new Child(...args);

@@ -6,6 +6,8 @@ import { App } from './App.jsx';
 import './styles.css';
 
 const client = new QueryClient();
+// Where the TanStack Query extension of browsers looks for it, and the tests.
+window.__TANSTACK_QUERY_CLIENT__ = client;
 
 createRoot(document.getElementById('root')).render(
   <StrictMode>
