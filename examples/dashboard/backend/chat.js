@@ -90,7 +90,8 @@ async function receive(database, socket, bytes) {
 
 class Refused extends Error {}
 
-function checked({ key, author, text } = {}) {
+function checked(said) {
+  const { key, author, text } = said ?? {};
   const clean = { key: trimmed(key), author: trimmed(author), text: trimmed(text) };
   if (!clean.key || clean.key.length > 40) throw new Refused('a message needs a key, of at most 40 characters');
   if (!clean.author || clean.author.length > 40) throw new Refused('a message needs an author, of at most 40 characters');

@@ -63,7 +63,7 @@ export function openMarket(database) {
       let price = open;
       for (let i = 0; i < RECENT; i += 1) {
         const version = await next(query, 'changes');
-        price = moved(price);
+        price = moved(price, open);
         await query('UPDATE prices SET price = $1, version = $2 WHERE symbol = $3', [price, version, symbol]);
         await record(query, { version, type: 'price', about: symbol, data: { version, symbol, name, price, open } });
       }
@@ -78,8 +78,8 @@ export function runMarket(database, intervalMs) {
   async function trade() {
     try {
       const { prices } = await readPrices(database);
-      const { symbol, price } = prices[Math.floor(Math.random() * prices.length)];
-      await setPrice(database, symbol, moved(price));
+      const { symbol, price, open } = prices[Math.floor(Math.random() * prices.length)];
+      await setPrice(database, symbol, moved(price, open));
       isFailing = false;
     } catch (error) {
       if (!isFailing) console.error(`market: ${error.message}`);
@@ -91,7 +91,9 @@ export function runMarket(database, intervalMs) {
   return () => clearTimeout(timer);
 }
 
-/** A price a little later: up or down by up to 0.6 %, never nothing. */
-function moved(price) {
-  return Math.max(100, Math.round(price * (1 + (Math.random() - 0.495) * 0.012)));
+/** A price a little later: up or down by up to 0.6 %, and never far from where it began. */
+function moved(price, open) {
+  const chance = (Math.random() - 0.5) * 0.012;
+  const pull = (open / price - 1) * 0.02;
+  return Math.round(price * (1 + chance + pull));
 }

@@ -70,7 +70,7 @@ export function Notifications() {
         )}
       </div>
       <form className="compose" onSubmit={submit}>
-        <label>
+        <label className="wide">
           <span>Title</span>
           <input name="title" required maxLength={120} autoComplete="off" placeholder="Deploy finished" />
         </label>

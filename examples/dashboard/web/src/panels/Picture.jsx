@@ -3,12 +3,12 @@
 
 import { memo, useEffect, useRef } from 'react';
 
-const WIDTH = 560;
-const HEIGHT = 150;
+const WIDTH = 520;
+const HEIGHT = 140;
 const MIDDLE = HEIGHT / 2;
 
 /** Where clients are drawn, and how many of them at most. */
-const CROWD = { left: 330, width: 220, most: 400 };
+const CROWD = { left: 322, width: 190, most: 400 };
 
 export function Picture({ nClients, nEvents, mood, upstream }) {
   const pulse = useRef(null);

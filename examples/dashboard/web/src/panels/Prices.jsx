@@ -16,7 +16,9 @@ export function Prices() {
 
   return (
     <section className="panel prices" aria-labelledby="prices-title">
-      <h2 id="prices-title">Prices</h2>
+      <div className="head">
+        <h2 id="prices-title">Prices</h2>
+      </div>
       <div className="scroll" tabIndex={0} role="group" aria-labelledby="prices-title">
         <table>
           <thead>
