@@ -13,6 +13,7 @@ import { WebSocketServer } from 'ws';
 
 import { next } from './changes.js';
 import { follow } from './follow.js';
+import { isFromOurPages } from './origin.js';
 
 /** How many messages a newcomer gets. */
 const SHOWN = 50;
@@ -27,7 +28,12 @@ const PING_MS = 20_000;
 const MAX_UNSENT_BYTES = 1_000_000;
 
 export function serveChat(server, database) {
-  const sockets = new WebSocketServer({ server, path: '/chat', maxPayload: 4_096 });
+  const sockets = new WebSocketServer({
+    server,
+    path: '/chat',
+    maxPayload: 4_096,
+    verifyClient: ({ req: request }) => isFromOurPages(request),
+  });
 
   sockets.on('connection', async (socket, request) => {
     const gone = new AbortController();

@@ -11,6 +11,7 @@ import { openDatabase } from './database/index.js';
 import { serveEvents, streams } from './events.js';
 import { askGateway } from './gateway.js';
 import * as notifications from './notifications.js';
+import { isFromOurPages } from './origin.js';
 import { openMarket, readPrices, runMarket } from './prices.js';
 
 const HERE = path.dirname(fileURLToPath(import.meta.url));
@@ -34,6 +35,11 @@ app.use(express.json({ limit: '16kb' }));
 app.use('/api', (request, response, next) => {
   response.set('Cache-Control', 'no-store');
   next();
+});
+
+app.use('/api', (request, response, next) => {
+  if (request.method === 'GET' || isFromOurPages(request)) return next();
+  return response.status(403).json({ error: 'this is for our own pages' });
 });
 
 app.get('/api/prices', async (request, response) => {

@@ -90,6 +90,17 @@ for (const [name, url] of Object.entries(databases)) {
       }
     });
 
+    test('pages of other sites can’t write, and can’t join the chat', async () => {
+      const foreign = { Origin: 'https://elsewhere.example' };
+      const response = await fetch(`${backend.origin}/api/notifications/read`, { method: 'POST', headers: foreign });
+      assert.equal(response.status, 403);
+      const ours = { Origin: backend.origin };
+      const own = await fetch(`${backend.origin}/api/notifications/read`, { method: 'POST', headers: ours });
+      assert.equal(own.status, 200);
+      assert.equal(await backend.handshake(foreign), 401);
+      assert.equal(await backend.handshake(ours), 101);
+    });
+
     test('events are every change, in order, from where the reader was', async () => {
       const { version } = await backend.get('/api/prices');
       const stream = backend.events(version - 50);
@@ -244,6 +255,15 @@ class Backend {
     socket.on('error', () => {});
     this.ends.push(() => socket.terminate());
     return chat;
+  }
+
+  /** What a WebSocket's handshake with these header fields is answered with. */
+  handshake(headers) {
+    const socket = new WebSocket(`${this.origin.replace('http', 'ws')}/chat`, { headers });
+    return new Promise((resolve) => {
+      socket.on('upgrade', ({ statusCode }) => resolve(statusCode));
+      socket.on('unexpected-response', (request, { statusCode }) => resolve(statusCode));
+    }).finally(() => socket.on('error', () => {}).terminate());
   }
 
   kill(signal = 'SIGTERM') {
