@@ -2,4 +2,4 @@
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| ssecast::http::fuzz_forwarded(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| ssecast::proxy::fields::client::fuzz_forwarded(data));

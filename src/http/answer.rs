@@ -111,6 +111,10 @@ impl Refusal {
             Self::NotPassedOn(_, wait) if status == StatusCode::SERVICE_UNAVAILABLE => {
                 fields.insert(RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
             }
+            // Nobody knows where the next request would begin.
+            Self::NotPassedOn(failure, _) if failure.reason.closes() => {
+                fields.insert(CONNECTION, HeaderValue::from_static("close"));
+            }
             Self::ForNobody => {
                 fields.insert(ALLOW, HeaderValue::from_static(PASSED_ON));
                 fields.insert(CONNECTION, HeaderValue::from_static("close"));

@@ -11,7 +11,6 @@ mod connection;
 mod cors;
 mod document;
 mod fetch;
-mod forwarded;
 mod head;
 mod http1;
 mod http2;
@@ -32,8 +31,6 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use arc_swap::{ArcSwap, Guard};
 
 pub use self::connection::{Seen, serve_connection};
-#[cfg(any(test, fuzzing))]
-pub use self::forwarded::fuzz_forwarded;
 pub use self::route::{Page, Routes};
 pub use self::stop::Stop;
 use crate::config;

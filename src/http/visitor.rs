@@ -6,10 +6,11 @@ use http::uri::Scheme;
 use http::{HeaderMap, Version};
 use tracing::Level;
 
-use super::{Gateway, forwarded};
+use super::Gateway;
 use crate::net::addresses::Identity;
 use crate::net::peer::PeerAddr;
 use crate::net::permit::{Admission, Limit};
+use crate::proxy::fields::client;
 
 /// Who makes a request.
 #[derive(Debug, Clone, Copy)]
@@ -29,7 +30,7 @@ impl Visitor<'_> {
     /// The client that asks, as far as it can be known.
     pub(super) fn client(&self, fields: &HeaderMap) -> PeerAddr {
         let current = self.gateway.current();
-        forwarded::client(fields, self.address, &current.server.trusted_proxies)
+        client::client(fields, self.address, &current.server.trusted_proxies)
     }
 
     /// The client that a trusted proxy speaks for, counted to those of its address; `None`: it was

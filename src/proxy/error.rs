@@ -6,6 +6,8 @@ use std::io;
 
 use http::StatusCode;
 
+use super::fields::{Refused, Unusable};
+
 /// Why there is no answer, with all that is known: for the log.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
@@ -24,6 +26,9 @@ pub(super) enum Error {
     /// None of the URLs can be asked for this.
     #[error("no upstream can be asked for this")]
     NoEndpoint,
+    /// The request is none that can be passed on.
+    #[error(transparent)]
+    Refused(#[from] Refused),
     /// The exchange broke before there was a head of an answer.
     #[error("the request failed")]
     RequestFailed(#[source] hyper::Error),
@@ -33,6 +38,9 @@ pub(super) enum Error {
     /// No head of an answer in time.
     #[error("no response within `response_timeout`")]
     ResponseTimedOut,
+    /// The answer is none that can be passed on.
+    #[error(transparent)]
+    Unusable(#[from] Unusable),
 }
 
 /// Why there is no answer, or not all of it: from a closed set, for clients and counters.
@@ -52,6 +60,8 @@ pub enum Reason {
     NoDescriptor,
     /// What came is not HTTP.
     NotHttp,
+    /// The request is none that can be passed on.
+    Refused(Refused),
     /// Nothing of the request was passed on for too long.
     RequestStalled,
     /// No head of an answer in time.
@@ -87,16 +97,18 @@ impl Error {
             Self::ConnectTimedOut => Reason::ConnectTimedOut,
             Self::NoEndpoint => Reason::ConnectFailed,
             Self::NoDescriptor => Reason::NoDescriptor,
+            Self::Refused(refused) => Reason::Refused(*refused),
             Self::RequestFailed(error) if error.is_parse() => Reason::NotHttp,
             Self::RequestFailed(_) => Reason::Closed,
             Self::RequestStalled => Reason::RequestStalled,
             Self::ResponseTimedOut => Reason::ResponseTimedOut,
+            Self::Unusable(_) => Reason::NotHttp,
         }
     }
 }
 
 impl Reason {
-    /// All of them.
+    /// All of them, those that a request is refused for ([`Refused::ALL`]) aside.
     pub const ALL: [Self; 10] = [
         Self::AnswerBroke,
         Self::Closed,
@@ -120,10 +132,16 @@ impl Reason {
             Self::MaxRequests => "max_requests",
             Self::NoDescriptor => "no_descriptor",
             Self::NotHttp => "not_http",
+            Self::Refused(refused) => refused.name(),
             Self::RequestStalled => "request_stalled",
             Self::ResponseTimedOut => "response_timeout",
             Self::TlsFailed => "tls_failed",
         }
+    }
+
+    /// Whether the client's connection ends with the answer.
+    pub fn closes(self) -> bool {
+        matches!(self, Self::Refused(refused) if refused.closes())
     }
 
     /// What a client gets that has no answer yet.
@@ -138,6 +156,7 @@ impl Reason {
             Self::ConnectTimedOut | Self::RequestStalled | Self::ResponseTimedOut => {
                 StatusCode::GATEWAY_TIMEOUT
             }
+            Self::Refused(refused) => refused.status(),
         }
     }
 }
@@ -145,6 +164,7 @@ impl Reason {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Refused(refused) => return fmt::Display::fmt(refused, f),
             Self::AnswerBroke => "its upstream broke off in the middle of an answer",
             Self::Closed => "its upstream closed the connection without an answer",
             Self::ConnectFailed => "its upstream can't be reached",

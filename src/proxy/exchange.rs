@@ -11,19 +11,22 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 
+use http::request::Parts;
 use http::{Request, Response};
+use hyper::body::Incoming;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::endpoints::Tried;
 use super::error::Error;
 use super::feed::{Carrier, Feed};
+use super::fields::{Content, Hop};
 use super::link::{Link, Seen, Timeouts, Unanswered, Waiting};
 use super::patience::Patience;
 use super::pool::Pool;
 use super::shared::{Shared, StreamPlace};
 use super::upload::{Upload, Watch};
-use super::{Asked, Proxy, head};
+use super::{Asked, Proxy, fields};
 use crate::config::UpstreamHttp;
 
 /// A request on its way.
@@ -66,8 +69,11 @@ impl<'a> Exchange<'a> {
         let mut tried = Tried::default();
         let mut last = Error::NoEndpoint;
         let patience = self.proxy.settings.connect_timeout;
+        let content = Content::of(&upload);
         while let Some(place) = self.pool.choose(tried, patience) {
             tried.add(place);
+            // Nobody is asked for what is refused.
+            let head = self.head(place, content)?;
             let (means, before) = match self.means(place).await {
                 Ok(means) => means,
                 Err(error) => {
@@ -76,7 +82,7 @@ impl<'a> Exchange<'a> {
                     continue;
                 }
             };
-            let failed = match self.send(place, means, upload).await {
+            let failed = match self.send((place, head), means, upload).await {
                 Ok(response) => return Ok(response),
                 Err(failed) => failed,
             };
@@ -97,7 +103,10 @@ impl<'a> Exchange<'a> {
                 "a request is sent once more"
             );
             match self.connect(place).await {
-                Ok(means) => return Ok(self.send(place, means, upload).await?),
+                Ok(means) => {
+                    let head = self.head(place, content)?;
+                    return Ok(self.send((place, head), means, upload).await?);
+                }
                 Err(error) => {
                     self.note_unreachable(place, &error);
                     last = error;
@@ -164,18 +173,38 @@ impl<'a> Exchange<'a> {
         Ok(means)
     }
 
+    /// The head of the request, as it is sent to an endpoint.
+    fn head(&self, place: usize, content: Content) -> Result<Parts, Error> {
+        let settings = &self.proxy.settings;
+        let hop = Hop {
+            proxy: settings,
+            upstream: settings.upstreams.get(place).ok_or(Error::NoEndpoint)?,
+            http: settings.http,
+            peer: self.asked.peer,
+            trusted: self.asked.trusted,
+            scheme: self.asked.scheme,
+            content,
+        };
+        Ok(fields::request(self.asked.head, &hop)?)
+    }
+
+    /// The head of an answer, as it goes to the client.
+    fn accept(&self, response: Response<Incoming>) -> Result<Response<Incoming>, Unanswered> {
+        let (mut head, incoming) = response.into_parts();
+        match fields::response(&mut head, &self.asked.head.method) {
+            Ok(()) => Ok(Response::from_parts(head, incoming)),
+            // Its connection ends here, with all that may follow on it.
+            Err(unusable) => Err(Unanswered::Failed(unusable.into(), Seen::Something)),
+        }
+    }
+
     /// Sends the request on a connection, and waits for the head of the answer.
     async fn send(
         &self,
-        place: usize,
+        (place, head): (usize, Parts),
         means: Means,
         upload: Upload,
     ) -> Result<Response<Feed>, Unanswered> {
-        let Some(url) = self.proxy.settings.upstreams.get(place) else {
-            return Err(Unanswered::Failed(Error::NoEndpoint, Seen::Nothing));
-        };
-        let head = head::request(self.asked, &self.proxy.settings, url)
-            .map_err(|refused| Unanswered::Failed(refused, Seen::Nothing))?;
         let request = Request::from_parts(head, upload);
         let settings = &self.proxy.settings;
         let timeouts = Timeouts {
@@ -184,7 +213,7 @@ impl<'a> Exchange<'a> {
         };
         match means {
             Means::Http1(mut link) => {
-                let response = link.send(request, (self.watch, timeouts)).await?;
+                let response = self.accept(link.send(request, (self.watch, timeouts)).await?)?;
                 let carrier = if self.watch.has_ended() {
                     Carrier::Http1(link, Arc::clone(self.pool), place)
                 } else {
@@ -194,7 +223,7 @@ impl<'a> Exchange<'a> {
                 Ok(response.map(|incoming| Feed::new(incoming, carrier)))
             }
             Means::Http2(stream) => {
-                let response = self.send_on(&stream, request, timeouts).await?;
+                let response = self.accept(self.send_on(&stream, request, timeouts).await?)?;
                 Ok(response.map(|incoming| Feed::new(incoming, Carrier::Http2(stream))))
             }
         }
@@ -205,7 +234,7 @@ impl<'a> Exchange<'a> {
         stream: &StreamPlace,
         request: Request<Upload>,
         timeouts: Timeouts,
-    ) -> Result<Response<hyper::body::Incoming>, Unanswered> {
+    ) -> Result<Response<Incoming>, Unanswered> {
         let mut response = pin!(stream.sender().try_send_request(request));
         let mut waiting = Waiting::new(self.watch, timeouts, stream.traffic());
         let mut patience = Patience::default();

@@ -12,7 +12,7 @@ mod endpoints;
 mod error;
 mod exchange;
 mod feed;
-mod head;
+pub mod fields;
 mod in_flight;
 mod link;
 mod patience;
@@ -163,23 +163,31 @@ impl Proxy {
         let (upload, watch) = Upload::new(body);
         let exchange = Exchange::new(self, pool, (asked, &watch));
         let response = exchange.run(upload).await?;
-        let (mut head, feed) = response.into_parts();
-        head::response(&mut head);
-        let body = Body::new(feed, Arc::clone(self), in_flight);
-        Ok(Response::from_parts(head, body))
+        Ok(response.map(|feed| Body::new(feed, Arc::clone(self), in_flight)))
     }
 
     fn fail(&self, asked: &Asked<'_>, error: &Error) -> Failure {
         let reason = error.reason();
-        tracing::warn!(
-            proxy = self.settings.name,
-            reason = reason.name(),
-            method = %asked.head.method,
-            path = asked.head.uri.path(),
-            peer = %asked.peer,
-            error = %Chain(error),
-            "a request was not passed on"
-        );
+        if let Reason::Refused(refused) = reason {
+            // The client's fault, and of no interest to who runs the gateway.
+            tracing::debug!(
+                proxy = self.settings.name,
+                reason = reason.name(),
+                peer = %asked.peer,
+                error = %refused,
+                "a request was refused"
+            );
+        } else {
+            tracing::warn!(
+                proxy = self.settings.name,
+                reason = reason.name(),
+                method = %asked.head.method,
+                path = asked.head.uri.path(),
+                peer = %asked.peer,
+                error = %Chain(error),
+                "a request was not passed on"
+            );
+        }
         Failure {
             proxy: self.settings.name.clone(),
             reason,

@@ -28,16 +28,25 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const MOST_HOPS: usize = 64;
 
 /// Who is behind `peer`, as far as it can be trusted.
-pub(super) fn client(fields: &HeaderMap, peer: PeerAddr, proxies: &TrustedProxies) -> PeerAddr {
+pub fn client(fields: &HeaderMap, peer: PeerAddr, proxies: &TrustedProxies) -> PeerAddr {
     if fields.contains_key(X_FORWARDED_FOR) {
         let values = values(fields, X_FORWARDED_FOR);
         let entries = values.iter().flat_map(|value| value.rsplit(','));
         follow(entries, |entry| node(entry.trim()), (peer, proxies))
     } else {
-        let values = values(fields, FORWARDED);
-        let elements = values.iter().flat_map(|value| RSplit::new(value, b','));
-        follow(elements, forwarded_for, (peer, proxies))
+        by_forwarded(fields, peer, proxies)
     }
+}
+
+/// The same by `Forwarded` alone.
+pub(super) fn by_forwarded(
+    fields: &HeaderMap,
+    peer: PeerAddr,
+    proxies: &TrustedProxies,
+) -> PeerAddr {
+    let values = values(fields, FORWARDED);
+    let elements = values.iter().flat_map(|value| RSplit::new(value, b','));
+    follow(elements, forwarded_for, (peer, proxies))
 }
 
 /// Goes from one to who was before, while all are trusted.
