@@ -22,7 +22,10 @@ const ADMIN_URL = process.env.GATEWAY_ADMIN ?? `http://127.0.0.1:${process.env.A
 const INTERVAL_MS = Number(process.env.INTERVAL_MS ?? 250);
 const PAGES = path.join(HERE, '../dist');
 
-const database = await openDatabase(DATABASE_URL);
+const database = await openDatabase(DATABASE_URL).catch((error) => {
+  console.error(`can't open the database ${withoutPassword(DATABASE_URL)}: ${error.message}`);
+  process.exit(1);
+});
 await openMarket(database);
 const closeMarket = runMarket(database, INTERVAL_MS);
 const gateway = askGateway(ADMIN_URL, 'changes');
@@ -123,4 +126,8 @@ for (const signal of ['SIGINT', 'SIGTERM']) {
     await database.close();
     process.exit(0);
   });
+}
+
+function withoutPassword(url) {
+  return url.replace(/:[^:@/]*@/, ':…@');
 }

@@ -35,6 +35,7 @@ const STOP_MS = 5_000;
 const AGAIN_MS = 3_000;
 
 const running = new Map();
+let isUp = false;
 let isStopping = false;
 
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => stop(0));
@@ -77,6 +78,7 @@ async function start() {
     run('vite', process.execPath, [path.join(HERE, 'node_modules/vite/bin/vite.js')], env);
     await answers('vite', `http://127.0.0.1:${devPort}/`);
   }
+  isUp = true;
   say(`
   The dashboard:       http://127.0.0.1:${isDev ? devPort : ports.port}/
   Five hundred more:   npm run crowd -- 500           still one upstream
@@ -126,7 +128,8 @@ function buildPages() {
 /** The configuration as it is in the repository, or a copy with the ports that were chosen. */
 function writeConfig() {
   if (Object.entries(PORTS).every(([name, port]) => ports[name] === port)) return path.join(HERE, 'ssecast.toml');
-  const file = path.join(HERE, 'data/ssecast.toml');
+  // One for each start: a gateway that runs follows the changes of its file.
+  const file = path.join(HERE, `data/ssecast-${ports.port}.toml`);
   mkdirSync(path.dirname(file), { recursive: true });
   writeFileSync(file, configWith(ports));
   return file;
@@ -167,7 +170,6 @@ function run(name, command, args, env) {
     stdio: ['ignore', 'pipe', 'pipe'],
     detached: true, // a Ctrl-C is for us; we end the others
   });
-  const began = Date.now();
   running.set(name, child);
   for (const stream of [child.stdout, child.stderr]) {
     readline.createInterface({ input: stream }).on('line', (line) => console.log(`${name.padEnd(7)} │ ${line}`));
@@ -177,8 +179,8 @@ function run(name, command, args, env) {
     running.delete(name);
     if (isStopping) return;
     const how = signal ?? `code ${code}`;
-    if (Date.now() - began < AGAIN_MS && code !== 0 && signal === null) {
-      console.error(`\nstart: the ${name} ended at once (${how})`);
+    if (!isUp && signal === null) {
+      console.error(`\nstart: the ${name} can't run (${how}); what it says is above`);
       await stop(1);
     } else {
       say(`the ${name} ended (${how}); it is started again in ${AGAIN_MS / 1000} s`);

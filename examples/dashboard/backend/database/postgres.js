@@ -13,7 +13,9 @@ pg.types.setTypeParser(pg.types.builtins.INT8, Number);
 
 export async function open(url) {
   const pool = new pg.Pool({ connectionString: url });
-  pool.on('error', (error) => console.error(`PostgreSQL: ${error.message}`)); // of an idle connection
+  // Connections break when PostgreSQL stops. Who uses one is told by its query.
+  pool.on('error', (error) => console.error(`PostgreSQL: ${error.message}`));
+  pool.on('connect', (client) => client.on('error', () => {}));
 
   const writes = new EventEmitter().setMaxListeners(0);
   let isClosed = false;
@@ -23,7 +25,7 @@ export async function open(url) {
   async function listen() {
     ear = new pg.Client({ connectionString: url });
     ear.on('notification', () => writes.emit('write'));
-    ear.once('error', () => {}); // 'end' follows
+    ear.on('error', () => {}); // 'end' follows
     ear.once('end', () => {
       if (!isClosed) again = setTimeout(() => listen().catch(() => {}), LISTEN_AGAIN_MS);
     });

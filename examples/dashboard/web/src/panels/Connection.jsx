@@ -36,7 +36,8 @@ export function Connection() {
       <div className="story">
         <h2 id="connection-title">Connection</h2>
         <p className="claim">
-          <strong data-testid="upstreams">{isKnown ? numbers.streams : '–'}</strong> upstream,{' '}
+          <strong data-testid="upstreams">{isKnown ? numbers.streams : '–'}</strong>{' '}
+          {isKnown && numbers.streams !== 1 ? 'upstreams' : 'upstream'},{' '}
           <strong data-testid="clients">{isKnown ? number.format(numbers.gateway.clients) : '–'}</strong>{' '}
           {numbers?.gateway?.clients === 1 ? 'client' : 'clients'}
         </p>
