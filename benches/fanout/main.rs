@@ -42,6 +42,7 @@ mod machine;
 mod origin;
 mod pair;
 mod process;
+mod requests;
 mod self_test;
 mod series;
 mod server;
@@ -51,6 +52,7 @@ mod table;
 mod tls;
 mod usage;
 
+use std::net::SocketAddr;
 use std::panic;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
@@ -67,6 +69,7 @@ use crate::machine::Layout;
 use crate::server::Channels;
 use crate::server::KEEPS_ALL;
 use crate::server::Kind;
+use crate::server::Setup;
 use crate::server::Speaks;
 use crate::table::Bar;
 use crate::table::Row;
@@ -148,56 +151,57 @@ impl Bench {
 
     /// The gateway, delivering as events come.
     fn gateway(&self) -> Kind {
-        Kind::Gateway {
-            binary: self.gateway.clone(),
-            coalesce: None,
-            keeps: KEEPS_ALL,
-            speaks: Speaks::Clear,
-            channels: Channels::Literal,
-        }
+        Kind::Gateway(self.setup())
     }
 
     /// The gateway, with other limits than those that nothing exceeds.
     fn gateway_that(&self, keeps: &'static str) -> Kind {
-        Kind::Gateway {
-            binary: self.gateway.clone(),
-            coalesce: None,
+        Kind::Gateway(Setup {
             keeps,
-            speaks: Speaks::Clear,
-            channels: Channels::Literal,
-        }
+            ..self.setup()
+        })
     }
 
     /// The gateway with a template, of which its channels are the instances.
     fn gateway_with_template(&self, channels: Channels) -> Kind {
-        Kind::Gateway {
-            binary: self.gateway.clone(),
-            coalesce: None,
-            keeps: KEEPS_ALL,
-            speaks: Speaks::Clear,
+        Kind::Gateway(Setup {
             channels,
-        }
+            ..self.setup()
+        })
     }
 
     /// The gateway over TLS.
     fn gateway_with_tls(&self) -> Kind {
-        Kind::Gateway {
-            binary: self.gateway.clone(),
-            coalesce: None,
-            keeps: KEEPS_ALL,
+        Kind::Gateway(Setup {
             speaks: Speaks::Tls,
-            channels: Channels::Literal,
-        }
+            ..self.setup()
+        })
     }
 
     /// The gateway, gathering events for so long.
     fn gateway_with_coalesce(&self, time: &'static str) -> Kind {
-        Kind::Gateway {
-            binary: self.gateway.clone(),
+        Kind::Gateway(Setup {
             coalesce: Some(time),
+            ..self.setup()
+        })
+    }
+
+    /// The gateway, which passes what is for no channel through to this origin.
+    fn gateway_with_proxy(&self, upstream: SocketAddr) -> Kind {
+        Kind::Gateway(Setup {
+            proxies: Some(upstream),
+            ..self.setup()
+        })
+    }
+
+    fn setup(&self) -> Setup {
+        Setup {
+            binary: self.gateway.clone(),
+            coalesce: None,
             keeps: KEEPS_ALL,
             speaks: Speaks::Clear,
             channels: Channels::Literal,
+            proxies: None,
         }
     }
 

@@ -46,18 +46,24 @@ pub(crate) enum Kind {
         send_buffer: Option<usize>,
     },
     /// The gateway.
-    Gateway {
-        /// Its binary.
-        binary: PathBuf,
-        /// The `coalesce` of its channels, if not the default.
-        coalesce: Option<&'static str>,
-        /// What its channels keep, and what becomes of slow clients.
-        keeps: &'static str,
-        /// How it is spoken to.
-        speaks: Speaks,
-        /// What its channels are in its configuration.
-        channels: Channels,
-    },
+    Gateway(Setup),
+}
+
+/// How the gateway is set up.
+#[derive(Debug, Clone)]
+pub(crate) struct Setup {
+    /// Its binary.
+    pub(crate) binary: PathBuf,
+    /// The `coalesce` of its channels, if not the default.
+    pub(crate) coalesce: Option<&'static str>,
+    /// What its channels keep, and what becomes of slow clients.
+    pub(crate) keeps: &'static str,
+    /// How it is spoken to.
+    pub(crate) speaks: Speaks,
+    /// What its channels are in its configuration.
+    pub(crate) channels: Channels,
+    /// Where that goes which is for no channel, if anywhere.
+    pub(crate) proxies: Option<SocketAddr>,
 }
 
 /// How the channels of a group stand in the gateway's configuration.
@@ -120,21 +126,12 @@ impl Server {
                 arguments.extend(send_buffer.map(|size| format!("--send-buffer={size}")));
                 Process::start_role(place, &arguments)
             }
-            Kind::Gateway {
-                binary,
-                coalesce,
-                keeps,
-                channels,
-                ..
-            } => {
+            Kind::Gateway(setup) => {
                 let path = files.path().join(CONFIGURATION);
-                fs::write(
-                    &path,
-                    configuration(task, address, (*coalesce, keeps, *channels), pair.as_ref()),
-                )
-                .unwrap();
+                let text = configuration(task, address, setup, pair.as_ref());
+                fs::write(&path, text).unwrap();
                 let program = [
-                    binary.into(),
+                    setup.binary.clone().into_os_string(),
                     "serve".into(),
                     "--config".into(),
                     path.into_os_string(),
@@ -221,45 +218,31 @@ impl Kind {
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Bare { .. } => "the bare loop",
-            Self::Gateway { .. } => "the gateway",
+            Self::Gateway(_) => "the gateway",
         }
     }
 
     fn speaks_tls(&self) -> bool {
-        matches!(
-            self,
-            Self::Gateway {
-                speaks: Speaks::Tls,
-                ..
-            }
-        )
+        matches!(self, Self::Gateway(setup) if setup.speaks == Speaks::Tls)
     }
 
     /// Whether it connects to the origin before its first client comes.
     pub(crate) fn connects_eagerly(&self) -> bool {
         match self {
             Self::Bare { .. } => true,
-            Self::Gateway { channels, .. } => *channels == Channels::Literal,
+            Self::Gateway(setup) => setup.channels == Channels::Literal,
         }
     }
 
     /// The group of the origin that it reads: two servers that are measured in turn have two.
     pub(crate) fn group(&self) -> u32 {
         match self {
-            Self::Gateway {
-                speaks: Speaks::Clear,
-                channels: Channels::Literal,
-                ..
-            } => 0,
-            Self::Gateway {
-                speaks: Speaks::Clear,
-                ..
-            } => 3,
             Self::Bare { .. } => 1,
-            Self::Gateway {
-                speaks: Speaks::Tls,
-                ..
-            } => 2,
+            Self::Gateway(setup) => match (setup.speaks, setup.channels) {
+                (Speaks::Clear, Channels::Literal) => 0,
+                (Speaks::Tls, _) => 2,
+                (Speaks::Clear, _) => 3,
+            },
         }
     }
 }
@@ -282,7 +265,7 @@ const CHANGE: &str = "retry = { min = \"1s\", max = \"";
 fn configuration(
     task: &Task,
     address: SocketAddr,
-    (coalesce, keeps, channels): (Option<&str>, &str, Channels),
+    setup: &Setup,
     pair: Option<&tls::Files>,
 ) -> String {
     let tls = pair.map_or_else(String::new, |pair| {
@@ -290,6 +273,12 @@ fn configuration(
         let [certificate, key] = [certificate, key].map(|file| file.display());
         format!("tls = {{ certificate = \"{certificate}\", key = \"{key}\" }}")
     });
+    let Setup {
+        coalesce,
+        keeps,
+        channels,
+        ..
+    } = setup;
     let mut text = format!(
         r#"
 [server]
@@ -313,14 +302,22 @@ ids = "fill"
         writeln!(text, "coalesce = \"{coalesce}\"").unwrap();
     }
     let Task { origin, group, .. } = task;
-    if channels != Channels::Literal {
+    if let Some(upstream) = setup.proxies {
+        write!(
+            text,
+            "\n[proxies.rest]\npath = \"/{{*rest}}\"\nupstream = \"http://{upstream}\"\n\
+             max_idle_connections = 64\n"
+        )
+        .unwrap();
+    }
+    if *channels != Channels::Literal {
         write!(
             text,
             "\n[channels.c]\npath = \"/c{{number}}\"\n\
              upstream = \"http://{origin}/g{group}/c{{number}}\"\nmax_instances = 20000\n"
         )
         .unwrap();
-        if channels == Channels::IdleTemplate {
+        if *channels == Channels::IdleTemplate {
             text.push_str("linger = \"10h\"\nbackoff = { first = \"10h\", max = \"10h\" }\n");
         }
         return text;

@@ -9,6 +9,7 @@ mod highest;
 mod idle;
 mod instances;
 mod neighbour;
+mod proxied;
 mod reload;
 mod slow;
 mod stalled;
@@ -156,6 +157,24 @@ pub(crate) const ALL: &[Case] = &[
         name: "tls-handshakes",
         about: "full handshakes (TLS 1.3, ECDSA P-256), beside rustls alone",
         run: tls::handshakes,
+        ..CASE
+    },
+    Case {
+        name: "proxy",
+        about: "small GETs by 64 connections of wrk, passed through, beside nginx",
+        run: proxied::requests,
+        ..CASE
+    },
+    Case {
+        name: "proxy-first-byte",
+        about: "the first byte of a streamed answer, passed through, beside nginx",
+        run: proxied::first_byte,
+        ..CASE
+    },
+    Case {
+        name: "proxy-beside",
+        about: "5,000 clients x 10/s x 200 B without and beside as many GETs as pass through",
+        run: proxied::beside,
         ..CASE
     },
     Case {
