@@ -16,7 +16,7 @@ use slab::Slab;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::Arrival;
-use super::budget::Budget;
+use super::budget::{Budget, Share};
 use super::goodbyes::{Goodbyes, Parting, refuse};
 use super::group::{Followup, Group, Turn};
 use super::inbox::{GroupKey, GroupsByChannel, Inbox, Mail, SubscriberKey};
@@ -46,6 +46,8 @@ pub(super) struct Shard {
     followup: Followup,
     /// Groups that have delivered something in this turn.
     touched: Vec<GroupKey>,
+    /// How much of the thread's time the next turn may have.
+    share: Share,
     is_stopping: bool,
 }
 
@@ -73,6 +75,7 @@ impl Shard {
             partings: Vec::new(),
             followup: Followup::default(),
             touched: Vec::new(),
+            share: Share::default(),
             is_stopping: false,
         }
     }
@@ -90,6 +93,7 @@ impl Shard {
             }
             self.step(&mut mail, Instant::now());
             if self.has_work() {
+                self.share.pause(Instant::now());
                 go_to_the_end_of_the_queue().await;
             }
         }
@@ -368,7 +372,7 @@ impl Shard {
     /// Works until the turn's budget is spent or nothing is left: some of the queue and one group,
     /// alternately.
     fn take_turn(&mut self, now: Instant) {
-        let mut budget = Budget::new(now);
+        let mut budget = Budget::new(now, self.share.begin(now));
         while !budget.is_spent() && self.has_work() {
             // As many as were there: those that come again wait for the next round.
             for _ in 0..self.queue.len().min(TURN_STRAGGLERS) {
@@ -467,15 +471,21 @@ mod tests {
     use super::*;
     use crate::config::{self, Config};
     use crate::delivery::{Framing, Handover};
+    use crate::log::Writer;
+    use crate::log::testing::event;
     use crate::net::permit::{Permits, Standing};
     use crate::net::socket::Socket;
     use tokio::net::UnixStream;
 
     fn channel() -> Channel {
+        channel_with_writer().0
+    }
+
+    fn channel_with_writer() -> (Channel, Writer) {
         let text = "[listen.public]\naddress = \"127.0.0.1:0\"\n\
                     [channels.events]\npath = \"/events\"\nupstream = \"http://127.0.0.1:1/\"\n";
         let config = Config::parse("test.toml", text).expect("a configuration");
-        Channel::with_writer(Arc::clone(&config.config.channels[0])).0
+        Channel::with_writer(Arc::clone(&config.config.channels[0]))
     }
 
     fn arrival(channel: &Channel) -> (Arrival, UnixStream) {
@@ -519,6 +529,42 @@ mod tests {
         shard.look_at_timers(now + Duration::from_secs(60));
         assert_eq!(shard.groups.len(), 1);
         assert_eq!(shard.heartbeats.len(), 1, "one timer per crowd");
+    }
+
+    /// Requests that pass through, and handshakes, have turns of their own, and there may be many.
+    #[tokio::test]
+    async fn subscribers_get_more_done_in_a_turn_when_others_had_the_thread_for_long() {
+        const N_CLIENTS: u32 = 300;
+        let (channel, mut writer) = channel_with_writer();
+        let mut shard = Shard::new(Arc::default());
+        let mut clients = Vec::new();
+        for _ in 0..N_CLIENTS {
+            let (arrival, client) = arrival(&channel);
+            shard.admit(arrival, Instant::now());
+            clients.push(client);
+        }
+        let mut n_turns = [0; 2];
+        // No turn comes to its end by the clock.
+        let mut now = Instant::now() + Duration::from_secs(3600);
+        for (others, n_turns) in [0, 4].map(Duration::from_millis).iter().zip(&mut n_turns) {
+            while shard.has_work() {
+                shard.take_turn(now);
+            }
+            writer.push(&event(None, "an event"));
+            writer.commit(Instant::now());
+            for (key, group) in &mut shard.groups {
+                group.pull(Instant::now(), &mut shard.followup);
+                shard.passes.push_back(key);
+            }
+            while shard.has_work() {
+                *n_turns += 1;
+                shard.take_turn(now);
+                shard.share.pause(now);
+                now += *others;
+            }
+        }
+        // 300 writes: 128 in a turn, and 1024 after four milliseconds.
+        assert_eq!(n_turns, [3, 2]);
     }
 
     #[tokio::test]
