@@ -174,7 +174,13 @@ pub(crate) const ALL: &[Case] = &[
     Case {
         name: "proxy-beside",
         about: "5,000 clients x 10/s x 200 B without and beside as many GETs as pass through",
-        run: proxied::beside,
+        run: proxied::beside_small,
+        ..CASE
+    },
+    Case {
+        name: "proxy-beside-large",
+        about: "the same, beside answers of 1 MiB",
+        run: proxied::beside_large,
         ..CASE
     },
     Case {

@@ -45,7 +45,7 @@ pub(super) fn requests(bench: &Bench) -> Vec<Row> {
             let wrk = Wrk::start(
                 beside_the_load(bench),
                 *address,
-                N_CONNECTIONS,
+                (N_CONNECTIONS, "/small"),
                 bench.pick(2, 1),
             );
             let asked = wrk.wait();
@@ -108,7 +108,16 @@ pub(super) fn first_byte(bench: &Bench) -> Vec<Row> {
 
 /// 5,000 clients x 10/s x 200 B, without requests to the proxy of the same thread and beside as many
 /// as it can answer.
-pub(super) fn beside(bench: &Bench) -> Vec<Row> {
+pub(super) fn beside_small(bench: &Bench) -> Vec<Row> {
+    beside(bench, "/small")
+}
+
+/// The same beside answers of 1 MiB, each of which could keep the thread for long.
+pub(super) fn beside_large(bench: &Bench) -> Vec<Row> {
+    beside(bench, "/large")
+}
+
+fn beside(bench: &Bench, path: &str) -> Vec<Row> {
     /// What wrk has for itself before and after the window, in seconds.
     const MARGIN: u64 = 2;
     let origin = Origin::start();
@@ -127,7 +136,7 @@ pub(super) fn beside(bench: &Bench) -> Vec<Row> {
                 let wrk = Wrk::start(
                     beside_the_load(bench),
                     side.server.address(),
-                    N_CONNECTIONS,
+                    (N_CONNECTIONS, path),
                     seconds,
                 );
                 clock::pause(Duration::from_millis(500));

@@ -20,20 +20,24 @@ pub(crate) struct Nginx {
     _files: TempDir,
 }
 
-/// Bytes in an answer of the origin.
-pub(crate) const ANSWER_BYTES: usize = 128;
+/// Bytes in a small answer of the origin, and in a large one.
+const SMALL_BYTES: usize = 128;
+const LARGE_BYTES: usize = 1024 * 1024;
 
 /// Idle connections to the origin, as many as the load client has.
-pub(crate) const IDLE_CONNECTIONS: u32 = 64;
+const IDLE_CONNECTIONS: u32 = 64;
 
 impl Nginx {
-    /// An origin with the same small answer to everything.
+    /// An origin with a small answer at `/small`, and a large one at `/large`.
     pub(crate) fn origin(place: Place) -> Self {
-        let answer = "0123456789abcdef".repeat(ANSWER_BYTES / 16);
+        let answer = "0123456789abcdef".repeat(SMALL_BYTES / 16);
         Self::start(
             place,
             "",
-            &format!("default_type text/plain; return 200 \"{answer}\";"),
+            &format!(
+                "location = /small {{ default_type text/plain; return 200 \"{answer}\"; }}\n\
+                 location = /large {{ }}"
+            ),
         )
     }
 
@@ -46,10 +50,10 @@ impl Nginx {
                 "upstream origin {{ server {origin}; keepalive {IDLE_CONNECTIONS}; \
                  keepalive_requests 1000000000; }}"
             ),
-            "proxy_pass http://origin; proxy_http_version 1.1; proxy_buffering off; \
+            "location / { proxy_pass http://origin; proxy_http_version 1.1; proxy_buffering off; \
              proxy_set_header Connection \"\"; proxy_set_header Host $http_host; \
              proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; \
-             proxy_set_header X-Forwarded-Proto $scheme;",
+             proxy_set_header X-Forwarded-Proto $scheme; }",
         )
     }
 
@@ -63,7 +67,7 @@ impl Nginx {
         self.process.id()
     }
 
-    fn start(place: Place, upstream: &str, location: &str) -> Self {
+    fn start(place: Place, upstream: &str, locations: &str) -> Self {
         let address = process::free_address();
         let files = TempDir::with_prefix("ssecast-bench-").unwrap();
         let path = files.path().display();
@@ -78,9 +82,10 @@ impl Nginx {
         }
         writeln!(
             text,
-            "{upstream}\nserver {{ listen {address} backlog=4096; location / {{ {location} }} }}\n}}"
+            "{upstream}\nserver {{ listen {address} backlog=4096; root {path};\n{locations}\n}}\n}}"
         )
         .unwrap();
+        fs::write(files.path().join("large"), vec![b'x'; LARGE_BYTES]).unwrap();
         let configuration = files.path().join("nginx.conf");
         fs::write(&configuration, text).unwrap();
         let log = files.path().join("log");

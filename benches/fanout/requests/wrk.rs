@@ -40,11 +40,11 @@ end
 "#;
 
 impl Wrk {
-    /// Starts to ask this server for so many seconds.
+    /// Starts to ask this server for so many seconds, by this many connections, for one path.
     pub(crate) fn start(
         place: Place,
         server: SocketAddr,
-        n_connections: u32,
+        (n_connections, path): (u32, &str),
         seconds: u64,
     ) -> Self {
         let files = TempDir::with_prefix("ssecast-bench-").unwrap();
@@ -59,7 +59,7 @@ impl Wrk {
             "--timeout=10s".into(),
             "--script".into(),
             script.into_os_string(),
-            format!("http://{server}/small").into(),
+            format!("http://{server}{path}").into(),
         ];
         Self {
             process: Process::start(place, &program, Output::Lines),
