@@ -7,12 +7,15 @@ import path from 'node:path';
 
 import SQLite from 'libsql';
 
+/** How often it is looked whether another process has written to the file: a script, a second backend. */
+const LOOK_MS = 500;
+
 export async function open(file) {
   mkdirSync(path.dirname(path.resolve(file)), { recursive: true });
   const connection = new SQLite(file);
+  connection.exec('PRAGMA busy_timeout = 5000'); // others may write, too, and we wait for them
   connection.exec('PRAGMA journal_mode = WAL'); // others may read while we write
   connection.exec('PRAGMA synchronous = NORMAL');
-  connection.exec('PRAGMA busy_timeout = 5000');
 
   const statements = new Map();
   const writes = new EventEmitter().setMaxListeners(0);
@@ -29,6 +32,16 @@ export async function open(file) {
     }
     return statement.all(...parameters);
   }
+
+  // It changes when others write, and not when we do.
+  const versionOfOthers = () => connection.prepare('PRAGMA data_version').all()[0].data_version;
+  let seen = versionOfOthers();
+  const looking = setInterval(() => {
+    const version = versionOfOthers();
+    if (version !== seen) writes.emit('write');
+    seen = version;
+  }, LOOK_MS);
+  looking.unref();
 
   // There is one connection, so there is one transaction at a time: each waits for the one before.
   let last = Promise.resolve();
@@ -61,6 +74,7 @@ export async function open(file) {
       return () => writes.off('write', listener);
     },
     close: async () => {
+      clearInterval(looking);
       await last;
       connection.close();
     },
