@@ -30,9 +30,12 @@ export class Child {
   stopping = false;
 
   /** `onOutput`, if given, gets the chunks of standard output, which are then not logged. */
-  constructor(name, command, args, { env = {}, onOutput } = {}) {
+  constructor(name, command, args, { env = {}, onOutput, uid, gid, cwd } = {}) {
     this.name = name;
     this.process = spawn(command, args, {
+      uid,
+      gid,
+      cwd,
       env: { ...process.env, ...env },
       stdio: ['ignore', 'pipe', 'pipe'],
     });

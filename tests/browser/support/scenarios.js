@@ -149,7 +149,7 @@ export function claimAll(name, start) {
 }
 
 /** A site with a browser before it, whose network is a cable. */
-class Stage {
+export class Stage {
   constructor(world, site) {
     this.world = world;
     this.site = site;

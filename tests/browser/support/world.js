@@ -3,6 +3,7 @@
 import { execFile } from 'node:child_process';
 import fs from 'node:fs';
 import http from 'node:http';
+import net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
 import { test } from 'node:test';
@@ -132,8 +133,9 @@ cors = { origins = "*" }
   }
 
   /** Runs a program that ends by itself, soon; gives what it prints. */
-  async command(program, args) {
-    const { stdout } = await promisify(execFile)(program, args, { timeout: COMMAND_MS });
+  async command(program, args, { env = {}, cwd, withinMs = COMMAND_MS } = {}) {
+    const options = { timeout: withinMs, cwd, env: { ...process.env, ...env }, maxBuffer: 10_000_000 };
+    const { stdout } = await promisify(execFile)(program, args, options);
     return stdout;
   }
 
@@ -214,6 +216,15 @@ cors = { origins = "*" }
   /** The gateway by these arguments, which let it listen at a free port. */
   async gatewayBy(args) {
     return this.server('the gateway', () => this.child('the gateway', GATEWAY, args), LISTENS);
+  }
+
+  /** An address where nobody listens, for a server that can't say where it listens. */
+  async freeAddress() {
+    const server = net.createServer();
+    await new Promise((resolve, reject) => server.once('error', reject).listen(0, ORIGIN_HOST, resolve));
+    const { address, port } = server.address();
+    await new Promise((resolve) => server.close(resolve));
+    return `${address}:${port}`;
   }
 
   /** Does this when the test is over, before what was started until now ends. */
