@@ -1,6 +1,7 @@
 // examples/dashboard, end to end: a database, Express, the gateway, React with TanStack Query, a chat.
 
 import assert from 'node:assert/strict';
+import { createRequire } from 'node:module';
 import path from 'node:path';
 
 import { DashboardSite } from './support/dashboard-site.js';
@@ -92,6 +93,24 @@ claim('the dashboard: what a page does itself is there once, and on the other pa
     return (await stage.site.truth()).notifications.some(({ title, read_at: at }) => title === 'Lunch is ready' && at);
   });
   for (const page of [here, there]) await stage.isRight(page, 'after a write of each');
+});
+
+claim('the dashboard: axe finds nothing, light and dark, wide and narrow', async (world) => {
+  const stage = new Stage(world, await DashboardSite.start(world));
+  const page = await stage.settled();
+  await page.addScriptTag({ path: createRequire(import.meta.url).resolve('axe-core/axe.min.js') });
+  for (const colorScheme of ['light', 'dark']) {
+    for (const width of [1_400, 360]) {
+      await page.emulateMedia({ colorScheme, reducedMotion: 'reduce' });
+      await page.setViewportSize({ width, height: 900 });
+      const { passes, violations } = await page.evaluate(() => window.axe.run());
+      assert.ok(passes.length >= 20, `only ${passes.length} rules had something to look at`);
+      const found = violations.flatMap(({ id, nodes }) => nodes.map(({ html, failureSummary }) => ({ id, html, failureSummary })));
+      assert.deepEqual(found, [], `${colorScheme}, ${width} wide`);
+      const overflow = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+      assert.equal(overflow, 0, `${width} wide, nothing sticks out`);
+    }
+  }
 });
 
 claim('the dashboard on PostgreSQL: a crash of the backend, and one of the gateway, lose nothing', async (world) => {
