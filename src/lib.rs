@@ -3,7 +3,7 @@
 //! The crate's map, from the bottom up; imports point downwards only:
 //!
 //! - [`sse`]: the event stream format. No I/O, no clock. [`memory`]: how much is held, and for what.
-//!   `sync`: the lock of what threads share.
+//!   `sync`: the lock of what threads share. [`count`]: counters and histograms.
 //! - [`config`]: what is written, what is meant, and what is wrong with it.
 //! - [`net`]: listeners, sockets, outgoing connections. [`log`]: the history of a channel.
 //! - [`channel`]: one upstream, one log. [`proxy`]: requests that pass through to a backend.
@@ -20,6 +20,7 @@ pub mod app;
 pub mod channel;
 pub mod cli;
 pub mod config;
+pub mod count;
 pub mod delivery;
 mod demo;
 pub mod http;

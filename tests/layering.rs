@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 /// From the bottom up; modules of one layer do not know each other.
 const LAYERS: &[&[&str]] = &[
-    &["memory", "sse", "sync", "systemd"],
+    &["count", "memory", "sse", "sync", "systemd"],
     &["config"],
     &["net", "log"],
     &["channel", "proxy"],

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use crate::channel::Counter;
+use crate::count::Counter;
 
 /// What became of reloads. Whoever reloads notes it here.
 #[derive(Debug)]

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::error::UpstreamError;
-use super::latency::Latency;
 use crate::config::OnLag;
+use crate::count::{Counter, Latency};
 use crate::log::{Follows, Replay};
 use crate::net::permit::Limit;
 
@@ -54,10 +54,6 @@ pub struct Counters {
     replays: [Counter; Replayed::ALL.len()],
     departures: [Counter; Departure::ALL.len()],
 }
-
-/// A number that only grows.
-#[derive(Debug, Default)]
-pub struct Counter(AtomicU64);
 
 /// A time that only the last of matters.
 #[derive(Debug, Default)]
@@ -404,18 +400,6 @@ impl From<(Replay, Follows)> for Replayed {
             (Replay::Fresh, Follows::Newest) => Self::Newest,
             (Replay::Unknown, _) => Self::Unknown,
         }
-    }
-}
-
-impl Counter {
-    /// Adds `n`.
-    pub fn add(&self, n: u64) {
-        self.0.fetch_add(n, Ordering::Relaxed);
-    }
-
-    /// What was counted so far.
-    pub fn value(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
     }
 }
 

@@ -14,7 +14,6 @@ mod first_answer;
 mod handover;
 mod instances;
 mod intake;
-mod latency;
 mod reconnect;
 mod refusals;
 mod request;
@@ -36,14 +35,13 @@ pub use self::coding::Undecodable;
 #[cfg(any(test, fuzzing))]
 pub use self::coding::fuzz_coding;
 pub use self::counters::{
-    Counter, Counters, Departure, Failures, FirstAnswered, Moment, RefusedBy, Replayed,
+    Counters, Departure, Failures, FirstAnswered, Moment, RefusedBy, Replayed,
 };
 pub use self::error::{UpstreamError, with_causes};
 use self::first_answer::FirstAnswer;
 use self::handover::Place;
 pub use self::handover::{Heirlooms, KeyLeft, Legacy, rules_of};
 pub use self::instances::{Instance, Instances};
-pub use self::latency::{Latency, LatencyBatch, LatencyCounts};
 pub use self::reconnect::Backoff;
 use self::request::Wanted;
 pub use self::request::{Dialer, describe};

@@ -6,7 +6,8 @@
 
 use tokio::time::Instant;
 
-use crate::channel::{Counters, LatencyBatch};
+use crate::channel::Counters;
+use crate::count::LatencyBatch;
 
 /// What was delivered since it was added to the counters.
 #[derive(Debug, Default)]

@@ -1,5 +1,125 @@
-//! What a proxy counts.
+//! What a proxy counts. It outlives a reload that changes the proxy.
+
+use http::StatusCode;
+
+use super::error::Reason;
+use crate::count::{Counter, Latency, Named};
 
 /// The counters of a proxy.
-#[derive(Debug, Default)]
-pub struct Counters {}
+#[derive(Debug)]
+pub struct Counters {
+    answers: Named,
+    failures: Named,
+    tunnel_ends: Named,
+    /// Requests that were sent once more, because the connection was closed before anything came.
+    pub retries: Counter,
+    /// Times that a request went to the next URL, because one could not be connected to.
+    pub failovers: Counter,
+    /// Connections to the upstream that opened.
+    pub connects: Counter,
+    /// Bytes of bodies that went to the upstream.
+    pub request_bytes: Counter,
+    /// Bytes of bodies that came from it.
+    pub response_bytes: Counter,
+    /// Bytes that went through tunnels to the upstream.
+    pub tunnel_request_bytes: Counter,
+    /// Bytes that came from it through tunnels.
+    pub tunnel_response_bytes: Counter,
+    /// How long it takes from a request's head to the head of its answer.
+    pub first_byte: Latency,
+}
+
+/// The classes of status codes.
+const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// How tunnels end: all names that are counted.
+pub(super) const TUNNEL_ENDS: [&str; 6] = [
+    "client-broke",
+    "closed",
+    "idle",
+    "origin-broke",
+    "removed",
+    "stopped",
+];
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self {
+            answers: Named::new(CLASSES),
+            failures: Named::new(Reason::ALL.map(Reason::name)),
+            tunnel_ends: Named::new(TUNNEL_ENDS),
+            retries: Counter::default(),
+            failovers: Counter::default(),
+            connects: Counter::default(),
+            request_bytes: Counter::default(),
+            response_bytes: Counter::default(),
+            tunnel_request_bytes: Counter::default(),
+            tunnel_response_bytes: Counter::default(),
+            first_byte: Latency::default(),
+        }
+    }
+}
+
+impl Counters {
+    /// Counts the head that a client was given, whoever made it.
+    pub fn answered(&self, status: StatusCode) {
+        self.answers.count(match status.as_u16() {
+            100..=199 => "1xx",
+            200..=299 => "2xx",
+            300..=399 => "3xx",
+            400..=499 => "4xx",
+            _ => "5xx",
+        });
+    }
+
+    /// Counts a request that the upstream did not answer, or not to the end.
+    pub fn failed(&self, reason: Reason) {
+        self.failures.count(reason.name());
+    }
+
+    /// Counts a tunnel that has ended.
+    pub fn tunnel_ended(&self, how: &'static str) {
+        self.tunnel_ends.count(how);
+    }
+
+    /// Answers by class of status.
+    pub fn answers(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.answers.values()
+    }
+
+    /// All answers.
+    pub fn n_answers(&self) -> u64 {
+        self.answers.sum()
+    }
+
+    /// Failures by reason.
+    pub fn failures(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.failures.values()
+    }
+
+    /// All failures.
+    pub fn n_failures(&self) -> u64 {
+        self.failures.sum()
+    }
+
+    /// Tunnels that have ended, by how.
+    pub fn tunnel_ends(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.tunnel_ends.values()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_counted_by_its_class() {
+        let counters = Counters::default();
+        for status in [101, 200, 204, 304, 404, 502, 999] {
+            counters.answered(StatusCode::from_u16(status).unwrap());
+        }
+        let counted: Vec<u64> = counters.answers().map(|(_, n)| n).collect();
+        assert_eq!(counted, [1, 2, 1, 1, 2]);
+        assert_eq!(counters.n_answers(), 7);
+    }
+}

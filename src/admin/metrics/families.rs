@@ -7,7 +7,7 @@ use prometheus_client::encoding::{
 };
 use prometheus_client::metrics::MetricType;
 
-use crate::channel::LatencyCounts;
+use crate::count::LatencyCounts;
 
 /// A name, without the suffix of its type, and what the numbers are.
 pub(super) type Described = (&'static str, &'static str);

@@ -1,13 +1,14 @@
-//! How long events take from the upstream read to the write to a subscriber's socket.
+//! How long something takes: events from the upstream read to the write to a subscriber's socket,
+//! answers of an upstream to their first byte.
 //!
-//! Every delivered event is counted, none is sampled. Those who count gather what a turn of a shard
-//! delivered and add it at once, so that an event costs no atomic operation.
+//! Everything is counted, nothing is sampled. Who counts events gathers what a turn of a shard delivered
+//! and adds it at once, so that an event costs no atomic operation.
 
 use std::time::Duration;
 
-use super::counters::Counter;
+use super::Counter;
 
-/// A histogram of the latencies of delivered events.
+/// A histogram of latencies; "events" are what was measured.
 #[derive(Debug, Default)]
 pub struct Latency {
     /// Events by bound; those beyond the last bound are in the last.
@@ -71,6 +72,16 @@ impl Latency {
         self.sum_micros.add(batch.sum_micros);
     }
 
+    /// Adds one event.
+    pub fn note(&self, latency: Duration) {
+        let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
+        let index = BOUNDS_MICROS.partition_point(|bound| *bound < micros);
+        if let Some(bucket) = self.buckets.get(index) {
+            bucket.add(1);
+        }
+        self.sum_micros.add(micros);
+    }
+
     /// What was counted so far.
     pub fn counts(&self) -> LatencyCounts {
         let bounds = BOUNDS_MICROS.iter().copied().map(seconds);
@@ -94,6 +105,18 @@ fn seconds(micros: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_is_counted_as_in_a_batch() {
+        let (one_by_one, together) = (Latency::default(), Latency::default());
+        let mut batch = LatencyBatch::default();
+        for micros in [0, 500, 501, 9_999_999, 20_000_000] {
+            one_by_one.note(Duration::from_micros(micros));
+            batch.note(Duration::from_micros(micros), 1);
+        }
+        together.add(&batch);
+        assert_eq!(one_by_one.counts(), together.counts());
+    }
 
     #[test]
     fn every_event_is_in_the_bucket_of_its_latency() {
