@@ -141,3 +141,22 @@ test('the state of the backend is shown', (t) => {
   FakeEventSource.newest.send('ssecast.upstream', { state: 'down' });
   assert.equal(stream.status.upstream, 'down');
 });
+
+test('an upstream that begins before there was an event begins an epoch', (t) => {
+  const { stream } = opened(t);
+  const upstream = (state) => FakeEventSource.newest.send('ssecast.upstream', { state });
+  upstream('live');
+  assert.equal(stream.epoch, 1, 'it was there before us');
+  upstream('down');
+  upstream('live');
+  assert.equal(stream.epoch, 2);
+  FakeEventSource.newest.change(7);
+  upstream('down');
+  upstream('connecting');
+  upstream('live');
+  assert.equal(stream.epoch, 2, 'the gateway resumes, or tells');
+  FakeEventSource.newest.send('ssecast.reset', { reason: 'unknown' });
+  upstream('down');
+  upstream('live');
+  assert.equal(stream.epoch, 4);
+});

@@ -34,6 +34,8 @@ export class EventStream {
   #again = null;
   #watch = null;
   #status;
+  /** Whether an event of this epoch has come. */
+  #isPlaced = false;
 
   /**
    * Grows when events may have been missed before now. Who has fetched the state in an earlier epoch
@@ -160,7 +162,12 @@ export class EventStream {
     });
     source.addEventListener('ssecast.upstream', (event) => {
       this.#alive(event);
-      this.#show({ upstream: JSON.parse(event.data).state });
+      const { state } = JSON.parse(event.data);
+      const isBack = state === 'live' && this.#status.upstream !== null && this.#status.upstream !== 'live';
+      this.#show({ upstream: state });
+      // Where no event has come in this epoch, nobody knows what the backend sent before the gateway was
+      // connected to it; the gateway itself may have begun anew.
+      if (isBack && !this.#isPlaced) this.#beginEpoch('the upstream began');
     });
   }
 
@@ -187,11 +194,14 @@ export class EventStream {
   #alive({ lastEventId }) {
     this.#lastSign = Date.now();
     this.#nFailures = 0;
-    if (lastEventId && lastEventId !== this.#status.lastEventId) this.#show({ lastEventId });
+    if (!lastEventId || lastEventId === this.#status.lastEventId) return;
+    this.#isPlaced = true;
+    this.#show({ lastEventId });
   }
 
   #beginEpoch(reason) {
     this.epoch += 1;
+    this.#isPlaced = false;
     if (this.epoch > 1) this.#show({ nLosses: this.#status.nLosses + 1 }); // before the first there was nothing
     this.#tell('onLoss', reason);
   }
