@@ -1,7 +1,7 @@
 // What an event, or the answer to a request, does to the notifications in the cache.
 
 /** How many are kept: as many as the backend gives. */
-const SHOWN = 50;
+export const SHOWN = 50;
 
 /**
  * Puts a notification in its place, the newest first. It compares versions row by row, because the

@@ -4,7 +4,7 @@ import { memo, useRef } from 'react';
 import { getJson, sendJson } from '../api.js';
 import { useLiveQuery } from '../live/useLiveQuery.js';
 import { changes } from '../network.js';
-import { applyNotification } from '../notifications.js';
+import { SHOWN, applyNotification } from '../notifications.js';
 import { Time } from './Time.jsx';
 
 const KEY = ['notifications'];
@@ -34,7 +34,7 @@ export function Notifications() {
       <div className="head">
         <h2 id="notifications-title">Notifications</h2>
         <span className="badge" data-testid="unread">
-          {unread} unread
+          {unread === SHOWN ? `${SHOWN} or more` : unread} unread
         </span>
         <button
           type="button"
