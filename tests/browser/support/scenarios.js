@@ -47,6 +47,7 @@ export function claimAll(name, start) {
 
   scenario('the backend is killed and comes back', async (stage) => {
     const page = await stage.settled();
+    const nFetches = stage.nFetches(page);
     const traffic = stage.traffic();
     await traffic.upTo(10);
     await stage.site.backend.kill();
@@ -55,6 +56,7 @@ export function claimAll(name, start) {
     await traffic.upTo(10);
     await traffic.end();
     await stage.isRight(page, 'the backend was killed');
+    assert.equal(stage.nFetches(page), nFetches, 'the gateway got what was missed; the page had nothing to do');
   });
 
   scenario('a page opens while the backend dies, and nothing can be fetched', async (stage) => {
@@ -72,17 +74,20 @@ export function claimAll(name, start) {
     await stage.isRight(late, 'it came when nothing could be fetched');
   });
 
-  for (const [how, end] of [
-    ['killed', (gateway) => gateway.kill()],
-    ['stopped', (gateway) => gateway.stop()],
+  for (const [how, end, isExact] of [
+    ['killed', (gateway) => gateway.kill(), false],
+    ['stopped', (gateway) => gateway.stop(), true],
   ]) {
     scenario(`the gateway is ${how} and comes back`, async (stage) => {
       const page = await stage.settled();
+      const nFetches = stage.nFetches(page);
       await end(stage.site.gateway);
       await stage.until('the page has noticed', async () => !(await stage.look(page)).isLive, page);
       await stage.change(5);
       await stage.site.gateway.start();
       await stage.isRight(page, `the gateway was ${how}`);
+      if (isExact) assert.equal(stage.nFetches(page), nFetches, 'its successor had all that was missed');
+      else assert.ok(stage.nFetches(page) > nFetches, 'its successor knows nothing, so the page fetched');
     });
   }
 
@@ -98,11 +103,13 @@ export function claimAll(name, start) {
 
   scenario('the network is cut for a moment', async (stage) => {
     const page = await stage.settled();
+    const nFetches = stage.nFetches(page);
     stage.cable.cut();
     await stage.until('the page tries in vain', () => stage.cable.nTurnedAway > 0, page);
     await stage.change(5);
     stage.cable.mend();
     await stage.isRight(page, 'the network was cut');
+    assert.equal(stage.nFetches(page), nFetches, 'the history had what was missed');
   });
 
   scenario('the network is cut before the first event, for longer than the history', async (stage) => {
@@ -127,6 +134,7 @@ export function claimAll(name, start) {
 
   scenario('a laptop sleeps for longer than the history', async (stage) => {
     const page = await stage.settled();
+    const nFetches = stage.nFetches(page);
     const { lastEventId } = await stage.look(page);
     const laptop = await fallAsleep(stage.browser.profile);
     stage.cable.cut();
@@ -135,6 +143,7 @@ export function claimAll(name, start) {
     stage.cable.mend();
     laptop.wake();
     await stage.isRight(page, 'it slept');
+    assert.ok(stage.nFetches(page) > nFetches, 'what it missed was forgotten, so it fetched');
   });
 
   scenario('a browser stands still, with its connections, for longer than the history', async (stage) => {
@@ -150,6 +159,8 @@ export function claimAll(name, start) {
 
 /** A site with a browser before it, whose network is a cable. */
 export class Stage {
+  #fetches = new Map();
+
   constructor(world, site) {
     this.world = world;
     this.site = site;
@@ -159,7 +170,17 @@ export class Stage {
   async blank() {
     this.cable ??= await this.world.cable(this.site.gateway);
     this.browser ??= await this.world.browser();
-    return this.browser.newPage();
+    const page = await this.browser.newPage();
+    this.#fetches.set(page, 0);
+    page.on('request', (request) => {
+      if (this.site.stateRequest.test(request.url())) this.#fetches.set(page, this.nFetches(page) + 1);
+    });
+    return page;
+  }
+
+  /** How often the page has asked the backend for the state. */
+  nFetches(page) {
+    return this.#fetches.get(page);
   }
 
   get url() {
