@@ -42,6 +42,3 @@ const server = app.listen(PORT, HOST, (error) => {
   if (error) throw error;
   console.log(`listening on http://${HOST}:${server.address().port}/events`);
 });
-// Longer than the gateway keeps an idle connection (`keep_alive`, 30 s), so that it never sends a
-// request on one that is being closed here.
-server.keepAliveTimeout = 65_000;

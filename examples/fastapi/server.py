@@ -45,6 +45,4 @@ async def count_connections():
 
 
 if __name__ == "__main__":
-    # Idle connections are kept for longer than the gateway keeps them (`keep_alive`, 30 s), so that
-    # it never sends a request on one that is being closed here.
-    uvicorn.run(app, host=HOST, port=PORT, timeout_keep_alive=65)
+    uvicorn.run(app, host=HOST, port=PORT)

@@ -111,9 +111,6 @@ const server = http.createServer((request, response) => {
   });
 });
 
-// Longer than the gateway keeps an idle connection (`keep_alive`, 30 s), so that it never sends a
-// request on one that is being closed here.
-server.keepAliveTimeout = 65_000;
 server.listen(PORT, HOST, () => {
   console.log(`listening on http://${HOST}:${server.address().port}/`);
 });

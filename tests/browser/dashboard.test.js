@@ -114,7 +114,7 @@ claim('the dashboard: axe finds nothing, light and dark, wide and narrow', async
 });
 
 claim('the dashboard on PostgreSQL: a crash of the backend, and one of the gateway, lose nothing', async (world) => {
-  const url = await startPostgres(world);
+  const { url } = await startPostgres(world);
   const stage = new Stage(world, await DashboardSite.start(world, { url }));
   const page = await stage.settled();
   for (const server of [stage.site.backend, stage.site.gateway]) {
@@ -125,8 +125,23 @@ claim('the dashboard on PostgreSQL: a crash of the backend, and one of the gatew
   }
 });
 
+claim('the dashboard on PostgreSQL: a crash of the database is told, and loses nothing', async (world) => {
+  const { url, kill, start } = await startPostgres(world);
+  const stage = new Stage(world, await DashboardSite.start(world, { url }));
+  const page = await stage.settled();
+  await kill();
+  await page.getByLabel('Title').fill('Too early');
+  await page.getByRole('button', { name: 'Send notification' }).click();
+  const alert = page.getByRole('region', { name: 'Notifications' }).getByRole('alert');
+  await world.until('the page says that it could not be saved', async () => (await alert.textContent()) !== '');
+  await start();
+  await world.until('the backend writes again', () => stage.change(1).then(() => true, () => false));
+  await stage.change(3);
+  await stage.isRight(page, 'the database was killed');
+});
+
 claim("the dashboard's own tests pass, on SQLite and on PostgreSQL", async (world) => {
-  const url = await startPostgres(world);
+  const { url } = await startPostgres(world);
   const report = await world
     .command(process.execPath, ['--test', '--test-reporter=spec'], {
       cwd: EXAMPLE,

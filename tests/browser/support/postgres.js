@@ -11,7 +11,7 @@ const run = promisify(execFile);
 /** Where Debian puts the programs of each version. */
 const VERSIONS = '/usr/lib/postgresql';
 
-/** Starts one in this world; gives the URL of its database. */
+/** Starts one in this world; gives the URL of its database, and how to kill it and start it again. */
 export async function startPostgres(world) {
   const directory = world.directory();
   const data = path.join(directory, 'data');
@@ -19,9 +19,14 @@ export async function startPostgres(world) {
   await run(program('initdb'), ['--pgdata', data, '--username', 'dashboard', '--auth', 'trust', '--no-sync'], user);
   const settings = { listen_addresses: '', unix_socket_directories: directory, fsync: 'off' };
   const args = Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`]);
-  const server = world.child('PostgreSQL', program('postgres'), ['-D', data, ...args], user);
-  await server.logged('takes connections', /ready to accept connections/);
-  return `postgres://dashboard@localhost/postgres?host=${encodeURIComponent(directory)}`;
+  let server;
+  const start = async () => {
+    server = world.child('PostgreSQL', program('postgres'), ['-D', data, ...args], user);
+    await server.logged('takes connections', /ready to accept connections/);
+  };
+  await start();
+  const url = `postgres://dashboard@localhost/postgres?host=${encodeURIComponent(directory)}`;
+  return { url, start, kill: () => server.kill() };
 }
 
 /** PostgreSQL does not run as root; then it runs as the user that its package has made. */
