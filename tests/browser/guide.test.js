@@ -5,6 +5,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
 
+import { blocksOf, read } from './support/documents.js';
 import { GATEWAY, ROOT, claim } from './support/world.js';
 
 const DOCUMENTS = ['docs/guide.md', ...examples().map((name) => `examples/${name}/README.md`)];
@@ -38,38 +39,56 @@ test('every link to a file leads to one', () => {
 
 claim('every configuration in the guide and in the examples is valid', async (world) => {
   const directory = world.directory();
+  await makeCertificate(world, directory);
   const check = async (name, toml) => {
     const file = path.join(directory, 'ssecast.toml');
-    fs.writeFileSync(file, toml.includes('[listen.') ? toml : `${toml}\n[listen.public]\naddress = "127.0.0.1:8080"\n`);
+    const isWhole = toml.includes('[listen.');
+    const whole = isWhole ? toml : `${toml}\n[listen.public]\naddress = "127.0.0.1:8080"\n`;
+    fs.writeFileSync(file, whole.replaceAll('/etc/ssecast/tls/', `${directory}/`));
     await world.command(GATEWAY, ['check', file]).catch((error) => {
-      assert.fail(`${name}: ${error.stdout}${error.stderr}\n${toml}`);
+      assert.fail(`${name}: ${error.stdout}${error.stderr}\n${whole}`);
     });
   };
   let n = 0;
   for (const document of DOCUMENTS) {
     for (const block of blocksOf(document, 'toml')) {
-      await check(document, block);
+      // What is about listeners alone is to be added to the example's own file.
+      const isAddition = !/^\[(channels|proxies)\./m.test(block);
+      const own = path.join(path.dirname(document), 'ssecast.toml');
+      await check(document, isAddition ? `${read(own)}\n${block}` : block);
       n += 1;
     }
   }
-  for (const name of examples()) {
-    const file = `examples/${name}/ssecast.toml`;
-    if (!fs.existsSync(path.join(ROOT, file))) continue;
+  for (const file of configurations()) {
     await check(file, read(file));
     n += 1;
   }
   assert.ok(n >= 8, `only ${n} configurations`);
 });
 
-test("the READMEs show of the examples' configuration what is in it", () => {
-  for (const name of examples()) {
-    const file = `examples/${name}/ssecast.toml`;
-    if (!fs.existsSync(path.join(ROOT, file))) continue;
-    const said = meaningful(blocksOf(`examples/${name}/README.md`, 'toml').join('\n'));
+test("the READMEs show channels and proxies as they are in the examples' own files", () => {
+  for (const file of configurations()) {
+    const shown = blocksOf(path.join(path.dirname(file), 'README.md'), 'toml');
+    const said = shown.filter((block) => /^\[(channels|proxies)\./m.test(block));
     const lines = meaningful(read(file));
-    for (const line of said) assert.ok(lines.includes(line), `${name}: not in its file: ${line}`);
+    for (const line of meaningful(said.join('\n'))) {
+      assert.ok(lines.includes(line), `not in ${file}: ${line}`);
+    }
   }
 });
+
+/** A certificate where the documents say that yours is. */
+async function makeCertificate(world, directory) {
+  const [certificate, key] = ['fullchain.pem', 'privkey.pem'].map((name) => path.join(directory, name));
+  const kind = ['-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes'];
+  const files = ['-subj', '/CN=localhost', '-addext', 'subjectAltName=DNS:localhost', '-days', '90'];
+  await world.command('openssl', ['req', ...kind, ...files, '-keyout', key, '-out', certificate]);
+}
+
+function configurations() {
+  const files = examples().map((name) => `examples/${name}/ssecast.toml`);
+  return files.filter((file) => fs.existsSync(path.join(ROOT, file)));
+}
 
 function examples() {
   const directory = path.join(ROOT, 'examples');
@@ -87,20 +106,10 @@ function filesIn(directory) {
     });
 }
 
-/** The fenced blocks of this language, without their fences. */
-function blocksOf(document, language) {
-  const fence = new RegExp(`^\`\`\`${language}\\n(.*?)^\`\`\`$`, 'gms');
-  return [...read(document).matchAll(fence)].map(([, block]) => block);
-}
-
 /** Lines without comments and empty lines. */
 function meaningful(toml) {
   return toml
     .split('\n')
     .map((line) => line.replace(/\s*#.*$/, '').trim())
     .filter((line) => line !== '');
-}
-
-function read(file) {
-  return fs.readFileSync(path.join(ROOT, file), 'utf8');
 }

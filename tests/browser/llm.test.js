@@ -6,6 +6,7 @@ import path from 'node:path';
 
 import { answerTo } from '../../examples/llm/model.js';
 import { ask } from '../../examples/llm/public/ask.js';
+import { commandsOf } from './support/documents.js';
 import { ORIGIN_HOST, ROOT, claim } from './support/world.js';
 
 const EXAMPLE = path.join(ROOT, 'examples/llm');
@@ -99,6 +100,15 @@ claim('a page shows an answer as it comes, and can stop it', async (world) => {
   await page.getByRole('button', { name: 'Stop' }).click();
   await until('it is stopped', ({ status }) => status === 'stopped');
   await world.until('the model stops', async () => (await generations(backend)).cancelled === 1);
+});
+
+claim("the commands in examples/llm's README show what they say", async (world) => {
+  const { gateway } = await start(world, { TOKEN_MS: 2 });
+  const [complete, count] = commandsOf('examples/llm/README.md', gateway.url);
+  const stream = await world.command('sh', ['-c', complete]);
+  assert.match(stream, /^data: \{"id":"chatcmpl-.*"delta":\{"content":"You"\}/m);
+  assert.match(stream, /^data: \[DONE\]$/m);
+  assert.equal(JSON.parse(await world.command('sh', ['-c', count])).finished, 1);
 });
 
 /** The example's backend and the gateway with its file, with heartbeats every second. */

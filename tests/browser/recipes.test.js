@@ -1,10 +1,8 @@
 // The gateway in front of a whole backend, started as the READMEs of the examples say.
 
 import assert from 'node:assert/strict';
-import fs from 'node:fs';
-import path from 'node:path';
-
-import { ORIGINS, ROOT, claim } from './support/world.js';
+import { blocksOf, read } from './support/documents.js';
+import { ORIGINS, claim } from './support/world.js';
 
 const FOLDERS = { Express: 'express', FastAPI: 'fastapi' };
 
@@ -57,7 +55,7 @@ for (const name of Object.keys(ORIGINS)) {
 /** Serves by the command in the README that has `--proxy` in it. */
 async function serveByCommand(world, name, origin) {
   const { origin: url } = new URL(origin.url);
-  const [, line] = /^ssecast (serve .*--proxy .*)$/m.exec(readme(name));
+  const [, line] = /^ssecast (serve .*--proxy .*)$/m.exec(read(readme(name)));
   const args = line.split(' ').map((word) => word.replace(/^http:\/\/127\.0\.0\.1:\d+/, url));
   assert.ok(args.includes(url) && args.includes(origin.url), line);
   return world.gatewayBy([...args, '--listen', '127.0.0.1:0', '--admin', 'off']);
@@ -65,12 +63,12 @@ async function serveByCommand(world, name, origin) {
 
 /** Serves with the file that the README shows. */
 async function serveByFile(world, name, origin) {
-  const [, toml] = /^```toml\n(.*?)^```$/ms.exec(readme(name));
+  const [toml] = blocksOf(readme(name), 'toml');
   const { origin: url } = new URL(origin.url);
   const changed = toml.replaceAll('127.0.0.1:8080', '{listen}').replace(/http:\/\/127\.0\.0\.1:\d+/g, url);
   return world.gatewayWith(`${changed}\n[admin]\naddress = "off"\n`);
 }
 
 function readme(name) {
-  return fs.readFileSync(path.join(ROOT, 'examples', FOLDERS[name], 'README.md'), 'utf8');
+  return `examples/${FOLDERS[name]}/README.md`;
 }
