@@ -16,7 +16,7 @@ impl App {
     /// Says goodbye to all subscribers over the time that the configuration gives, and takes no more.
     /// The upstreams go on meanwhile, and what they bring is delivered to those who are still there.
     /// Those of removed channels, who were told before, have their time too: `retiring` says goodbye
-    /// to them.
+    /// to them. Requests that were passed on may be answered meanwhile.
     ///
     /// # Cancel safety
     ///
@@ -42,8 +42,17 @@ impl App {
             goodbyes.await;
             while retiring.join_next().await.is_some() {}
         };
-        if timeout_at(deadline + GRACE, all).await.is_err() {
+        let passed = self.gateway.stop.all_passed();
+        let (left, passed) = tokio::join!(
+            timeout_at(deadline + GRACE, all),
+            timeout_at(deadline, passed)
+        );
+        if left.is_err() {
             tracing::warn!("some subscribers were still there when all should have left");
+        }
+        if passed.is_err() {
+            let connections = self.gateway.stop.n_passing();
+            tracing::warn!(connections, "some requests that were passed on are cut");
         }
     }
 }

@@ -29,11 +29,15 @@ impl Proxies {
         self.by_name.insert(settings.name.clone(), Arc::new(proxy));
     }
 
-    /// Lets the proxy of this name do something else; returns the one that is to be retired.
+    /// Lets the proxy of this name do something else; returns the one that is to be retired, if its
+    /// connections are of no more use.
     pub(super) fn reconfigure(&mut self, settings: &Arc<config::Proxy>) -> Option<Arc<Proxy>> {
         let old = self.by_name.get(&settings.name)?;
-        let new = old.succeeded_by(Arc::clone(settings));
-        self.by_name.insert(settings.name.clone(), Arc::new(new))
+        let new = Arc::new(old.succeeded_by(Arc::clone(settings)));
+        let old = self
+            .by_name
+            .insert(settings.name.clone(), Arc::clone(&new))?;
+        (!old.shares_connections(&new)).then_some(old)
     }
 
     /// Takes a proxy out, which is to be retired.

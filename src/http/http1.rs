@@ -8,7 +8,7 @@
 use std::convert::Infallible;
 use std::future::{Future, pending, poll_fn};
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 
 use http::{Request, Response};
@@ -18,6 +18,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioTimer;
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::closing::close;
 use super::connection::{Io, Peer};
@@ -36,6 +37,14 @@ use crate::proxy::Proxy;
 enum Note {
     Cut(Vec<u8>),
     Subscribe(Subscription),
+}
+
+/// What requests leave for the driver of their connection.
+#[derive(Default)]
+struct Left {
+    note: Option<Note>,
+    /// Held from the first request that is passed on, until all is sent.
+    passing: Option<TaskTrackerToken>,
 }
 
 /// What becomes of a request, as far as hyper is concerned.
@@ -78,14 +87,14 @@ const SUBSCRIBER_BYTES: usize = 2 * 1024;
 
 /// Serves a connection until it ends or a shard has it.
 pub(super) async fn serve(io: Io, peer: Peer) {
-    let note = Arc::new(Mutex::new(None));
+    let left = Arc::<Mutex<Left>>::default();
     let service = {
-        let (gateway, note) = (Arc::clone(&peer.gateway), Arc::clone(&note));
+        let (gateway, left) = (Arc::clone(&peer.gateway), Arc::clone(&left));
         let (admission, address) = (peer.permit.admission(), peer.address);
         let (scheme, shard) = (peer.scheme.clone(), peer.shard);
         service_fn(move |request: Request<Incoming>| -> ResponseFuture {
             let (request, body) = Content::split(request);
-            let (gateway, note) = (Arc::clone(&gateway), Arc::clone(&note));
+            let (gateway, left) = (Arc::clone(&gateway), Arc::clone(&left));
             let scheme = scheme.clone();
             Box::pin(async move {
                 let visitor = Visitor {
@@ -95,15 +104,18 @@ pub(super) async fn serve(io: Io, peer: Peer) {
                     scheme: &scheme,
                     shard,
                 };
-                let left = match Turn::from(respond(&visitor, &request).await) {
+                let note = match Turn::from(respond(&visitor, &request).await) {
                     Turn::Answer(response) => return Ok(response),
-                    Turn::Leave(left) => left,
+                    Turn::Leave(note) => note,
                     Turn::PassOn(proxy) => {
                         let (head, _) = request.into_parts();
+                        lock(&left)
+                            .passing
+                            .get_or_insert_with(|| gateway.stop.passing());
                         return Ok(pass(&visitor, &proxy, (&head, body)).await);
                     }
                 };
-                *note.lock().unwrap_or_else(PoisonError::into_inner) = Some(left);
+                lock(&left).note = Some(note);
                 pending().await
             })
         })
@@ -120,7 +132,7 @@ pub(super) async fn serve(io: Io, peer: Peer) {
     let gateway = Arc::clone(&peer.gateway);
     let mut stop = pin!(gateway.stop.begun());
     let mut is_stopping = false;
-    let left = poll_fn(|cx| {
+    let note = poll_fn(|cx| {
         if !is_stopping && stop.as_mut().poll(cx).is_ready() {
             // Who waits for another request waits in vain; one that has begun is still answered.
             is_stopping = true;
@@ -132,15 +144,17 @@ pub(super) async fn serve(io: Io, peer: Peer) {
             }
             return Poll::Ready(None);
         }
-        match note.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            Some(left) => Poll::Ready(Some(left)),
+        match lock(&left).note.take() {
+            Some(note) => Poll::Ready(Some(note)),
             None => Poll::Pending,
         }
     })
     .await;
+    // All is sent that was to be.
+    drop(lock(&left).passing.take());
     let parts = connection.into_parts();
     let stream = parts.io.into_inner();
-    let Some(left) = left else {
+    let Some(note) = note else {
         close(stream.into_inner()).await;
         return;
     };
@@ -149,15 +163,19 @@ pub(super) async fn serve(io: Io, peer: Peer) {
     let mut rest = parts.read_buf.iter().chain(stream.left());
     let has_more = rest.any(|byte| !matches!(byte, b'\r' | b'\n'));
     let socket = stream.into_inner();
-    let left = if has_more {
+    let note = if has_more {
         Note::Cut(MORE_THAN_A_REQUEST.to_vec())
     } else {
-        left
+        note
     };
-    match left {
+    match note {
         Note::Cut(bytes) => cut(socket, &bytes).await,
         Note::Subscribe(subscription) => hand_over(peer, socket, subscription),
     }
+}
+
+fn lock(left: &Mutex<Left>) -> MutexGuard<'_, Left> {
+    left.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Sends these last bytes.

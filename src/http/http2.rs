@@ -11,7 +11,7 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -24,6 +24,7 @@ use hyper::server::conn::http2;
 use hyper::service::Service;
 use hyper_util::rt::TokioTimer;
 use tokio::time::{Instant, Sleep, sleep};
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::Gateway;
 use super::connection::{Io, Peer};
@@ -69,6 +70,7 @@ pub(super) async fn serve(io: Io, peer: Peer) {
     };
     let spawner = streams.spawner();
     let requests = Requests {
+        passing: Arc::default(),
         peer,
         spawner: spawner.clone(),
     };
@@ -351,6 +353,8 @@ impl Future for Stream {
 /// Answers the requests of one connection.
 struct Requests {
     peer: Peer,
+    /// Held from the first request that is passed on.
+    passing: Arc<OnceLock<TaskTrackerToken>>,
     spawner: Spawner,
 }
 
@@ -371,6 +375,7 @@ impl Service<Request<Incoming>> for Requests {
         };
         let (admission, address) = (self.peer.permit.admission(), self.peer.address);
         let scheme = self.peer.scheme.clone();
+        let passing = Arc::clone(&self.passing);
         Box::pin(async move {
             let visitor = Visitor {
                 gateway: &asked.gateway,
@@ -384,7 +389,10 @@ impl Service<Request<Incoming>> for Requests {
             let response = match outcome {
                 Outcome::Answer(answer) => answer.map(Reply::short),
                 Outcome::Document(document) => document.map(Reply::Document),
-                Outcome::PassOn(proxy) => pass(&visitor, &proxy, (&head, body)).await,
+                Outcome::PassOn(proxy) => {
+                    passing.get_or_init(|| asked.gateway.stop.passing());
+                    pass(&visitor, &proxy, (&head, body)).await
+                }
                 Outcome::Refuse(refused) => asked.refuse(refused),
                 Outcome::Subscribe(subscription) => asked.subscribe(subscription),
             };

@@ -19,6 +19,7 @@ pub struct Routes {
     all: Vec<Arc<Route>>,
     /// The same of proxies alone, for requests that no channel is for.
     proxies_by_path: PathRouter<Arc<Proxy>>,
+    proxies: Vec<Arc<Proxy>>,
     pages: HashMap<&'static str, Page>,
 }
 
@@ -133,6 +134,7 @@ impl Routes {
             self.by_path.insert_empty_rest(hosts, path, &place);
             self.proxies_by_path.insert_empty_rest(hosts, path, proxy);
         }
+        self.proxies.extend_from_slice(proxies);
     }
 
     /// Adds a page at a literal path, for any host.
@@ -150,6 +152,11 @@ impl Routes {
             Target::Template(template) => Source::Template(template.clone()),
         });
         sources.collect()
+    }
+
+    /// The proxies, ordered by name.
+    pub fn proxies(&self) -> &[Arc<Proxy>] {
+        &self.proxies
     }
 
     /// The channels that there are right now, in no order.

@@ -6,7 +6,7 @@ use http::uri::Scheme as UriScheme;
 use tokio::time::timeout;
 
 use super::error::Error;
-use crate::config::{self, ProxyUrl, UpstreamHttp};
+use crate::config::{self, ProxyUrl};
 use crate::net::client_tls::ClientTls;
 use crate::net::connect::{self, Connection, Means, Protocol, Scheme, Target};
 use crate::net::descriptors::{Descriptor, Descriptors};
@@ -29,13 +29,9 @@ impl Dialer {
     pub(super) async fn connect(
         &self,
         settings: &config::Proxy,
-        target: &Target,
+        (target, protocol): (&Target, Protocol),
     ) -> Result<(Connection, Descriptor), Error> {
         let descriptor = self.descriptors.take().ok_or(Error::NoDescriptor)?;
-        let protocol = match settings.http {
-            UpstreamHttp::One => Protocol::Http1,
-            UpstreamHttp::Two => Protocol::Http2,
-        };
         let means = Means {
             tls: &self.tls,
             settings: &settings.tls,

@@ -84,6 +84,11 @@ impl Tried {
         self.0 |= bit(place);
     }
 
+    /// Whether there are none.
+    pub(super) fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
     fn has(self, place: usize) -> bool {
         self.0 & bit(place) != 0
     }

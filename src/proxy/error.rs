@@ -125,17 +125,17 @@ impl Reason {
     /// Its name in metrics.
     pub fn name(self) -> &'static str {
         match self {
-            Self::AnswerBroke => "answer_broke",
+            Self::AnswerBroke => "answer-broke",
             Self::Closed => "closed",
-            Self::ConnectFailed => "connect_failed",
-            Self::ConnectTimedOut => "connect_timeout",
-            Self::MaxRequests => "max_requests",
-            Self::NoDescriptor => "no_descriptor",
-            Self::NotHttp => "not_http",
+            Self::ConnectFailed => "connect-failed",
+            Self::ConnectTimedOut => "connect-timeout",
+            Self::MaxRequests => "max-requests",
+            Self::NoDescriptor => "no-descriptor",
+            Self::NotHttp => "not-http",
             Self::Refused(refused) => refused.name(),
-            Self::RequestStalled => "request_stalled",
-            Self::ResponseTimedOut => "response_timeout",
-            Self::TlsFailed => "tls_failed",
+            Self::RequestStalled => "request-stalled",
+            Self::ResponseTimedOut => "response-timeout",
+            Self::TlsFailed => "tls-failed",
         }
     }
 

@@ -28,6 +28,7 @@ use super::shared::{Shared, StreamPlace};
 use super::upload::{Upload, Watch};
 use super::{Asked, Proxy, fields};
 use crate::config::UpstreamHttp;
+use crate::net::connect::Protocol;
 
 /// A request on its way.
 pub(super) struct Exchange<'a> {
@@ -71,13 +72,15 @@ impl<'a> Exchange<'a> {
         let patience = self.proxy.settings.connect_timeout;
         let content = Content::of(&upload);
         while let Some(place) = self.pool.choose(tried, patience) {
+            if !tried.is_empty() {
+                self.proxy.note_failover(place);
+            }
             tried.add(place);
             // Nobody is asked for what is refused.
             let head = self.head(place, content)?;
             let (means, before) = match self.means(place).await {
                 Ok(means) => means,
                 Err(error) => {
-                    self.note_unreachable(place, &error);
                     last = error;
                     continue;
                 }
@@ -108,7 +111,6 @@ impl<'a> Exchange<'a> {
                     return Ok(self.send((place, head), means, upload).await?);
                 }
                 Err(error) => {
-                    self.note_unreachable(place, &error);
                     last = error;
                 }
             }
@@ -121,20 +123,6 @@ impl<'a> Exchange<'a> {
         let is_closed = matches!(error, Error::RequestFailed(_));
         let is_idempotent = self.asked.head.method.is_idempotent();
         is_closed && is_idempotent && seen == Seen::Nothing && !self.watch.has_body()
-    }
-
-    fn note_unreachable(&self, place: usize, error: &Error) {
-        if matches!(error, Error::NoDescriptor) {
-            return;
-        }
-        self.pool.failed(place);
-        let upstream = self.proxy.settings.upstreams.get(place);
-        tracing::warn!(
-            proxy = self.proxy.settings.name,
-            upstream = upstream.map(ToString::to_string),
-            error = %super::error::Chain(error),
-            "an upstream can't be reached"
-        );
     }
 
     /// A connection to an endpoint: one that is there, or a new one.
@@ -151,26 +139,32 @@ impl<'a> Exchange<'a> {
 
     /// A new connection to an endpoint.
     async fn connect(&self, place: usize) -> Result<Means, Error> {
-        let Proxy {
-            settings,
-            targets,
-            dialer,
-            ..
-        } = self.proxy;
-        let target = targets.get(place).ok_or(Error::NoEndpoint)?;
-        let (connection, descriptor) = dialer.connect(settings, target).await?;
-        let means = match settings.http {
-            UpstreamHttp::One => Means::Http1(Box::new(Link::begin(connection, descriptor).await?)),
+        match self.proxy.settings.http {
+            UpstreamHttp::One => {
+                let reached = self
+                    .proxy
+                    .connect(self.pool, place, Protocol::Http1)
+                    .await?;
+                let link = Link::begin(reached.connection, reached.descriptor).await?;
+                Ok(Means::Http1(Box::new(link)))
+            }
             UpstreamHttp::Two => {
-                let beginning = Shared::begin(connection, descriptor);
-                let begun = timeout(settings.connect_timeout, beginning).await;
+                // Of several requests at a time one connects, and the others join.
+                let _turn = self.pool.connect_turn(place).await;
+                if let Some(stream) = self.pool.join(place) {
+                    return Ok(Means::Http2(stream));
+                }
+                let reached = self
+                    .proxy
+                    .connect(self.pool, place, Protocol::Http2)
+                    .await?;
+                let beginning = Shared::begin(reached.connection, reached.descriptor);
+                let begun = timeout(self.proxy.settings.connect_timeout, beginning).await;
                 let (shared, stream) = begun.map_err(|_elapsed| Error::ConnectTimedOut)??;
                 self.pool.share(place, shared);
-                Means::Http2(stream)
+                Ok(Means::Http2(stream))
             }
-        };
-        self.pool.worked(place);
-        Ok(means)
+        }
     }
 
     /// The head of the request, as it is sent to an endpoint.

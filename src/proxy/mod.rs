@@ -17,6 +17,7 @@ mod in_flight;
 mod link;
 mod patience;
 mod pool;
+mod reach;
 mod shared;
 mod upload;
 mod wire;
@@ -35,8 +36,9 @@ use self::error::{Chain, Error};
 pub use self::error::{Failure, Reason};
 use self::exchange::Exchange;
 use self::in_flight::Requests;
-use self::pool::Pool;
+use self::pool::{Limits, Pool};
 use self::upload::Upload;
+use crate::config::diff::ProxyChange;
 use crate::config::{self, TrustedProxies};
 use crate::net::connect::Target;
 use crate::net::peer::PeerAddr;
@@ -73,41 +75,40 @@ pub struct Asked<'a> {
 impl Proxy {
     /// A proxy that begins, on so many shards.
     pub fn new(settings: Arc<config::Proxy>, dialer: Dialer, n_shards: usize) -> Self {
-        Self::with_counters(settings, Arc::default(), (dialer, n_shards))
+        let (n_endpoints, limits) = (settings.upstreams.len(), limits(&settings));
+        let pools = (0..n_shards).map(|_| Arc::new(Pool::new(n_endpoints, limits)));
+        Self {
+            targets: settings.upstreams.iter().map(dialer::target).collect(),
+            pools: pools.collect(),
+            settings,
+            counters: Arc::default(),
+            dialer,
+            requests: Requests::default(),
+        }
     }
 
-    /// The proxy that goes on for this one with other settings. This one is to be retired when nobody is
-    /// led to it any more.
+    /// The proxy that goes on for this one with other settings: with its connections where they are as
+    /// good for it, else this one is to be retired when nobody is led to it any more.
     #[must_use]
     pub fn succeeded_by(&self, settings: Arc<config::Proxy>) -> Self {
-        let reach = (self.dialer.clone(), self.pools.len());
-        let mut next = Self::with_counters(settings, Arc::clone(&self.counters), reach);
+        let keeps_connections = settings.touches(&self.settings) != ProxyChange::Connections;
+        let mut next = Self::new(settings, self.dialer.clone(), self.pools.len());
+        if keeps_connections {
+            next.pools.clone_from(&self.pools);
+            for pool in &next.pools {
+                pool.set_limits(limits(&next.settings));
+            }
+        }
+        next.counters = Arc::clone(&self.counters);
         // They are bounded together.
         next.requests = self.requests.clone();
         next
     }
 
-    fn with_counters(
-        settings: Arc<config::Proxy>,
-        counters: Arc<Counters>,
-        (dialer, n_shards): (Dialer, usize),
-    ) -> Self {
-        let n_endpoints = settings.upstreams.len();
-        let pool = |_| {
-            Arc::new(Pool::new(
-                n_endpoints,
-                settings.max_idle_connections,
-                settings.keep_alive,
-            ))
-        };
-        Self {
-            targets: settings.upstreams.iter().map(dialer::target).collect(),
-            pools: (0..n_shards).map(pool).collect(),
-            settings,
-            counters,
-            dialer,
-            requests: Requests::default(),
-        }
+    /// Whether this one's connections are those of another one, too.
+    pub fn shares_connections(&self, other: &Self) -> bool {
+        let mut pools = self.pools.iter().zip(&other.pools);
+        pools.all(|(one, other)| Arc::ptr_eq(one, other))
     }
 
     /// What it was told to do.
@@ -192,5 +193,12 @@ impl Proxy {
             proxy: self.settings.name.clone(),
             reason,
         }
+    }
+}
+
+fn limits(settings: &config::Proxy) -> Limits {
+    Limits {
+        max_idle: settings.max_idle_connections,
+        keep_alive: settings.keep_alive,
     }
 }

@@ -17,15 +17,14 @@ use super::shared::{Shared, StreamPlace};
 /// The connections of one proxy, of one shard.
 #[derive(Debug)]
 pub(super) struct Pool {
-    /// Most idle connections to each endpoint.
-    max_idle: usize,
-    /// How long an idle connection is kept.
-    keep_alive: Duration,
+    /// Held by who makes a connection of HTTP/2, by endpoint.
+    turns: Box<[tokio::sync::Mutex<()>]>,
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
 struct State {
+    limits: Limits,
     endpoints: Endpoints,
     /// By endpoint.
     places: Vec<Place>,
@@ -33,6 +32,15 @@ struct State {
     is_swept: bool,
     /// Nothing is kept any more.
     is_retired: bool,
+}
+
+/// What is kept.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// Most idle connections to each endpoint.
+    pub(super) max_idle: usize,
+    /// How long an idle connection is kept.
+    pub(super) keep_alive: Duration,
 }
 
 #[derive(Debug, Default)]
@@ -49,13 +57,15 @@ struct Place {
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Pool {
-    pub(super) fn new(n_endpoints: usize, max_idle: usize, keep_alive: Duration) -> Self {
+    pub(super) fn new(n_endpoints: usize, limits: Limits) -> Self {
         let mut places = Vec::new();
         places.resize_with(n_endpoints, Place::default);
         Self {
-            max_idle,
-            keep_alive,
+            turns: (0..n_endpoints)
+                .map(|_| tokio::sync::Mutex::default())
+                .collect(),
             state: Mutex::new(State {
+                limits,
                 endpoints: Endpoints::new(n_endpoints),
                 places,
                 is_swept: false,
@@ -85,8 +95,11 @@ impl Pool {
     pub(super) fn take(&self, place: usize) -> Option<Box<Link>> {
         let now = Instant::now();
         loop {
-            let mut link = self.lock().places.get_mut(place)?.idle.pop()?;
-            if now - link.idle_since < self.keep_alive && link.is_ready() {
+            let mut state = self.lock();
+            let keep_alive = state.limits.keep_alive;
+            let mut link = state.places.get_mut(place)?.idle.pop()?;
+            drop(state);
+            if now - link.idle_since < keep_alive && link.is_ready() {
                 return Some(link);
             }
         }
@@ -96,11 +109,11 @@ impl Pool {
     pub(super) fn put(self: &Arc<Self>, place: usize, mut link: Box<Link>) {
         link.idle_since = Instant::now();
         let mut state = self.lock();
-        let is_retired = state.is_retired;
+        let (is_retired, max_idle) = (state.is_retired, state.limits.max_idle);
         let Some(at) = state.places.get_mut(place) else {
             return;
         };
-        if is_retired || at.idle.len() >= self.max_idle {
+        if is_retired || at.idle.len() >= max_idle {
             return;
         }
         at.idle.push(link);
@@ -115,6 +128,14 @@ impl Pool {
         shared.iter().find_map(Shared::join)
     }
 
+    /// Waits for the turn to make a connection of HTTP/2.
+    pub(super) async fn connect_turn(
+        &self,
+        place: usize,
+    ) -> Option<tokio::sync::MutexGuard<'_, ()>> {
+        Some(self.turns.get(place)?.lock().await)
+    }
+
     /// Shares a connection of HTTP/2 from now on.
     pub(super) fn share(self: &Arc<Self>, place: usize, connection: Shared) {
         let mut state = self.lock();
@@ -125,6 +146,11 @@ impl Pool {
             at.shared.push(connection);
             self.sweep_from_now(&mut state);
         }
+    }
+
+    /// Keeps so much from now on.
+    pub(super) fn set_limits(&self, limits: Limits) {
+        self.lock().limits = limits;
     }
 
     /// Keeps nothing any more: what is idle is closed, what is in use when it has ended.
@@ -149,10 +175,11 @@ impl Pool {
         let mut state = self.lock();
         let mut closed = Vec::new();
         let mut is_any_left = false;
+        let keep_alive = state.limits.keep_alive;
         for place in &mut state.places {
             let idle = std::mem::take(&mut place.idle);
             let keeps =
-                |link: &mut Box<Link>| now - link.idle_since < self.keep_alive && link.is_ready();
+                |link: &mut Box<Link>| now - link.idle_since < keep_alive && link.is_ready();
             let (kept, gone): (Vec<_>, Vec<_>) = idle
                 .into_iter()
                 .map(|mut link| (keeps(&mut link), link))
@@ -161,7 +188,7 @@ impl Pool {
             closed.extend(gone);
             place
                 .shared
-                .retain_mut(|one| one.is_open() && one.idle_for(now) < self.keep_alive);
+                .retain_mut(|one| one.is_open() && one.idle_for(now) < keep_alive);
             is_any_left |= !place.idle.is_empty() || !place.shared.is_empty();
         }
         state.is_swept = is_any_left;
@@ -180,7 +207,7 @@ async fn sweep(pool: Weak<Pool>) {
     loop {
         let Some(interval) = pool
             .upgrade()
-            .map(|pool| pool.keep_alive.min(SWEEP_INTERVAL))
+            .map(|pool| pool.lock().limits.keep_alive.min(SWEEP_INTERVAL))
         else {
             return;
         };
