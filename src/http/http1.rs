@@ -104,19 +104,7 @@ pub(super) async fn serve(io: Io, peer: Peer) {
                     scheme: &scheme,
                     shard,
                 };
-                let note = match Turn::from(respond(&visitor, &request).await) {
-                    Turn::Answer(response) => return Ok(response),
-                    Turn::Leave(note) => note,
-                    Turn::PassOn(proxy) => {
-                        let (head, _) = request.into_parts();
-                        lock(&left)
-                            .passing
-                            .get_or_insert_with(|| gateway.stop.passing());
-                        return Ok(pass(&visitor, &proxy, (&head, body)).await);
-                    }
-                };
-                lock(&left).note = Some(note);
-                pending().await
+                answer(&visitor, (request, body), &left).await
             })
         })
     };
@@ -172,6 +160,26 @@ pub(super) async fn serve(io: Io, peer: Peer) {
         Note::Cut(bytes) => cut(socket, &bytes).await,
         Note::Subscribe(subscription) => hand_over(peer, socket, subscription),
     }
+}
+
+/// Answers a request, or leaves to the driver what becomes of it.
+async fn answer(
+    visitor: &Visitor<'_>,
+    (request, body): (Request<Content>, Incoming),
+    left: &Mutex<Left>,
+) -> Result<Response<Reply>, Infallible> {
+    let note = match Turn::from(respond(visitor, &request).await) {
+        Turn::Answer(response) => return Ok(response),
+        Turn::Leave(note) => note,
+        Turn::PassOn(proxy) => {
+            let (head, _) = request.into_parts();
+            let stop = &visitor.gateway.stop;
+            lock(left).passing.get_or_insert_with(|| stop.passing());
+            return Ok(pass(visitor, &proxy, (&head, body)).await);
+        }
+    };
+    lock(left).note = Some(note);
+    pending().await
 }
 
 fn lock(left: &Mutex<Left>) -> MutexGuard<'_, Left> {

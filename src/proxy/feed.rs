@@ -18,6 +18,8 @@ use super::shared::StreamPlace;
 pub(super) struct Feed {
     incoming: Incoming,
     carrier: Carrier,
+    /// Why it has broken off, until that is told.
+    broken: Option<hyper::Error>,
 }
 
 /// What brings an answer.
@@ -35,7 +37,11 @@ pub(super) enum Carrier {
 
 impl Feed {
     pub(super) fn new(incoming: Incoming, carrier: Carrier) -> Self {
-        let mut feed = Self { incoming, carrier };
+        let mut feed = Self {
+            incoming,
+            carrier,
+            broken: None,
+        };
         feed.release_at_end();
         feed
     }
@@ -69,6 +75,9 @@ impl Body for Feed {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let this = &mut *self;
+        if let Some(error) = this.broken.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
         let mut frame = Pin::new(&mut this.incoming).poll_frame(cx);
         if frame.is_pending()
             && let Carrier::Http1(link, ..) = &mut this.carrier
@@ -76,14 +85,25 @@ impl Body for Feed {
             link.drive(cx);
             frame = Pin::new(&mut this.incoming).poll_frame(cx);
         }
-        match &frame {
-            Poll::Pending => {}
-            Poll::Ready(None) => this.release(),
-            Poll::Ready(Some(Ok(_))) => this.release_at_end(),
-            // It closes.
-            Poll::Ready(Some(Err(_))) => this.carrier = Carrier::Gone,
+        match frame {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(None) => {
+                this.release();
+                Poll::Ready(None)
+            }
+            Poll::Ready(Some(Ok(frame))) => {
+                this.release_at_end();
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => {
+                // It closes. Whoever writes to the client gives up what is not written yet when it is
+                // told, so it gets a chance to write before.
+                this.carrier = Carrier::Gone;
+                this.broken = Some(error);
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
         }
-        frame
     }
 
     fn is_end_stream(&self) -> bool {

@@ -1,10 +1,16 @@
 //! Requests that pass through to a backend, as both ends see them.
 
+mod ends;
+mod failures;
 mod pass;
+mod retry;
+mod versions;
 
-use tokio::net::TcpListener;
+use std::net::SocketAddr;
 
-use crate::support::{Client, Gateway, Head, within};
+use tokio::net::{TcpListener, TcpSocket};
+
+use crate::support::{Client, Gateway, Head, until, within};
 
 /// A backend that is a bare socket: what it reads and sends is the test's business. It is at
 /// 127.0.0.2, where no client's port can take its own while it is away.
@@ -27,6 +33,24 @@ impl Backend {
         Self {
             listener: listener.expect("an address for the backend"),
         }
+    }
+
+    /// One that comes back at this URL.
+    pub(super) async fn at(url: &str) -> Self {
+        let address: SocketAddr = url
+            .trim_start_matches("http://")
+            .parse()
+            .expect("an address");
+        let bind = || {
+            let socket = TcpSocket::new_v4().map_err(|error| error.to_string())?;
+            socket
+                .set_reuseaddr(true)
+                .map_err(|error| error.to_string())?;
+            socket.bind(address).map_err(|error| error.to_string())?;
+            socket.listen(1024).map_err(|error| error.to_string())
+        };
+        let listener = until("the backend's address to be free", bind).await;
+        Self { listener }
     }
 
     /// Its URL, without a path.
@@ -96,10 +120,10 @@ impl Asked {
 }
 
 /// The configuration of a proxy for all paths with this upstream and these lines in its table. Other
-/// tables may follow them.
+/// tables may follow them. There is one thread, since each has its own connections to the backend.
 pub(super) fn one_proxy(upstream: &str, lines: &str) -> String {
     format!(
-        "[listen.public]\naddress = \"127.0.0.1:0\"\n\n\
+        "[server]\nthreads = 1\n\n[listen.public]\naddress = \"127.0.0.1:0\"\n\n\
          [proxies.web]\npath = \"/{{*rest}}\"\nupstream = \"{upstream}\"\n{lines}\n"
     )
 }

@@ -131,6 +131,11 @@ impl ServerStream {
         self.bring(Piece::Failure).await;
     }
 
+    /// Whether both are on one connection.
+    pub(crate) fn shares_connection(&self, other: &Self) -> bool {
+        self.connection.id() == other.connection.id()
+    }
+
     /// Closes the connection.
     pub(crate) fn cut(&self) {
         self.connection.abort();
