@@ -68,6 +68,26 @@ claim('the dashboard: a network that is cut in the middle of a chat loses nothin
   for (const page of stage.pages) await stage.isRight(page, 'the network was cut');
 });
 
+claim('the dashboard over TLS, by HTTP/2: state, stream and chat', async (world) => {
+  const stage = await chatting(world, { tls: await world.certificate() });
+  const [anna, ben] = stage.pages;
+  await stage.change(3);
+  await say(anna, 'Anna', 'Is this encrypted?');
+  await say(ben, 'Ben', 'It is.');
+  await stage.hasSaid(2);
+  for (const page of stage.pages) {
+    await stage.isRight(page, 'over TLS');
+    const protocols = await page.evaluate(() => performance.getEntriesByType('resource').map((entry) => entry.nextHopProtocol));
+    assert.deepEqual(new Set(protocols.filter((name) => name !== '')), new Set(['h2']));
+  }
+  stage.cable.cut();
+  await world.until('the pages try in vain', () => stage.cable.nTurnedAway > 0);
+  await say(anna, 'Anna', 'And now?');
+  stage.cable.mend();
+  await stage.hasSaid(3);
+  for (const page of stage.pages) await stage.isRight(page, 'over TLS, after a cut');
+});
+
 claim('the dashboard: however many pages there are, there is one upstream, and the page says so', async (world) => {
   const site = await DashboardSite.start(world, { admin: await world.freeAddress() });
   const stage = new Stage(world, site);
@@ -155,8 +175,8 @@ claim("the dashboard's own tests pass, on SQLite and on PostgreSQL", async (worl
 });
 
 /** A stage with two pages that are there, and chat. */
-async function chatting(world) {
-  const stage = new Stage(world, await DashboardSite.start(world));
+async function chatting(world, options) {
+  const stage = new Stage(world, await DashboardSite.start(world, options));
   stage.pages = [await stage.open(), await stage.open()];
   for (const page of stage.pages) await stage.isRight(page, 'opened');
   stage.hasSaid = async (nMessages) => {

@@ -39,7 +39,7 @@ test('every link to a file leads to one', () => {
 
 claim('every configuration in the guide and in the examples is valid', async (world) => {
   const directory = world.directory();
-  await makeCertificate(world, directory);
+  await world.certificate(directory); // where the documents have yours
   const check = async (name, toml) => {
     const file = path.join(directory, 'ssecast.toml');
     const isWhole = toml.includes('[listen.');
@@ -76,14 +76,6 @@ test("the READMEs show channels and proxies as they are in the examples' own fil
     }
   }
 });
-
-/** A certificate where the documents say that yours is. */
-async function makeCertificate(world, directory) {
-  const [certificate, key] = ['fullchain.pem', 'privkey.pem'].map((name) => path.join(directory, name));
-  const kind = ['-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes'];
-  const files = ['-subj', '/CN=localhost', '-addext', 'subjectAltName=DNS:localhost', '-days', '90'];
-  await world.command('openssl', ['req', ...kind, ...files, '-keyout', key, '-out', certificate]);
-}
 
 function configurations() {
   const files = examples().map((name) => `examples/${name}/ssecast.toml`);

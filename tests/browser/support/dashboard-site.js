@@ -21,14 +21,19 @@ export class DashboardSite {
   #database;
   #nChanges = 0;
 
-  /** `admin`: where the gateway tells how it is; `url`: of a database, if it is not a new file. */
-  static async start(world, { url, admin } = {}) {
+  /**
+   * `admin`: where the gateway tells how it is; `url`: of a database, if it is not a new file; `tls`:
+   * a certificate and its key, by which the gateway speaks TLS.
+   */
+  static async start(world, { url, admin, tls } = {}) {
     const site = new DashboardSite();
     site.#world = world;
     site.#url = url ?? path.join(world.directory(), 'dashboard.db');
     site.#admin = admin;
     site.backend = await world.server('the backend', (port) => site.#startBackend(port), LISTENS);
-    const toml = fs.readFileSync(path.join(EXAMPLE, 'ssecast.toml'), 'utf8');
+    let toml = fs.readFileSync(path.join(EXAMPLE, 'ssecast.toml'), 'utf8');
+    if (tls) toml = toml.replace('[listen.public]\n', `$&tls = { certificate = "${tls.certificate}", key = "${tls.key}" }\n`);
+    site.scheme = tls ? 'https' : 'http';
     site.gateway = await world.gatewayWith(inTestingTimes(toml, site.backend.url, world.directory(), admin));
     // The same database beside the backend, as a nightly job would have it; and for a look at the truth.
     const { openDatabase } = await import(path.join(EXAMPLE, 'backend/database/index.js'));

@@ -10,6 +10,7 @@ import { ORIGIN_HOST, ROOT } from './world.js';
 const EXAMPLE = path.join(ROOT, 'examples/node');
 
 export class NodeSite {
+  scheme = 'http';
   #world;
   #database;
 

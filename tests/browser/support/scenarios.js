@@ -184,7 +184,7 @@ export class Stage {
   }
 
   get url() {
-    return `http://127.0.0.1:${this.cable.port}/`;
+    return `${this.site.scheme}://127.0.0.1:${this.cable.port}/`;
   }
 
   async open() {

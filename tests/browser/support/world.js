@@ -218,6 +218,15 @@ cors = { origins = "*" }
     return this.server('the gateway', () => this.child('the gateway', GATEWAY, args), LISTENS);
   }
 
+  /** A certificate for localhost that nobody trusts: `{ certificate, key }`, the paths of the files. */
+  async certificate(directory = this.directory()) {
+    const [certificate, key] = ['fullchain.pem', 'privkey.pem'].map((name) => path.join(directory, name));
+    const kind = ['-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes'];
+    const files = ['-subj', '/CN=localhost', '-addext', 'subjectAltName=DNS:localhost', '-days', '90'];
+    await this.command('openssl', ['req', ...kind, ...files, '-keyout', key, '-out', certificate]);
+    return { certificate, key };
+  }
+
   /** An address where nobody listens, for a server that can't say where it listens. */
   async freeAddress() {
     const server = net.createServer();
