@@ -43,9 +43,10 @@ export async function record(query, { version, type, about, data }) {
 
 /** The changes after a version. */
 export function changesAfter(query, version) {
-  return query(`SELECT version, type, data FROM changes WHERE version > $1 ORDER BY version LIMIT ${PAGE}`, [
-    version,
-  ]);
+  return query(
+    `SELECT version, type, data FROM changes WHERE version > $1 ORDER BY version LIMIT ${PAGE}`,
+    [version],
+  );
 }
 
 /**
@@ -57,7 +58,8 @@ export function findPlace(database, lastSeen) {
     const newest = await currentVersion(query);
     if (lastSeen === null) return { version: newest, isReset: false };
     const [{ oldest }] = await query('SELECT MIN(version) AS oldest FROM changes');
-    const isKnown = lastSeen === newest || (lastSeen < newest && oldest !== null && lastSeen >= oldest - 1);
+    const isKnown =
+      lastSeen === newest || (lastSeen < newest && oldest !== null && lastSeen >= oldest - 1);
     return isKnown ? { version: lastSeen, isReset: false } : { version: newest, isReset: true };
   });
 }

@@ -99,9 +99,12 @@ class Refused extends Error {}
 function checked(said) {
   const { key, author, text } = said ?? {};
   const clean = { key: trimmed(key), author: trimmed(author), text: trimmed(text) };
-  if (!clean.key || clean.key.length > 40) throw new Refused('a message needs a key, of at most 40 characters');
-  if (!clean.author || clean.author.length > 40) throw new Refused('a message needs an author, of at most 40 characters');
-  if (!clean.text || clean.text.length > 1_000) throw new Refused('a message needs a text, of at most 1,000 characters');
+  if (!clean.key || clean.key.length > 40)
+    throw new Refused('a message needs a key, of at most 40 characters');
+  if (!clean.author || clean.author.length > 40)
+    throw new Refused('a message needs an author, of at most 40 characters');
+  if (!clean.text || clean.text.length > 1_000)
+    throw new Refused('a message needs a text, of at most 1,000 characters');
   return clean;
 }
 
@@ -122,13 +125,18 @@ function say(database, { key, author, text }) {
 }
 
 function messagesAfter(query, id) {
-  return query('SELECT id, key, author, text, created_at FROM messages WHERE id > $1 ORDER BY id LIMIT 100', [id]);
+  return query(
+    'SELECT id, key, author, text, created_at FROM messages WHERE id > $1 ORDER BY id LIMIT 100',
+    [id],
+  );
 }
 
 /** After what a client has seen, but never more than the last messages. */
 async function firstCursor(database, request) {
   const after = Number(new URL(request.url, 'http://chat').searchParams.get('after') ?? 0);
-  const [{ value }] = await database.read((query) => query("SELECT value FROM counters WHERE name = 'messages'"));
+  const [{ value }] = await database.read((query) =>
+    query("SELECT value FROM counters WHERE name = 'messages'"),
+  );
   const oldest = Math.max(0, value - SHOWN);
   return Number.isSafeInteger(after) && after > oldest && after <= value ? after : oldest;
 }

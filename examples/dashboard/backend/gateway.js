@@ -18,7 +18,9 @@ export function askGateway(adminUrl, channelName) {
 }
 
 async function ask(adminUrl, channelName) {
-  const response = await fetch(new URL('/status', adminUrl), { signal: AbortSignal.timeout(PATIENCE_MS) });
+  const response = await fetch(new URL('/status', adminUrl), {
+    signal: AbortSignal.timeout(PATIENCE_MS),
+  });
   const status = await response.json();
   const channel = status.channels.find(({ name }) => name === channelName);
   if (!channel) return null;

@@ -48,11 +48,10 @@ export function markAllAsRead(database) {
 
 async function read(query, { id }) {
   const version = await next(query, 'changes');
-  const [row] = await query('UPDATE notifications SET read_at = $1, version = $2 WHERE id = $3 RETURNING *', [
-    new Date().toISOString(),
-    version,
-    id,
-  ]);
+  const [row] = await query(
+    'UPDATE notifications SET read_at = $1, version = $2 WHERE id = $3 RETURNING *',
+    [new Date().toISOString(), version, id],
+  );
   await record(query, { version, type: 'notification', about: id, data: row });
   return row;
 }

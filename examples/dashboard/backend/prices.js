@@ -23,7 +23,9 @@ const COMPANIES = [
 export function readPrices(database) {
   return database.read(async (query) => {
     const version = await currentVersion(query);
-    const prices = await query('SELECT symbol, name, price, open, version FROM prices ORDER BY symbol');
+    const prices = await query(
+      'SELECT symbol, name, price, open, version FROM prices ORDER BY symbol',
+    );
     const past = await query(
       `SELECT about, data FROM (
         SELECT about, data, version, ROW_NUMBER() OVER (PARTITION BY about ORDER BY version DESC) AS age
@@ -54,18 +56,25 @@ export function openMarket(database) {
     const [{ n }] = await query('SELECT COUNT(*) AS n FROM prices');
     if (n > 0) return;
     for (const [symbol, name, open] of COMPANIES) {
-      await query('INSERT INTO prices (symbol, name, price, open, version) VALUES ($1, $2, $3, $4, 0)', [
-        symbol,
-        name,
-        open,
-        open,
-      ]);
+      await query(
+        'INSERT INTO prices (symbol, name, price, open, version) VALUES ($1, $2, $3, $4, 0)',
+        [symbol, name, open, open],
+      );
       let price = open;
       for (let i = 0; i < RECENT; i += 1) {
         const version = await next(query, 'changes');
         price = moved(price, open);
-        await query('UPDATE prices SET price = $1, version = $2 WHERE symbol = $3', [price, version, symbol]);
-        await record(query, { version, type: 'price', about: symbol, data: { version, symbol, name, price, open } });
+        await query('UPDATE prices SET price = $1, version = $2 WHERE symbol = $3', [
+          price,
+          version,
+          symbol,
+        ]);
+        await record(query, {
+          version,
+          type: 'price',
+          about: symbol,
+          data: { version, symbol, name, price, open },
+        });
       }
     }
   });

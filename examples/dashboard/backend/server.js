@@ -56,15 +56,23 @@ app.get('/api/notifications', async (request, response) => {
 app.post('/api/notifications', async (request, response) => {
   const { title, body = '', level = 'info' } = request.body ?? {};
   if (typeof title !== 'string' || !title.trim() || title.length > 120) {
-    return response.status(400).json({ error: 'a notification needs a title, of at most 120 characters' });
+    return response
+      .status(400)
+      .json({ error: 'a notification needs a title, of at most 120 characters' });
   }
   if (typeof body !== 'string' || body.length > 1_000) {
     return response.status(400).json({ error: 'the body is a text of at most 1,000 characters' });
   }
   if (!notifications.LEVELS.includes(level)) {
-    return response.status(400).json({ error: `the level is one of ${notifications.LEVELS.join(', ')}` });
+    return response
+      .status(400)
+      .json({ error: `the level is one of ${notifications.LEVELS.join(', ')}` });
   }
-  const row = await notifications.createNotification(database, { title: title.trim(), body: body.trim(), level });
+  const row = await notifications.createNotification(database, {
+    title: title.trim(),
+    body: body.trim(),
+    level,
+  });
   return response.status(201).json(row);
 });
 
@@ -78,7 +86,9 @@ app.patch('/api/notifications/:id', async (request, response) => {
   }
   const id = Number(request.params.id);
   const row = Number.isSafeInteger(id) ? await notifications.markAsRead(database, id) : undefined;
-  return row ? response.json(row) : response.status(404).json({ error: 'there is no such notification' });
+  return row
+    ? response.json(row)
+    : response.status(404).json({ error: 'there is no such notification' });
 });
 
 app.get('/api/gateway', async (request, response) => {
@@ -91,7 +101,10 @@ app.use('/api', (request, response) => {
   response.status(404).json({ error: 'there is no such thing' });
 });
 // Names of built files change with what is in them; the page that names them is looked at each time.
-app.use('/assets', express.static(path.join(PAGES, 'assets'), { immutable: true, maxAge: '1y', fallthrough: false }));
+app.use(
+  '/assets',
+  express.static(path.join(PAGES, 'assets'), { immutable: true, maxAge: '1y', fallthrough: false }),
+);
 app.use(express.static(PAGES));
 
 // Four parameters: that is how Express knows that it is for errors.
@@ -99,7 +112,9 @@ app.use((error, request, response, next) => {
   if (response.headersSent) return next(error);
   const status = error.status ?? 500;
   if (status >= 500) console.error(`${request.method} ${request.path}: ${error.message}`);
-  return response.status(status).json({ error: status < 500 ? error.message : 'something went wrong here' });
+  return response
+    .status(status)
+    .json({ error: status < 500 ? error.message : 'something went wrong here' });
 });
 
 const server = app.listen(PORT, HOST, (error) => {

@@ -10,7 +10,11 @@ export const PORTS = { port: 8080, backendPort: 3000, adminPort: 9180 };
 
 /** Its text, with these ports instead. */
 export function configWith({ port, backendPort, adminPort } = PORTS) {
-  const ports = { [PORTS.port]: port, [PORTS.backendPort]: backendPort, [PORTS.adminPort]: adminPort };
+  const ports = {
+    [PORTS.port]: port,
+    [PORTS.backendPort]: backendPort,
+    [PORTS.adminPort]: adminPort,
+  };
   return readFileSync(CONFIG, 'utf8').replace(
     /127\.0\.0\.1:(\d+)/g,
     (address, written) => `127.0.0.1:${ports[written] ?? written}`,

@@ -17,16 +17,20 @@ let nEvents = 0;
 
 function subscribe() {
   const again = () => setTimeout(subscribe, 1_000 + Math.random() * 4_000);
-  const request = http.get(url, { agent: false, headers: { Accept: 'text/event-stream' } }, (response) => {
-    nOpen += 1;
-    response.setEncoding('utf8');
-    response.on('data', (text) => (nEvents += text.split('\nid: ').length - 1));
-    response.on('error', () => {}); // 'close' follows
-    response.once('close', () => {
-      nOpen -= 1;
-      again();
-    });
-  });
+  const request = http.get(
+    url,
+    { agent: false, headers: { Accept: 'text/event-stream' } },
+    (response) => {
+      nOpen += 1;
+      response.setEncoding('utf8');
+      response.on('data', (text) => (nEvents += text.split('\nid: ').length - 1));
+      response.on('error', () => {}); // 'close' follows
+      response.once('close', () => {
+        nOpen -= 1;
+        again();
+      });
+    },
+  );
   request.once('error', () => request.res ?? again());
 }
 

@@ -91,14 +91,17 @@ async function start() {
 function needNode() {
   const [major, minor] = process.versions.node.split('.').map(Number);
   const isGood = (major === 20 && minor >= 19) || (major === 22 && minor >= 12) || major > 22;
-  if (!isGood) throw new Error(`node 20.19 or 22.12 or later is needed, this is ${process.versions.node}`);
+  if (!isGood)
+    throw new Error(`node 20.19 or 22.12 or later is needed, this is ${process.versions.node}`);
 }
 
 function portOf(variable, otherwise) {
   const text = process.env[variable] ?? String(otherwise);
   const port = Number(text);
   if (Number.isInteger(port) && port > 0 && port < 65_536) return port;
-  console.error(`start: ${variable} is a port, a number from 1 to 65535, not ${JSON.stringify(text)}`);
+  console.error(
+    `start: ${variable} is a port, a number from 1 to 65535, not ${JSON.stringify(text)}`,
+  );
   process.exit(1);
 }
 
@@ -106,15 +109,22 @@ async function needPort(port, variable) {
   const server = net.createServer();
   await new Promise((resolve, reject) => {
     server.once('error', ({ code, message }) => {
-      const reason = code === 'EADDRINUSE' ? `port ${port} is taken` : `port ${port} can't be had (${message})`;
-      reject(new Error(`${reason}; choose another: ${variable}=${port + 1} ${process.env.npm_command ? 'npm start' : './start'}`));
+      const reason =
+        code === 'EADDRINUSE' ? `port ${port} is taken` : `port ${port} can't be had (${message})`;
+      reject(
+        new Error(
+          `${reason}; choose another: ${variable}=${port + 1} ${process.env.npm_command ? 'npm start' : './start'}`,
+        ),
+      );
     });
     server.listen(port, '127.0.0.1', () => server.close(resolve));
   });
 }
 
 function installPackages() {
-  const [wanted, there] = ['package-lock.json', 'node_modules/.package-lock.json'].map((file) => path.join(HERE, file));
+  const [wanted, there] = ['package-lock.json', 'node_modules/.package-lock.json'].map((file) =>
+    path.join(HERE, file),
+  );
   if (existsSync(there) && statSync(there).mtimeMs >= statSync(wanted).mtimeMs) return;
   say('installing packages (npm ci), a few seconds');
   finish('npm', ['ci', '--no-fund', '--no-audit']);
@@ -127,7 +137,8 @@ function buildPages() {
 
 /** The configuration as it is in the repository, or a copy with the ports that were chosen. */
 function writeConfig() {
-  if (Object.entries(PORTS).every(([name, port]) => ports[name] === port)) return path.join(HERE, 'ssecast.toml');
+  if (Object.entries(PORTS).every(([name, port]) => ports[name] === port))
+    return path.join(HERE, 'ssecast.toml');
   // One for each start: a gateway that runs follows the changes of its file.
   const file = path.join(HERE, `data/ssecast-${ports.port}.toml`);
   mkdirSync(path.dirname(file), { recursive: true });
@@ -137,29 +148,40 @@ function writeConfig() {
 
 /** A gateway that understands the configuration; if there is none, it is built. */
 function findGateway(config) {
-  const built = path.join(process.env.CARGO_TARGET_DIR ?? path.join(REPOSITORY, 'target'), 'release/ssecast');
+  const built = path.join(
+    process.env.CARGO_TARGET_DIR ?? path.join(REPOSITORY, 'target'),
+    'release/ssecast',
+  );
   const chosen = process.env.SSECAST;
   const check = (gateway) => spawnSync(gateway, ['check', config], { encoding: 'utf8' });
-  const found = (chosen ? [chosen] : [built, 'ssecast']).find((gateway) => check(gateway).status === 0);
+  const found = (chosen ? [chosen] : [built, 'ssecast']).find(
+    (gateway) => check(gateway).status === 0,
+  );
   if (found) return found;
   if (chosen) {
     const { error, stderr } = check(chosen);
-    throw new Error(`SSECAST=${chosen} is no gateway for this example: ${error?.message ?? stderr}`);
+    throw new Error(
+      `SSECAST=${chosen} is no gateway for this example: ${error?.message ?? stderr}`,
+    );
   }
   if (spawnSync('cargo', ['--version']).status !== 0) {
-    throw new Error('there is no gateway, and no cargo to build it; SSECAST=/path/to/ssecast says where there is one');
+    throw new Error(
+      'there is no gateway, and no cargo to build it; SSECAST=/path/to/ssecast says where there is one',
+    );
   }
   say('building the gateway (cargo build --release); the first time that takes some minutes');
   finish('cargo', ['build', '--release'], REPOSITORY);
   const { status, stderr } = check(built);
-  if (status !== 0) throw new Error(`the gateway that was built does not take the configuration:\n${stderr}`);
+  if (status !== 0)
+    throw new Error(`the gateway that was built does not take the configuration:\n${stderr}`);
   return built;
 }
 
 /** Runs what ends by itself. */
 function finish(command, args, cwd = HERE) {
   const { status, error } = spawnSync(command, args, { cwd, stdio: 'inherit' });
-  if (status !== 0) throw new Error(`\`${command} ${args.join(' ')}\` failed${error ? `: ${error.message}` : ''}`);
+  if (status !== 0)
+    throw new Error(`\`${command} ${args.join(' ')}\` failed${error ? `: ${error.message}` : ''}`);
 }
 
 /** Runs what stays, each line of it with its name before it, and starts it again if it ends. */
@@ -172,7 +194,9 @@ function run(name, command, args, env) {
   });
   running.set(name, child);
   for (const stream of [child.stdout, child.stderr]) {
-    readline.createInterface({ input: stream }).on('line', (line) => console.log(`${name.padEnd(7)} │ ${line}`));
+    readline
+      .createInterface({ input: stream })
+      .on('line', (line) => console.log(`${name.padEnd(7)} │ ${line}`));
   }
   child.once('error', (error) => console.error(`start: ${name}: ${error.message}`));
   child.once('close', async (code, signal) => {
@@ -210,7 +234,9 @@ async function answers(name, url) {
 async function stop(code) {
   if (isStopping) process.exit(code);
   isStopping = true;
-  const ended = [...running.values()].map((child) => new Promise((resolve) => child.once('close', resolve)));
+  const ended = [...running.values()].map(
+    (child) => new Promise((resolve) => child.once('close', resolve)),
+  );
   for (const child of running.values()) child.kill('SIGTERM');
   await Promise.race([Promise.all(ended), sleep(STOP_MS)]);
   process.exit(code);

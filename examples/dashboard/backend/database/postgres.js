@@ -38,7 +38,9 @@ export async function open(url) {
     const client = await pool.connect();
     try {
       await client.query(begin);
-      const value = await work(async (sql, parameters) => (await client.query(sql, parameters)).rows);
+      const value = await work(
+        async (sql, parameters) => (await client.query(sql, parameters)).rows,
+      );
       await client.query(end);
       client.release();
       return value;

@@ -46,12 +46,19 @@ for (const [name, url] of Object.entries(databases)) {
     test('a notification is created, read once, and each time an event says so', async () => {
       const { version } = await backend.get('/api/notifications');
       const stream = backend.events(version);
-      const [status, created] = await backend.send('POST', '/api/notifications', { title: ' Hello ', level: 'success' });
+      const [status, created] = await backend.send('POST', '/api/notifications', {
+        title: ' Hello ',
+        level: 'success',
+      });
       assert.equal(status, 201);
       assert.equal(created.title, 'Hello');
-      const [, read] = await backend.send('PATCH', `/api/notifications/${created.id}`, { read: true });
+      const [, read] = await backend.send('PATCH', `/api/notifications/${created.id}`, {
+        read: true,
+      });
       assert.ok(read.read_at);
-      const [, again] = await backend.send('PATCH', `/api/notifications/${created.id}`, { read: true });
+      const [, again] = await backend.send('PATCH', `/api/notifications/${created.id}`, {
+        read: true,
+      });
       assert.deepEqual(again, read);
 
       await until('two events', () => stream.events.length >= 2);
@@ -66,7 +73,10 @@ for (const [name, url] of Object.entries(databases)) {
     test('all that is unread is read in one go', async () => {
       for (const title of ['a', 'b']) await backend.send('POST', '/api/notifications', { title });
       const [, { notifications: changed }] = await backend.send('POST', '/api/notifications/read');
-      assert.deepEqual(changed.map(({ title }) => title), ['a', 'b']);
+      assert.deepEqual(
+        changed.map(({ title }) => title),
+        ['a', 'b'],
+      );
       const { notifications } = await backend.get('/api/notifications');
       assert.ok(notifications.every((row) => row.read_at !== null));
     });
@@ -75,7 +85,13 @@ for (const [name, url] of Object.entries(databases)) {
       const refusals = [
         ['POST', '/api/notifications', {}, 400, /title/],
         ['POST', '/api/notifications', { title: 'x'.repeat(121) }, 400, /120/],
-        ['POST', '/api/notifications', { title: 'x', level: 'loud' }, 400, /info, success, warning/],
+        [
+          'POST',
+          '/api/notifications',
+          { title: 'x', level: 'loud' },
+          400,
+          /info, success, warning/,
+        ],
         ['POST', '/api/notifications', { title: 'x', body: 5 }, 400, /text/],
         ['POST', '/api/notifications', '{', 400, /JSON/],
         ['PATCH', '/api/notifications/1', { read: false }, 400, /read/],
@@ -92,10 +108,16 @@ for (const [name, url] of Object.entries(databases)) {
 
     test('pages of other sites can’t write, and can’t join the chat', async () => {
       const foreign = { Origin: 'https://elsewhere.example' };
-      const response = await fetch(`${backend.origin}/api/notifications/read`, { method: 'POST', headers: foreign });
+      const response = await fetch(`${backend.origin}/api/notifications/read`, {
+        method: 'POST',
+        headers: foreign,
+      });
       assert.equal(response.status, 403);
       const ours = { Origin: backend.origin };
-      const own = await fetch(`${backend.origin}/api/notifications/read`, { method: 'POST', headers: ours });
+      const own = await fetch(`${backend.origin}/api/notifications/read`, {
+        method: 'POST',
+        headers: ours,
+      });
       assert.equal(own.status, 200);
       assert.equal(await backend.handshake(foreign), 401);
       assert.equal(await backend.handshake(ours), 101);
@@ -105,11 +127,16 @@ for (const [name, url] of Object.entries(databases)) {
       const { version } = await backend.get('/api/prices');
       const stream = backend.events(version - 50);
       // Many at the same time: their transactions meet.
-      const writes = Array.from({ length: 40 }, (_, i) => backend.send('POST', '/api/notifications', { title: `n${i}` }));
+      const writes = Array.from({ length: 40 }, (_, i) =>
+        backend.send('POST', '/api/notifications', { title: `n${i}` }),
+      );
       await Promise.all(writes);
       await until('all events', () => stream.events.length >= 90);
       const ids = stream.events.map(({ id }) => Number(id));
-      assert.deepEqual(ids, Array.from({ length: 90 }, (_, i) => version - 50 + 1 + i));
+      assert.deepEqual(
+        ids,
+        Array.from({ length: 90 }, (_, i) => version - 50 + 1 + i),
+      );
     });
 
     test('a reader that has seen nothing gets what comes from now on', async () => {
@@ -125,7 +152,11 @@ for (const [name, url] of Object.entries(databases)) {
         const stream = backend.events(id);
         await until('an event', () => stream.events.length > 0);
         const { version } = await backend.get('/api/prices');
-        assert.deepEqual(stream.events[0], { type: 'reset', id: String(version), data: { version } });
+        assert.deepEqual(stream.events[0], {
+          type: 'reset',
+          id: String(version),
+          data: { version },
+        });
       });
     }
 
@@ -137,7 +168,9 @@ for (const [name, url] of Object.entries(databases)) {
       await until('both to hear it', () => alice.heard('k1') && bob.heard('k1'));
       const { id } = alice.heard('k1');
       alice.say(said); // as after a break in which the confirmation was lost
-      await until('the confirmation', () => alice.all.some(({ type, key }) => type === 'said' && key === 'k1'));
+      await until('the confirmation', () =>
+        alice.all.some(({ type, key }) => type === 'said' && key === 'k1'),
+      );
       bob.say({ type: 'say', key: 'k2', author: 'Bob', text: 'Hi' });
       await until('Alice to hear it', () => alice.heard('k2'));
       assert.equal(bob.all.filter(({ key }) => key === 'k1').length, 1);
@@ -150,7 +183,13 @@ for (const [name, url] of Object.entries(databases)) {
     test('what can’t be said is refused, and a ping is answered', async () => {
       const chat = backend.chat();
       await until('it to be there', () => chat.isOpen);
-      const says = [{ type: 'say', key: 'k', author: '', text: 'x' }, { type: 'say', key: 'k', author: 'A', text: ' ' }, 'null', '{', '[]'];
+      const says = [
+        { type: 'say', key: 'k', author: '', text: 'x' },
+        { type: 'say', key: 'k', author: 'A', text: ' ' },
+        'null',
+        '{',
+        '[]',
+      ];
       for (const say of says) chat.say(say);
       chat.say({ type: 'ping' });
       await until('the answers', () => chat.all.some(({ type }) => type === 'pong'));
@@ -178,7 +217,10 @@ for (const [name, url] of Object.entries(databases)) {
         await Promise.all(Array.from({ length: 40 }, (_, i) => write(i % 2 ? backend : other, i)));
         await until('all events', () => streams.every(({ events }) => events.length >= 40));
         assert.deepEqual(streams[0].events, streams[1].events);
-        assert.deepEqual(streams[0].events.map(({ id }) => id - version), Array.from({ length: 40 }, (_, i) => i + 1));
+        assert.deepEqual(
+          streams[0].events.map(({ id }) => id - version),
+          Array.from({ length: 40 }, (_, i) => i + 1),
+        );
         chats[0].say({ type: 'say', key: 'across', author: 'A', text: 'x' });
         await until('the other one to hear it', () => chats[1].heard('across'));
       } finally {
@@ -246,7 +288,8 @@ class Backend {
       all: [],
       isOpen: false,
       heard: (key) => chat.all.find((message) => message.type === 'message' && message.key === key),
-      say: (message) => socket.send(typeof message === 'string' ? message : JSON.stringify(message)),
+      say: (message) =>
+        socket.send(typeof message === 'string' ? message : JSON.stringify(message)),
     };
     socket.on('open', () => (chat.isOpen = true));
     socket.on('message', (text) => chat.all.push(JSON.parse(text)));

@@ -106,7 +106,10 @@ export class ChatSocket {
         pending: pending.filter(({ key }) => key !== message.key),
       });
     } else if (answer.type === 'said' || answer.type === 'error') {
-      this.#show({ pending: pending.filter(({ key }) => key !== answer.key), error: answer.error ?? null });
+      this.#show({
+        pending: pending.filter(({ key }) => key !== answer.key),
+        error: answer.error ?? null,
+      });
     }
   }
 
@@ -152,5 +155,7 @@ export class ChatSocket {
 
 /** `crypto.randomUUID` is only there over https and on localhost. */
 function randomKey() {
-  return Array.from(crypto.getRandomValues(new Uint8Array(12)), (byte) => byte.toString(16).padStart(2, '0')).join('');
+  return Array.from(crypto.getRandomValues(new Uint8Array(12)), (byte) =>
+    byte.toString(16).padStart(2, '0'),
+  ).join('');
 }

@@ -8,7 +8,12 @@ const row = (id, version = id) => ({ id, version, read_at: null });
 const ids = ({ notifications }) => notifications.map(({ id }) => id).join(' ');
 
 test('a price changes its row, and no other', () => {
-  const before = { prices: [{ symbol: 'A', version: 1, price: 5, recent: [5] }, { symbol: 'B', version: 2, price: 7, recent: [7] }] };
+  const before = {
+    prices: [
+      { symbol: 'A', version: 1, price: 5, recent: [5] },
+      { symbol: 'B', version: 2, price: 7, recent: [7] },
+    ],
+  };
   const after = applyPrice(before, { symbol: 'A', version: 3, price: 6 });
   assert.deepEqual(after.prices[0], { symbol: 'A', version: 3, price: 6, recent: [5, 6] });
   assert.equal(after.prices[1], before.prices[1]);
@@ -16,7 +21,10 @@ test('a price changes its row, and no other', () => {
 
 test('a price that is older than its row changes nothing', () => {
   const before = { prices: [{ symbol: 'A', version: 4, price: 5, recent: [5] }] };
-  assert.equal(applyPrice(before, { symbol: 'A', version: 3, price: 6 }).prices[0], before.prices[0]);
+  assert.equal(
+    applyPrice(before, { symbol: 'A', version: 3, price: 6 }).prices[0],
+    before.prices[0],
+  );
 });
 
 test('a new notification comes first', () => {

@@ -12,7 +12,10 @@ function opened(t) {
   const events = [];
   const losses = [];
   const stream = new EventStream('/events', { types: ['price'] });
-  const stop = stream.listen({ onEvent: (event) => events.push(event), onLoss: (reason) => losses.push(reason) });
+  const stop = stream.listen({
+    onEvent: (event) => events.push(event),
+    onLoss: (reason) => losses.push(reason),
+  });
   FakeEventSource.newest.open();
   return { stream, stop, events, losses };
 }

@@ -18,7 +18,8 @@ export class FakeEventSource extends EventTarget {
   }
 
   static get nOpen() {
-    return FakeEventSource.made.filter(({ readyState }) => readyState !== FakeEventSource.CLOSED).length;
+    return FakeEventSource.made.filter(({ readyState }) => readyState !== FakeEventSource.CLOSED)
+      .length;
   }
 
   readyState = FakeEventSource.CONNECTING;

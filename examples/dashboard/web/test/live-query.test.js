@@ -13,7 +13,9 @@ beforeEach(() => FakeEventSource.install());
 const KEY = ['sum'];
 
 /** The state is the list of all changes that are in it: so what is missing or doubled is seen. */
-const handlers = { price: (data, { version }) => ({ ...data, changes: [...data.changes, version] }) };
+const handlers = {
+  price: (data, { version }) => ({ ...data, changes: [...data.changes, version] }),
+};
 
 const upTo = (version) => ({ version, changes: Array.from({ length: version }, (_, i) => i + 1) });
 

@@ -130,7 +130,9 @@ export class EventStream {
     this.#close();
     const { lastEventId } = this.#status;
     // It can't be told in a header field, but in the query.
-    const url = lastEventId ? `${this.#url}?last_event_id=${encodeURIComponent(lastEventId)}` : this.#url;
+    const url = lastEventId
+      ? `${this.#url}?last_event_id=${encodeURIComponent(lastEventId)}`
+      : this.#url;
     const source = new EventSource(url);
     this.#source = source;
     this.#lastSign = Date.now();
@@ -163,7 +165,8 @@ export class EventStream {
     source.addEventListener('ssecast.upstream', (event) => {
       this.#alive(event);
       const { state } = JSON.parse(event.data);
-      const isBack = state === 'live' && this.#status.upstream !== null && this.#status.upstream !== 'live';
+      const isBack =
+        state === 'live' && this.#status.upstream !== null && this.#status.upstream !== 'live';
       this.#show({ upstream: state });
       // Where no event has come in this epoch, nobody knows what the backend sent before the gateway was
       // connected to it; the gateway itself may have begun anew.
@@ -224,7 +227,8 @@ export class EventStream {
 
   /** There is a network again: no need to wait. */
   #comeBack = () => {
-    if (this.#status.state === 'reconnecting' || this.#status.state === 'connecting') this.#connect();
+    if (this.#status.state === 'reconnecting' || this.#status.state === 'connecting')
+      this.#connect();
   };
 
   #comeBackLater() {
@@ -237,7 +241,9 @@ export class EventStream {
 
   #showAway() {
     const { state } = this.#status;
-    this.#show({ state: state === 'closed' || state === 'connecting' ? 'connecting' : 'reconnecting' });
+    this.#show({
+      state: state === 'closed' || state === 'connecting' ? 'connecting' : 'reconnecting',
+    });
   }
 
   #show(changes) {

@@ -29,12 +29,17 @@ export function Chat() {
     <section className="panel chat" aria-labelledby="chat-title">
       <div className="head">
         <h2 id="chat-title">Chat</h2>
-        <span className={`badge dot ${state === 'open' ? 'good' : 'fair'}`} data-testid="chat-state">
+        <span
+          className={`badge dot ${state === 'open' ? 'good' : 'fair'}`}
+          data-testid="chat-state"
+        >
           {STATES[state]}
         </span>
       </div>
       <div className="scroll" ref={log} tabIndex={0} role="log" aria-label="Messages">
-        {messages.length + pending.length === 0 && <p className="quiet empty">Nobody has said anything yet.</p>}
+        {messages.length + pending.length === 0 && (
+          <p className="quiet empty">Nobody has said anything yet.</p>
+        )}
         {messages.map((message) => (
           <Message key={message.key} message={message} isMine={message.author === name.trim()} />
         ))}
@@ -77,7 +82,10 @@ export function Chat() {
 const Message = memo(function Message({ message, isMine }) {
   const { id, author, text, created_at: at } = message;
   return (
-    <article className={isMine ? 'message mine' : 'message'} data-testid={id === undefined ? 'pending' : `message-${id}`}>
+    <article
+      className={isMine ? 'message mine' : 'message'}
+      data-testid={id === undefined ? 'pending' : `message-${id}`}
+    >
       <p className="author">
         {author} {at ? <Time at={at} /> : <span>sending…</span>}
       </p>

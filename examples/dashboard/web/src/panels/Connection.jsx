@@ -38,7 +38,9 @@ export function Connection() {
         <p className="claim">
           <strong data-testid="upstreams">{isKnown ? numbers.streams : '–'}</strong>{' '}
           {isKnown && numbers.streams !== 1 ? 'upstreams' : 'upstream'},{' '}
-          <strong data-testid="clients">{isKnown ? number.format(numbers.gateway.clients) : '–'}</strong>{' '}
+          <strong data-testid="clients">
+            {isKnown ? number.format(numbers.gateway.clients) : '–'}
+          </strong>{' '}
           {numbers?.gateway?.clients === 1 ? 'client' : 'clients'}
         </p>
         <p className="quiet">
@@ -47,13 +49,26 @@ export function Connection() {
             : 'The gateway’s numbers can’t be had right now.'}
         </p>
       </div>
-      <Picture nClients={numbers?.gateway?.clients ?? 0} nEvents={status.nEvents} mood={mood} upstream={status.upstream} />
+      <Picture
+        nClients={numbers?.gateway?.clients ?? 0}
+        nEvents={status.nEvents}
+        mood={mood}
+        upstream={status.upstream}
+      />
       <div className="facts">
         <dl>
           <Fact label="Last event ID" testId="last-event-id" value={status.lastEventId || '–'} />
           <Fact label="Events received" testId="events" value={number.format(status.nEvents)} />
-          <Fact label="Kept for replay" testId="kept" value={isKnown ? number.format(numbers.gateway.kept) : '–'} />
-          <Fact label="State fetched anew" testId="refetches" value={`${number.format(status.nLosses)} ×`} />
+          <Fact
+            label="Kept for replay"
+            testId="kept"
+            value={isKnown ? number.format(numbers.gateway.kept) : '–'}
+          />
+          <Fact
+            label="State fetched anew"
+            testId="refetches"
+            value={`${number.format(status.nLosses)} ×`}
+          />
         </dl>
         <Cut isCut={isCut} status={status} />
       </div>
@@ -99,7 +114,9 @@ function useReport() {
       if (state === 'cut' && !before) {
         before = { at: Date.now(), nEvents, nLosses };
         isBack = false;
-        setReport(`Cut after event ${lastEventId || '–'}. Prices stand still, what you send waits.`);
+        setReport(
+          `Cut after event ${lastEventId || '–'}. Prices stand still, what you send waits.`,
+        );
       } else if (before && state === 'live') {
         before.ms ??= Date.now() - before.at;
         isBack = true;

@@ -49,7 +49,13 @@ export function Notifications() {
         </button>
       </div>
       <Announcement newest={data?.notifications[0]} />
-      <div className="scroll" ref={list} tabIndex={0} role="group" aria-labelledby="notifications-title">
+      <div
+        className="scroll"
+        ref={list}
+        tabIndex={0}
+        role="group"
+        aria-labelledby="notifications-title"
+      >
         {data?.notifications.length > 0 ? (
           <ul>
             {data.notifications.map((row) => (
@@ -72,7 +78,13 @@ export function Notifications() {
       <form className="compose" onSubmit={submit}>
         <label className="wide">
           <span>Title</span>
-          <input name="title" required maxLength={120} autoComplete="off" placeholder="Deploy finished" />
+          <input
+            name="title"
+            required
+            maxLength={120}
+            autoComplete="off"
+            placeholder="Deploy finished"
+          />
         </label>
         <label className="narrow">
           <span>Kind</span>
@@ -120,7 +132,12 @@ const Notification = memo(
   function Notification({ row, onRead }) {
     const isRead = row.read_at !== null;
     return (
-      <li className={row.level} data-testid={`notification-${row.id}`} data-read={isRead} data-version={row.version}>
+      <li
+        className={row.level}
+        data-testid={`notification-${row.id}`}
+        data-read={isRead}
+        data-version={row.version}
+      >
         <Icon level={row.level} />
         <div>
           <p className="title">
@@ -131,7 +148,12 @@ const Notification = memo(
           <Time at={row.created_at} />
         </div>
         {!isRead && (
-          <button type="button" className="plain" onClick={onRead} aria-label={`Mark as read: ${row.title}`}>
+          <button
+            type="button"
+            className="plain"
+            onClick={onRead}
+            aria-label={`Mark as read: ${row.title}`}
+          >
             Mark as read
           </button>
         )}
@@ -154,7 +176,11 @@ function Announcement({ newest }) {
 }
 
 function Icon({ level }) {
-  const path = { info: 'M12 11v6M12 7v.5', success: 'm7 12.5 3.5 3.5L17 9', warning: 'M12 7v6M12 16.5v.5' }[level];
+  const path = {
+    info: 'M12 11v6M12 7v.5',
+    success: 'm7 12.5 3.5 3.5L17 9',
+    warning: 'M12 7v6M12 16.5v.5',
+  }[level];
   return (
     <svg className="icon" viewBox="0 0 24 24" role="img" aria-label={level}>
       <circle cx="12" cy="12" r="10" />

@@ -28,7 +28,13 @@ export function Picture({ nClients, nEvents, mood, upstream }) {
       role="img"
       aria-label={`One line from the backend to the gateway, and one from there to each of ${nClients} clients`}
     >
-      <line className={upstream === 'down' ? 'wire broken' : 'wire'} x1="98" x2="194" y1={MIDDLE} y2={MIDDLE} />
+      <line
+        className={upstream === 'down' ? 'wire broken' : 'wire'}
+        x1="98"
+        x2="194"
+        y1={MIDDLE}
+        y2={MIDDLE}
+      />
       <circle className="pulse" ref={pulse} cx="98" cy={MIDDLE} r="4.5" />
       <Crowd nClients={nClients} />
       <Box x={6} label="Backend" />
@@ -58,9 +64,19 @@ const Crowd = memo(function Crowd({ nClients }) {
     const column = Math.floor(i / nRows);
     const x = CROWD.left + (column + 0.5) * step;
     const y = MIDDLE + ((i % nRows) - (Math.min(n, nRows) - 1) / 2) * step;
-    dots.push(<circle key={i} className={i === 0 ? 'you' : undefined} cx={x} cy={y} r={Math.min(7, step * 0.3)} />);
+    dots.push(
+      <circle
+        key={i}
+        className={i === 0 ? 'you' : undefined}
+        cx={x}
+        cy={y}
+        r={Math.min(7, step * 0.3)}
+      />,
+    );
     if (column === 0) {
-      branches.push(`M286 ${MIDDLE}C${CROWD.left - 12} ${MIDDLE} ${CROWD.left - 30} ${y} ${x - step * 0.3} ${y}`);
+      branches.push(
+        `M286 ${MIDDLE}C${CROWD.left - 12} ${MIDDLE} ${CROWD.left - 30} ${y} ${x - step * 0.3} ${y}`,
+      );
     }
   }
   return (

@@ -40,7 +40,11 @@ export function Prices() {
               Array.from({ length: 10 }, (_, i) => <Placeholder key={i} />)}
           </tbody>
         </table>
-        {!data && <p className="quiet">{failureCount > 0 ? 'The prices can’t be had. Trying again…' : 'Loading…'}</p>}
+        {!data && (
+          <p className="quiet">
+            {failureCount > 0 ? 'The prices can’t be had. Trying again…' : 'Loading…'}
+          </p>
+        )}
       </div>
     </section>
   );
