@@ -31,7 +31,7 @@ pub(super) struct Share {
 const TURN: Duration = Duration::from_millis(1);
 
 /// Time for a turn, whatever others had: no request waits longer for its own.
-const LONGEST_TURN: Duration = Duration::from_millis(8);
+const LONGEST_TURN: Duration = Duration::from_millis(16);
 
 /// Of the time since something was begun, two thirds are for what was begun. With half of it a pass
 /// would take twice as long as on a thread of its own, and longer with what it costs to begin one.

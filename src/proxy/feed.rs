@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
@@ -11,6 +11,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::link::Link;
 use super::pool::Pool;
 use super::shared::StreamPlace;
+use super::turn::Turn;
 
 /// The body of an answer. Once it has ended, its connection can take the next request; if it is
 /// dropped before, nothing more of it is wanted, and the upstream is told so at once.
@@ -20,6 +21,7 @@ pub(super) struct Feed {
     carrier: Carrier,
     /// Why it has broken off, until that is told.
     broken: Option<hyper::Error>,
+    turn: Turn,
 }
 
 /// What brings an answer.
@@ -41,6 +43,7 @@ impl Feed {
             incoming,
             carrier,
             broken: None,
+            turn: Turn::default(),
         };
         feed.release_at_end();
         feed
@@ -78,6 +81,7 @@ impl Body for Feed {
         if let Some(error) = this.broken.take() {
             return Poll::Ready(Some(Err(error)));
         }
+        ready!(this.turn.poll_more(cx));
         let mut frame = Pin::new(&mut this.incoming).poll_frame(cx);
         if frame.is_pending()
             && let Carrier::Http1(link, ..) = &mut this.carrier
@@ -86,12 +90,16 @@ impl Body for Feed {
             frame = Pin::new(&mut this.incoming).poll_frame(cx);
         }
         match frame {
-            Poll::Pending => Poll::Pending,
+            Poll::Pending => {
+                this.turn.end();
+                Poll::Pending
+            }
             Poll::Ready(None) => {
                 this.release();
                 Poll::Ready(None)
             }
             Poll::Ready(Some(Ok(frame))) => {
+                this.turn.note(frame.data_ref().map_or(0, Bytes::len));
                 this.release_at_end();
                 Poll::Ready(Some(Ok(frame)))
             }

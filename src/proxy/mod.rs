@@ -19,6 +19,7 @@ mod patience;
 mod pool;
 mod reach;
 mod shared;
+mod turn;
 mod upload;
 mod wire;
 
