@@ -81,11 +81,17 @@ async function start() {
   isUp = true;
   say(`
   The dashboard:       http://127.0.0.1:${isDev ? devPort : ports.port}/
-  Five hundred more:   npm run crowd -- 500           still one upstream
+  Five hundred more:   ${crowdCommand()}    still one upstream
   Kill the backend:    kill -9 ${running.get('backend').pid}    it comes back in ${AGAIN_MS / 1000} seconds
   Kill the gateway:    kill -9 ${running.get('gateway').pid}
   End:                 Ctrl-C
 `);
+}
+
+function crowdCommand() {
+  const folder = path.relative(process.cwd(), HERE);
+  const url = ports.port === PORTS.port ? '' : ` http://127.0.0.1:${ports.port}/events`;
+  return `npm run crowd${folder && ` --prefix ${folder}`} -- 500${url}`;
 }
 
 function needNode() {
@@ -230,15 +236,16 @@ async function answers(name, url) {
   throw new Error(`the ${name} does not answer at ${url}`);
 }
 
-/** Ends all that was started, politely at first; asked again, at once. */
+/** Ends all that was started, the last first, politely at first; asked again, at once. */
 async function stop(code) {
   if (isStopping) process.exit(code);
   isStopping = true;
-  const ended = [...running.values()].map(
-    (child) => new Promise((resolve) => child.once('close', resolve)),
-  );
-  for (const child of running.values()) child.kill('SIGTERM');
-  await Promise.race([Promise.all(ended), sleep(STOP_MS)]);
+  const late = sleep(STOP_MS).then(() => process.exit(code));
+  for (const child of [...running.values()].reverse()) {
+    const ended = new Promise((resolve) => child.once('close', resolve));
+    child.kill('SIGTERM');
+    await Promise.race([ended, late]);
+  }
   process.exit(code);
 }
 
