@@ -8,13 +8,13 @@
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
+use bytes::Bytes;
 use http::header::{FORWARDED, HeaderName};
 use http::uri::Scheme;
 use http::{HeaderMap, HeaderValue};
 
 use super::{Hop, client, joined};
 use crate::config::ForwardedFields;
-use crate::net::peer::PeerAddr;
 
 pub(super) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -36,14 +36,15 @@ pub(super) fn tell(
     hop: &Hop<'_>,
 ) {
     let chain = Chain::of(said, hop);
+    let peer = hop.peer.ip().and_then(value);
     if has_x(hop) {
-        tell_x(fields, &chain, host, hop);
+        tell_x(fields, &chain, (peer.as_ref(), host), hop);
     }
     if matches!(
         hop.proxy.forwarded,
         ForwardedFields::Both | ForwardedFields::Rfc7239
     ) {
-        let own = element(hop.peer, host, hop.scheme);
+        let own = element(peer.as_ref(), host, hop.scheme);
         let value = match (chain.forwarded, chain.client) {
             (Some(before), _) => joined(before, &FORWARDED, b", ", Some(&own)),
             (None, Some(client)) => text(&format!("for={}, ", node(client)), &own),
@@ -89,16 +90,19 @@ impl<'a> Chain<'a> {
     }
 }
 
-fn tell_x(fields: &mut HeaderMap, chain: &Chain<'_>, host: Option<&HeaderValue>, hop: &Hop<'_>) {
-    let value = |address: IpAddr| HeaderValue::from_str(&address.to_string()).ok();
-    let peer = hop.peer.ip().and_then(value);
+fn tell_x(
+    fields: &mut HeaderMap,
+    chain: &Chain<'_>,
+    (peer, host): (Option<&HeaderValue>, Option<&HeaderValue>),
+    hop: &Hop<'_>,
+) {
     let value = match (chain.x, chain.client.and_then(value)) {
-        (Some(before), _) => joined(before, &X_FORWARDED_FOR, b", ", peer.as_ref()),
-        (None, Some(client)) => match &peer {
+        (Some(before), _) => joined(before, &X_FORWARDED_FOR, b", ", peer),
+        (None, Some(client)) => match peer {
             Some(peer) => text(&format!("{}, ", client.to_str().unwrap_or_default()), peer),
             None => Some(client),
         },
-        (None, None) => peer,
+        (None, None) => peer.cloned(),
     };
     fields.extend(value.map(|value| (X_FORWARDED_FOR, value)));
     let scheme = if *hop.scheme == Scheme::HTTPS {
@@ -128,25 +132,38 @@ fn port_of(authority: &str) -> Option<u16> {
 }
 
 /// Our own element of `Forwarded`.
-fn element(peer: PeerAddr, host: Option<&HeaderValue>, scheme: &Scheme) -> HeaderValue {
-    let proto = if *scheme == Scheme::HTTPS {
+fn element(peer: Option<&HeaderValue>, host: Option<&HeaderValue>, scheme: &Scheme) -> HeaderValue {
+    let host = host.map(HeaderValue::to_str).and_then(Result::ok);
+    // Nearly every request has one of these: what is written piece by piece is allocated at once.
+    let mut element = String::with_capacity(80 + host.map_or(0, str::len));
+    element.push_str("for=");
+    match peer.map(HeaderValue::to_str) {
+        Some(Ok(address)) if address.contains(':') => {
+            element.extend(["\"[", address, "]\""]);
+        }
+        Some(Ok(address)) => element.push_str(address),
+        Some(Err(_)) | None => element.push_str("unknown"),
+    }
+    if let Some(host) = host {
+        // Of all that a host may be (`authority`), only these are not part of a token (RFC 9110, 5.6.2).
+        let quote = if host.contains([':', '[']) { "\"" } else { "" };
+        element.extend([";host=", quote, host, quote]);
+    }
+    element.push_str(";proto=");
+    element.push_str(if *scheme == Scheme::HTTPS {
         "https"
     } else {
         "http"
-    };
-    let mut element = match peer.ip() {
-        Some(address) => format!("for={}", node(address)),
-        None => "for=unknown".to_owned(),
-    };
-    if let Some(Ok(host)) = host.map(HeaderValue::to_str) {
-        // Of all that a host may be (`authority`), only these are not part of a token (RFC 9110, 5.6.2).
-        let quote = if host.contains([':', '[']) { "\"" } else { "" };
-        // Writing to a string does not fail.
-        write!(element, ";host={quote}{host}{quote}").unwrap_or_default();
-    }
-    element.push_str(";proto=");
-    element.push_str(proto);
-    HeaderValue::from_str(&element).unwrap_or(HeaderValue::from_static("for=unknown"))
+    });
+    HeaderValue::from_maybe_shared(Bytes::from(element))
+        .unwrap_or(HeaderValue::from_static("for=unknown"))
+}
+
+/// An address as a value.
+fn value(address: IpAddr) -> Option<HeaderValue> {
+    let mut text = String::with_capacity(48);
+    write!(text, "{address}").ok()?;
+    HeaderValue::from_maybe_shared(Bytes::from(text)).ok()
 }
 
 /// An address as a node (RFC 7239, 6).
