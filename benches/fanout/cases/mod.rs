@@ -166,6 +166,12 @@ pub(crate) const ALL: &[Case] = &[
         ..CASE
     },
     Case {
+        name: "proxy-made",
+        about: "the same, where the origin has nothing to do for an answer",
+        run: proxied::requests_made,
+        ..CASE
+    },
+    Case {
         name: "proxy-first-byte",
         about: "the first byte of a streamed answer, passed through, beside nginx",
         run: proxied::first_byte,

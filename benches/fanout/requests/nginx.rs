@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 
 use tempfile::TempDir;
 
+use super::Page;
 use crate::process;
 use crate::process::Output;
 use crate::process::Place;
@@ -20,41 +21,34 @@ pub(crate) struct Nginx {
     _files: TempDir,
 }
 
-/// Bytes in a small answer of the origin, and in a large one.
-const SMALL_BYTES: usize = 128;
-const LARGE_BYTES: usize = 1024 * 1024;
-
 /// Idle connections to the origin, as many as the load client has.
 const IDLE_CONNECTIONS: u32 = 64;
 
 impl Nginx {
-    /// An origin with a small answer at `/small`, and a large one at `/large`.
+    /// An origin with all pages.
     pub(crate) fn origin(place: Place) -> Self {
-        let answer = "0123456789abcdef".repeat(SMALL_BYTES / 16);
-        Self::start(
-            place,
-            "",
-            &format!(
-                "location = /small {{ default_type text/plain; return 200 \"{answer}\"; }}\n\
-                 location = /large {{ }}"
-            ),
-        )
+        let made = format!(
+            "location = {} {{ default_type text/plain; return 200 \"{}\"; }}",
+            Page::Made.path(),
+            Page::Made.content(),
+        );
+        Self::start(place, "", &made)
     }
 
     /// A proxy, set up as one is where it matters: connections to the origin are kept, the origin
-    /// learns who asks, nothing is logged, and nothing is held back.
+    /// learns who asks, nothing is logged, and a stream is not held back.
     pub(crate) fn proxy(place: Place, origin: SocketAddr) -> Self {
-        Self::start(
-            place,
-            &format!(
-                "upstream origin {{ server {origin}; keepalive {IDLE_CONNECTIONS}; \
-                 keepalive_requests 1000000000; }}"
-            ),
-            "location / { proxy_pass http://origin; proxy_http_version 1.1; proxy_buffering off; \
-             proxy_set_header Connection \"\"; proxy_set_header Host $http_host; \
+        let upstream = format!(
+            "upstream origin {{ server {origin}; keepalive {IDLE_CONNECTIONS}; \
+             keepalive_requests 1000000000; }}"
+        );
+        let locations = "proxy_http_version 1.1; proxy_set_header Connection \"\"; \
+             proxy_set_header Host $http_host; \
              proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; \
-             proxy_set_header X-Forwarded-Proto $scheme; }",
-        )
+             proxy_set_header X-Forwarded-Proto $scheme;\n\
+             location / { proxy_pass http://origin; }\n\
+             location /stream { proxy_pass http://origin; proxy_buffering off; }";
+        Self::start(place, &upstream, locations)
     }
 
     /// Where it listens.
@@ -85,7 +79,10 @@ impl Nginx {
             "{upstream}\nserver {{ listen {address} backlog=4096; root {path};\n{locations}\n}}\n}}"
         )
         .unwrap();
-        fs::write(files.path().join("large"), vec![b'x'; LARGE_BYTES]).unwrap();
+        for page in [Page::Large, Page::Small] {
+            let name = page.path().trim_start_matches('/');
+            fs::write(files.path().join(name), page.content()).unwrap();
+        }
         let configuration = files.path().join("nginx.conf");
         fs::write(&configuration, text).unwrap();
         let log = files.path().join("log");

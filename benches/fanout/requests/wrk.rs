@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
+use super::Page;
 use crate::load::Faults;
 use crate::process::Output;
 use crate::process::Place;
@@ -26,30 +27,48 @@ pub(crate) struct Asked {
     pub(crate) n_answers: u64,
     /// For how long it asked, in seconds.
     pub(crate) seconds: f64,
-    /// Answers that are no success, connections that broke, requests without an answer.
+    /// Answers that are not what they should be, connections that broke, requests without an answer.
     pub(crate) faults: Faults,
 }
 
 /// Tells what it knows in a form to be read.
 const SCRIPT: &str = r#"
+local threads = {}
+function setup(thread) table.insert(threads, thread) end
+function init() n_wrong = 0 end
 done = function(summary)
   local e = summary.errors
-  print(string.format("asked %d %d %d", summary.requests, summary.duration,
-    e.connect + e.read + e.write + e.status + e.timeout))
+  local n_faults = e.connect + e.read + e.write + e.status + e.timeout
+  for _, thread in ipairs(threads) do n_faults = n_faults + thread:get("n_wrong") end
+  print(string.format("asked %d %d %d", summary.requests, summary.duration, n_faults))
 end
 "#;
 
+/// Compares each answer with what it should be. A large one it would have to copy first.
+fn comparison(page: Page) -> String {
+    if page == Page::Large {
+        return String::new();
+    }
+    format!(
+        "local expected = \"{}\"\n\
+         response = function(status, headers, body)\n\
+         if status ~= 200 or body ~= expected then n_wrong = n_wrong + 1 end\n\
+         end\n",
+        page.content()
+    )
+}
+
 impl Wrk {
-    /// Starts to ask this server for so many seconds, by this many connections, for one path.
+    /// Starts to ask this server for so many seconds, by this many connections, for one page.
     pub(crate) fn start(
         place: Place,
         server: SocketAddr,
-        (n_connections, path): (u32, &str),
+        (n_connections, page): (u32, Page),
         seconds: u64,
     ) -> Self {
         let files = TempDir::with_prefix("ssecast-bench-").unwrap();
         let script = files.path().join("wrk.lua");
-        fs::write(&script, SCRIPT).unwrap();
+        fs::write(&script, format!("{SCRIPT}{}", comparison(page))).unwrap();
         let program = [
             "wrk".into(),
             "--threads=1".into(),
@@ -59,7 +78,7 @@ impl Wrk {
             "--timeout=10s".into(),
             "--script".into(),
             script.into_os_string(),
-            format!("http://{server}{path}").into(),
+            format!("http://{server}{}", page.path()).into(),
         ];
         Self {
             process: Process::start(place, &program, Output::Lines),
