@@ -72,7 +72,8 @@ http {
   server {
     listen ${ORIGIN_HOST}:${port} backlog=4096;
     root ${directory}/files;
-    location /compressed/ { gzip on; gzip_min_length 1; gzip_types text/plain; }
+    # By itself it compresses nothing for a request that has come through a proxy, which Via tells.
+    location /compressed/ { gzip on; gzip_proxied any; gzip_min_length 1; gzip_types text/plain; }
     # What it looks through for includes has no length known before.
     location /chunked/ { ssi on; ssi_types text/plain; }
     location /uploads/ { root ${directory}; dav_methods PUT DELETE; }
