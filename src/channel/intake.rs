@@ -30,6 +30,8 @@ pub(super) struct Intake {
 pub(super) enum Missed {
     /// The origin could not go on where it was.
     NotResumed,
+    /// Subscribers were there before its first stream was.
+    OpenedLate,
     /// A reload has put another origin in its place.
     OtherSource,
 }
@@ -93,6 +95,10 @@ impl Intake {
             Missed::NotResumed => (
                 "upstream-not-resumed",
                 "the origin could not go on where it was: subscribers may miss events",
+            ),
+            Missed::OpenedLate => (
+                "upstream-opened-late",
+                "the first stream of the origin comes after subscribers: they may miss events",
             ),
             Missed::OtherSource => (
                 "upstream-changed",

@@ -24,7 +24,7 @@ mod template;
 mod upstream;
 mod view;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -67,6 +67,8 @@ struct Shared {
     key: Arc<Key>,
     log: Log,
     n_subscribers: AtomicUsize,
+    /// Whether there ever was one.
+    was_entered: AtomicBool,
     /// When the last subscriber left.
     left_at: Mutex<Instant>,
     /// Told then.
@@ -169,6 +171,7 @@ impl Channel {
             key,
             log,
             n_subscribers: AtomicUsize::new(0),
+            was_entered: AtomicBool::new(false),
             left_at: Mutex::new(Instant::now()),
             left: Notify::new(),
             status: Mutex::new(Status::new(SystemTime::now())),
@@ -295,6 +298,11 @@ impl Channel {
         self.shared.n_subscribers.load(Ordering::Relaxed)
     }
 
+    /// Whether it ever had a subscriber.
+    fn was_entered(&self) -> bool {
+        self.shared.was_entered.load(Ordering::Relaxed)
+    }
+
     /// Since when nobody is there; `None`: somebody is.
     fn deserted_since(&self) -> Option<Instant> {
         (self.n_subscribers() == 0).then(|| *self.shared.lock_left_at())
@@ -416,6 +424,7 @@ impl Shared {
     /// Counts a subscriber, also where those of a view count; returns how many there were.
     fn take_place(&self) -> usize {
         let n_before = self.n_subscribers.fetch_add(1, Ordering::Relaxed);
+        self.was_entered.store(true, Ordering::Relaxed);
         match &self.view {
             Some(lens) => lens.counted_in.shared.take_place(),
             None => n_before,

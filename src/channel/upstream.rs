@@ -43,6 +43,10 @@ pub struct Upstream {
     n_fruitless: u32,
     /// Why events may have been missed when the next connection opens; `None`: none was open before.
     missed: Option<Missed>,
+    /// When the first attempt was due.
+    begun_at: Instant,
+    /// Whether an attempt has failed.
+    has_failed: bool,
     /// The advice that was logged last in this row of failures.
     advised: Option<&'static str>,
 }
@@ -77,6 +81,8 @@ impl Upstream {
             resting_until: None,
             n_fruitless: 0,
             missed: None,
+            begun_at: Instant::now(),
+            has_failed: false,
             advised: None,
         }
     }
@@ -135,6 +141,7 @@ impl Upstream {
     ///
     /// May be dropped at any time; the log keeps what was appended.
     pub async fn run(mut self: Box<Self>, dialer: Dialer) -> ! {
+        self.begun_at = Instant::now();
         if let Some(until) = self.resting_until.take() {
             self.rest_first(until).await;
         }
@@ -184,6 +191,7 @@ impl Upstream {
     /// Waits after a failure, or until a change gives hope.
     async fn wait_after(&mut self, failure: Failure) {
         let next = self.note_failure(&failure);
+        self.has_failed = true;
         // It need not be kept meanwhile.
         drop(failure);
         let Next::After(wait) = next else {
@@ -351,6 +359,15 @@ impl Upstream {
         is_gone && self.last_event_id.is_some() && self.channel.shared.first_answer.is_awaited()
     }
 
+    /// Why events may have been missed before the first stream: subscribers are given theirs, and may
+    /// fetch a state by it, before the origin has given one. For a moment that is no loss, as long as the
+    /// origin may just be about to answer.
+    fn missed_before(&self, now: Instant) -> Option<Missed> {
+        let is_late =
+            self.has_failed || now.duration_since(self.begun_at) > self.settings.first_answer;
+        (is_late && self.channel.was_entered()).then_some(Missed::OpenedLate)
+    }
+
     fn give_up_last_event_id(&mut self) {
         self.n_fruitless = 0;
         self.last_event_id = None;
@@ -404,7 +421,8 @@ impl Upstream {
         let source = source_of(&settings.upstream, place);
         let bookmark = &self.channel.shared.place;
         bookmark.open(source, self.last_event_id.as_deref());
-        if let Some(missed) = self.missed.replace(Missed::NotResumed) {
+        let missed = self.missed.replace(Missed::NotResumed);
+        if let Some(missed) = missed.or_else(|| self.missed_before(now)) {
             match self.last_event_id.as_deref() {
                 Some(id) if last_event_id.is_some() => {
                     let repeats = self.intake.writer.expect_repeats(id, now);

@@ -102,6 +102,38 @@ async fn clients_stay_while_the_origin_is_away_and_are_told_what_may_be_missing(
 }
 
 #[tokio::test]
+async fn who_came_before_the_first_stream_of_the_origin_is_told_that_events_may_be_missing() {
+    let mut origin = Origin::start().await;
+    origin.go_away();
+    let gateway = Gateway::with(&format!("{QUICK}\njoin = \"all\""), &origin).await;
+    gateway.logged(1, &["upstream failed"]).await;
+    let mut early = gateway.subscribe().await;
+    origin.come_back().await;
+    origin.connection(1).await.send("data: a\n\n").await;
+    let gap = early.next_event().await;
+    assert!(is_gap(&gap), "waited for a gap: {gap:?}");
+    assert_eq!(
+        gap.data,
+        r#"{"missed":"unknown","reason":"upstream-opened-late"}"#
+    );
+    early.expect_event("a").await;
+}
+
+#[tokio::test]
+async fn an_origin_that_is_late_where_nobody_was_leaves_no_gap() {
+    let mut origin = Origin::start().await;
+    origin.go_away();
+    let gateway = Gateway::with(&format!("{QUICK}\njoin = \"all\""), &origin).await;
+    gateway.logged(1, &["upstream failed"]).await;
+    origin.come_back().await;
+    let connection = origin.connection(1).await;
+    gateway.logged(1, &["upstream open"]).await;
+    let mut sub = gateway.subscribe().await;
+    connection.send("data: a\n\n").await;
+    sub.expect_event("a").await;
+}
+
+#[tokio::test]
 async fn an_origin_that_resumes_by_id_leaves_no_gap() {
     let origin = Origin::start().await;
     let gateway = Gateway::with(QUICK, &origin).await;

@@ -219,18 +219,6 @@ async fn events_without_ids_after_the_last_id_are_not_lost_silently() {
 }
 
 #[tokio::test]
-async fn there_is_no_gap_before_the_first_event() {
-    let mut origin = Origin::start().await;
-    origin.go_away();
-    let gateway = Gateway::with(SOON, &origin).await;
-    let mut sub = gateway.subscribe().await;
-    gateway.logged(2, &["upstream failed"]).await;
-    origin.come_back().await;
-    origin.send("data: a\n\n").await;
-    assert_eq!(shown(&sub.events_through("a").await), ["a"]);
-}
-
-#[tokio::test]
 async fn without_notices_nothing_is_told() {
     let mut broken = broken_after("notices = \"none\"", "data: a\n\n", "a").await;
     assert_eq!(broken.say("data: b\n\n", "b").await, ["b"]);

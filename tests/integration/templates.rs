@@ -374,7 +374,7 @@ async fn what_is_slow_or_fails_otherwise_holds_clients_with_a_stream() {
         assert_eq!(sub.head.status, 200, "{answer:?}");
         origin.answer_with(Answer::Chunked);
         origin.stream().await.send("data: at last\n\n").await;
-        sub.expect_event("at last").await;
+        sub.expect_first_event("at last").await;
     }
 }
 

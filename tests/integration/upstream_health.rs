@@ -66,7 +66,7 @@ async fn an_upstream_that_is_given_up_is_not_asked_again_until_its_settings_chan
     origin.answer_with(Answer::Chunked);
     origin.stream().await.send("data: a\n\n").await;
     for sub in &mut subs {
-        sub.expect_event("a").await;
+        sub.expect_first_event("a").await;
     }
 }
 
@@ -87,7 +87,7 @@ async fn a_url_that_is_given_up_is_passed_over() {
     for n in 1..=4 {
         let connection = second.connection(n).await;
         connection.send(format!("id: {n}\ndata: {n}\n\n")).await;
-        sub.expect_event(&n.to_string()).await;
+        sub.expect_first_event(&n.to_string()).await;
         connection.close();
     }
     assert_eq!(first.n_connections(), 1);
@@ -120,7 +120,7 @@ async fn even_204_can_mean_to_ask_again() {
     origin.connection(3).await;
     origin.answer_with(Answer::Chunked);
     origin.stream().await.send("data: a\n\n").await;
-    sub.expect_event("a").await;
+    sub.expect_first_event("a").await;
 }
 
 /// Who lacks events gets them before the end; 204 is for who has all.

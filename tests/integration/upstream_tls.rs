@@ -31,7 +31,7 @@ async fn demanding(speaks: Speaks, authority: &Authority, identity: Identity) ->
 async fn assert_events_come(gateway: &Gateway, server: &Server) {
     let mut sub = gateway.subscribe().await;
     server.stream(1).await.send("id: 1\ndata: a\n\n").await;
-    sub.expect_event("a").await;
+    sub.expect_first_event("a").await;
 }
 
 #[tokio::test]

@@ -147,7 +147,7 @@ async fn an_upstream_that_connects_or_waits_goes_to_the_new_place_at_once() {
         .await;
     new.stream().await.send("data: a\n\n").await;
     // None of them was ever open: nothing is missing.
-    sub.expect_event("a").await;
+    sub.expect_first_event("a").await;
 }
 
 #[tokio::test]

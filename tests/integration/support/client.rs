@@ -554,6 +554,17 @@ impl Subscriber {
         event
     }
 
+    /// The first event of an origin that did not answer at once, which must have these data. Who came
+    /// before its stream is told so.
+    pub(crate) async fn expect_first_event(&mut self, data: &str) -> Event {
+        let mut event = self.next_event().await;
+        if event.data.contains("upstream-opened-late") {
+            event = self.next_event().await;
+        }
+        assert_eq!(event.data, data, "after {}", self.history());
+        event
+    }
+
     /// The next event; comments and reconnection times are passed over.
     pub(crate) async fn next_event(&mut self) -> Event {
         loop {
