@@ -81,16 +81,14 @@ pub(super) async fn respond(visitor: &Visitor<'_>, request: &Request<Content>) -
         return Outcome::Answer(Refusal::BadHost.answer(form));
     };
     let method = request.method();
-    if is_for_nobody(method, request.extensions().get::<Protocol>()) {
-        return Outcome::Answer(Refusal::ForNobody.answer(form));
-    }
+    let is_for_nobody = is_for_nobody(method, request.extensions().get::<Protocol>());
     let current = Arc::clone(&visitor.gateway.current());
     let routes = &current.routes;
     let path = request.uri().path();
     match routes.find(host, path) {
         Found::Channel(route, captured) => {
             let is_for_channel = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
-            let proxy = (!is_for_channel).then(|| routes.find_proxy(host, path));
+            let proxy = (!is_for_channel && !is_for_nobody).then(|| routes.find_proxy(host, path));
             if let Some(proxy) = proxy.flatten()
                 && visitor.admission == Admission::Admitted
             {
@@ -99,6 +97,7 @@ pub(super) async fn respond(visitor: &Visitor<'_>, request: &Request<Content>) -
             let key = key_of(route, &captured, request);
             respond_for_channel((route, key), visitor, request).await
         }
+        _ if is_for_nobody => Outcome::Answer(Refusal::ForNobody.answer(form)),
         // Also what could be answered: the connection must end, so that its place can be had.
         Found::Nothing | Found::Page(_) | Found::Proxy(_)
             if visitor.admission != Admission::Admitted =>
