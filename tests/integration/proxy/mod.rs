@@ -1,9 +1,15 @@
 //! Requests that pass through to a backend, as both ends see them.
 
+mod desync;
 mod ends;
 mod failures;
+mod fields;
 mod pass;
+mod recorder;
 mod retry;
+mod smuggling;
+mod smuggling_http2;
+mod targets;
 mod versions;
 
 use std::net::SocketAddr;
