@@ -7,6 +7,7 @@
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use tokio::task::unconstrained;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 /// A timer that is kept from deadline to deadline.
@@ -25,7 +26,10 @@ impl Patience {
             sleep.as_mut().reset(deadline);
         }
         loop {
-            if sleep.as_mut().poll(cx).is_pending() {
+            // It has no part in the task's budget: an upstream that floods uses that up each time, and
+            // would be waited for for ever.
+            let mut timer = unconstrained(sleep.as_mut());
+            if Pin::new(&mut timer).poll(cx).is_pending() {
                 return Poll::Pending;
             }
             if sleep.deadline() >= deadline {
