@@ -3,7 +3,7 @@
 
 use super::recorder::{Recorder, Seen};
 use super::smuggling::World;
-use super::{answered, world};
+use super::{answered, one_proxy, world};
 use crate::support::{Connector, Gateway, Http2};
 
 /// A request with these field lines, after which the connection ends.
@@ -111,8 +111,11 @@ async fn a_stranger_says_nothing_of_whom_it_is_for() {
 
 #[tokio::test]
 async fn to_what_a_trusted_proxy_says_its_own_address_is_appended() {
+    let backend = Recorder::start().await;
+    let config = one_proxy(backend.url(), "");
     let trusting = "[server]\ntrusted_proxies = [\"127.0.0.7\"]\n";
-    let world = World::with(trusting).await;
+    let gateway = Gateway::with_config(&config.replace("[server]\n", trusting)).await;
+    let world = World { backend, gateway };
     let ask = async |from: [u8; 3], fields: &str| {
         let mut client = Connector::default()
             .from(from)
