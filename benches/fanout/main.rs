@@ -213,7 +213,7 @@ impl Bench {
              Medians of windows in turn (least–greatest).\n\
              What else the machine does is in the numbers, too: stop it first.",
             self.pick(
-                "about ten minutes for all",
+                "about a quarter of an hour for all",
                 "small ones: they show no speed"
             ),
             machine::describe(),
