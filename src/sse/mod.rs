@@ -7,6 +7,7 @@
 
 mod block;
 mod block_reader;
+mod boundaries;
 mod encoder;
 mod event;
 mod parser;
@@ -15,6 +16,7 @@ mod test_streams;
 
 pub use block::{DEFAULT_TYPE, after_event_type, event_type_of, split_id};
 pub use block_reader::BlockReader;
+pub use boundaries::{Boundaries, MarkRemover};
 pub use encoder::{HEARTBEAT_COMMENT, encode_cursor, encode_event, encode_retry};
 pub use event::Event;
 #[cfg(any(test, fuzzing))]
