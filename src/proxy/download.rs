@@ -8,6 +8,7 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 
 use super::Proxy;
+use super::answer::{Answer, AnswerFailure};
 use super::error::{Chain, Reason};
 use super::feed::Feed;
 use super::in_flight::InFlight;
@@ -16,7 +17,7 @@ use super::in_flight::InFlight;
 /// ended.
 #[derive(Debug)]
 pub struct Download {
-    feed: Feed,
+    answer: Answer<Feed>,
     proxy: Arc<Proxy>,
     _in_flight: InFlight,
 }
@@ -27,9 +28,9 @@ pub struct Download {
 pub struct BrokeOff;
 
 impl Download {
-    pub(super) fn new(feed: Feed, proxy: Arc<Proxy>, in_flight: InFlight) -> Self {
+    pub(super) fn new(answer: Answer<Feed>, proxy: Arc<Proxy>, in_flight: InFlight) -> Self {
         Self {
-            feed,
+            answer,
             proxy,
             _in_flight: in_flight,
         }
@@ -44,10 +45,14 @@ impl Body for Download {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BrokeOff>>> {
-        let frame = ready!(Pin::new(&mut self.feed).poll_frame(cx));
+        let frame = ready!(Pin::new(&mut self.answer).poll_frame(cx));
         Poll::Ready(frame.map(|frame| {
             frame.map_err(|error| {
-                let (proxy, reason) = (&self.proxy.settings().name, Reason::AnswerBroke);
+                let proxy = &self.proxy.settings().name;
+                let reason = match error {
+                    AnswerFailure::Broken(_) => Reason::AnswerBroke,
+                    AnswerFailure::Silent(_) => Reason::AnswerStalled,
+                };
                 let error = Chain(&error).to_string();
                 tracing::warn!(proxy, reason = reason.name(), error, "an answer broke off");
                 BrokeOff
@@ -56,10 +61,10 @@ impl Body for Download {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.feed.is_end_stream()
+        self.answer.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.feed.size_hint()
+        self.answer.size_hint()
     }
 }

@@ -7,6 +7,7 @@ use std::io;
 use http::StatusCode;
 
 use super::fields::{Refused, Unusable};
+use super::upload::UploadFailure;
 
 /// Why there is no answer, with all that is known: for the log.
 #[derive(Debug, thiserror::Error)]
@@ -14,6 +15,9 @@ pub(super) enum Error {
     /// As many requests are under way as the configuration allows.
     #[error("`max_requests` are under way")]
     AtLimit,
+    /// The request's content is not what it may be, or did not come.
+    #[error(transparent)]
+    Content(#[from] UploadFailure),
     /// No connection.
     #[error("connecting failed")]
     ConnectFailed(#[source] io::Error),
@@ -32,7 +36,7 @@ pub(super) enum Error {
     /// The exchange broke before there was a head of an answer.
     #[error("the request failed")]
     RequestFailed(#[source] hyper::Error),
-    /// The upstream takes no more of the request, or the client sends no more.
+    /// The upstream takes no more of the request.
     #[error("nothing of the request was passed on for `idle_timeout`")]
     RequestStalled,
     /// No head of an answer in time.
@@ -48,6 +52,12 @@ pub(super) enum Error {
 pub enum Reason {
     /// The answer broke off.
     AnswerBroke,
+    /// The upstream sent nothing more of its answer for too long.
+    AnswerStalled,
+    /// The client broke off its request.
+    ClientLeft,
+    /// The client sent nothing more of its request for too long.
+    ClientStalled,
     /// The upstream closed the connection, or reset it, before it had answered.
     Closed,
     /// No connection to any of the URLs.
@@ -68,6 +78,8 @@ pub enum Reason {
     ResponseTimedOut,
     /// The TLS handshake failed.
     TlsFailed,
+    /// The request's content is too large.
+    TooLarge,
 }
 
 /// What a client is told.
@@ -86,6 +98,11 @@ impl Error {
     pub(super) fn reason(&self) -> Reason {
         match self {
             Self::AtLimit => Reason::MaxRequests,
+            Self::Content(failure) => match failure {
+                UploadFailure::Abandoned | UploadFailure::Broken => Reason::ClientLeft,
+                UploadFailure::Silent(_) => Reason::ClientStalled,
+                UploadFailure::TooLarge(_) => Reason::TooLarge,
+            },
             Self::ConnectFailed(error) => {
                 let inner = error.get_ref();
                 if inner.is_some_and(|inner| inner.is::<rustls::Error>()) {
@@ -109,8 +126,11 @@ impl Error {
 
 impl Reason {
     /// All of them, those that a request is refused for ([`Refused::ALL`]) aside.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 14] = [
         Self::AnswerBroke,
+        Self::AnswerStalled,
+        Self::ClientLeft,
+        Self::ClientStalled,
         Self::Closed,
         Self::ConnectFailed,
         Self::ConnectTimedOut,
@@ -120,12 +140,16 @@ impl Reason {
         Self::RequestStalled,
         Self::ResponseTimedOut,
         Self::TlsFailed,
+        Self::TooLarge,
     ];
 
     /// Its name in metrics.
     pub fn name(self) -> &'static str {
         match self {
             Self::AnswerBroke => "answer-broke",
+            Self::AnswerStalled => "answer-stalled",
+            Self::ClientLeft => "client-left",
+            Self::ClientStalled => "client-stalled",
             Self::Closed => "closed",
             Self::ConnectFailed => "connect-failed",
             Self::ConnectTimedOut => "connect-timeout",
@@ -136,6 +160,7 @@ impl Reason {
             Self::RequestStalled => "request-stalled",
             Self::ResponseTimedOut => "response-timeout",
             Self::TlsFailed => "tls-failed",
+            Self::TooLarge => "too-large",
         }
     }
 
@@ -147,7 +172,11 @@ impl Reason {
     /// What a client gets that has no answer yet.
     pub fn status(self) -> StatusCode {
         match self {
+            Self::ClientLeft => StatusCode::BAD_REQUEST,
+            Self::ClientStalled => StatusCode::REQUEST_TIMEOUT,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::AnswerBroke
+            | Self::AnswerStalled
             | Self::Closed
             | Self::ConnectFailed
             | Self::NotHttp
@@ -166,6 +195,9 @@ impl fmt::Display for Reason {
         f.write_str(match self {
             Self::Refused(refused) => return fmt::Display::fmt(refused, f),
             Self::AnswerBroke => "its upstream broke off in the middle of an answer",
+            Self::AnswerStalled => "its upstream stopped in the middle of an answer",
+            Self::ClientLeft => "the content of the request broke off",
+            Self::ClientStalled => "the content of the request did not come in time",
             Self::Closed => "its upstream closed the connection without an answer",
             Self::ConnectFailed => "its upstream can't be reached",
             Self::ConnectTimedOut => "connecting to its upstream took too long",
@@ -175,6 +207,7 @@ impl fmt::Display for Reason {
             Self::RequestStalled => "its upstream did not take the request",
             Self::ResponseTimedOut => "its upstream took too long to answer",
             Self::TlsFailed => "TLS with its upstream failed",
+            Self::TooLarge => "the content of the request is larger than is accepted here",
         })
     }
 }

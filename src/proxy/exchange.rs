@@ -199,7 +199,8 @@ impl<'a> Exchange<'a> {
         means: Means,
         upload: Upload,
     ) -> Result<Response<Feed>, Unanswered> {
-        let request = Request::from_parts(head, upload);
+        let mut request = Request::from_parts(head, upload);
+        self.watch.permit_when_told(&mut request);
         let settings = &self.proxy.settings;
         let timeouts = Timeouts {
             response: settings.header_timeout,

@@ -222,6 +222,11 @@ impl<'a> Waiting<'a> {
             if self.has_ended {
                 return Poll::Ready(Error::ResponseTimedOut);
             }
+            if self.watch.awaits_client() {
+                // It is waited for by who reads from it.
+                self.begin();
+                continue;
+            }
             let n_sent = self.traffic.n_sent();
             if n_sent == self.n_sent {
                 return Poll::Ready(Error::RequestStalled);

@@ -5,6 +5,7 @@
 //! Which endpoint is asked, and when once more, is decided in `exchange`; connections are kept in
 //! `pool`.
 
+mod answer;
 mod counters;
 mod dialer;
 mod download;
@@ -13,12 +14,15 @@ mod error;
 mod exchange;
 mod feed;
 pub mod fields;
+mod heartbeat;
 mod in_flight;
 mod link;
 mod patience;
 mod pool;
 mod reach;
 mod shared;
+#[cfg(test)]
+mod test_bodies;
 mod turn;
 mod upload;
 mod wire;
@@ -28,17 +32,19 @@ use std::sync::Arc;
 use http::Response;
 use http::request::Parts;
 use http::uri::Scheme;
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 
+use self::answer::Answer;
 pub use self::counters::Counters;
 pub use self::dialer::Dialer;
 pub use self::download::{BrokeOff, Download as Body};
 use self::error::{Chain, Error};
 pub use self::error::{Failure, Reason};
 use self::exchange::Exchange;
+use self::heartbeat::Heartbeat;
 use self::in_flight::Requests;
 use self::pool::{Limits, Pool};
-use self::upload::Upload;
+use self::upload::{Expectation, Upload};
 use crate::config::diff::ProxyChange;
 use crate::config::{self, TrustedProxies};
 use crate::net::connect::Target;
@@ -162,10 +168,29 @@ impl Proxy {
         let requests = self.requests.begin(self.settings.max_requests);
         let in_flight = requests.ok_or(Error::AtLimit)?;
         let pool = self.pools.get(asked.shard).ok_or(Error::AtLimit)?;
-        let (upload, watch) = Upload::new(body);
+        let limits = self.content_limits();
+        limits.check(&body.size_hint())?;
+        let (upload, watch) = Upload::new(body, limits, Expectation::of(asked.head));
+        let upload = upload.of(&self.settings);
         let exchange = Exchange::new(self, pool, (asked, &watch));
-        let response = exchange.run(upload).await?;
-        Ok(response.map(|feed| Body::new(feed, Arc::clone(self), in_flight)))
+        let outcome = exchange.run(upload).await;
+        // What the upstream makes of a request that broke off says nothing.
+        let response = outcome.map_err(|error| watch.failure().map_or(error, Error::Content))?;
+        watch.answered();
+        let (mut head, feed) = response.into_parts();
+        let interval = self.settings.heartbeat;
+        let heartbeat = Heartbeat::of(interval, &asked.head.method, &mut head);
+        let answer = Answer::new(feed, self.settings.idle_timeout, heartbeat, watch);
+        let body = Body::new(answer, Arc::clone(self), in_flight);
+        Ok(Response::from_parts(head, body))
+    }
+
+    fn content_limits(&self) -> upload::Limits {
+        let max_bytes = self.settings.max_request_bytes;
+        upload::Limits {
+            max_bytes: max_bytes.map(|most| u64::try_from(most).unwrap_or(u64::MAX)),
+            idle_timeout: self.settings.idle_timeout,
+        }
     }
 
     fn fail(&self, asked: &Asked<'_>, error: &Error) -> Failure {
