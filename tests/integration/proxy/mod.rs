@@ -4,6 +4,7 @@ mod desync;
 mod ends;
 mod failures;
 mod fields;
+mod flow;
 mod pass;
 mod recorder;
 mod retry;

@@ -408,12 +408,21 @@ impl Gateway {
 
     /// Its resident memory.
     pub(crate) fn resident_bytes(&self) -> usize {
+        self.memory("VmRSS:")
+    }
+
+    /// The most resident memory that it has had.
+    pub(crate) fn peak_resident_bytes(&self) -> usize {
+        self.memory("VmHWM:")
+    }
+
+    fn memory(&self, name: &str) -> usize {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()));
         let status = status.expect("the gateway runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
         let kib = line
             .and_then(|line| line.trim().strip_suffix(" kB"))
-            .expect("VmRSS in kB");
+            .expect("a number of kB");
         kib.trim().parse::<usize>().expect("a number") * 1024
     }
 }
@@ -423,6 +432,14 @@ pub(crate) fn one_channel(upstream: &str, lines: &str) -> String {
     format!(
         "[listen.public]\naddress = \"127.0.0.1:0\"\n\n\
          [channels.events]\npath = \"/events\"\nupstream = \"{upstream}\"\n{lines}\n"
+    )
+}
+
+/// The configuration of a proxy of everything with this upstream and these lines in its table.
+pub(crate) fn with_proxy(upstream: &str, lines: &str) -> String {
+    format!(
+        "[listen.public]\naddress = \"127.0.0.1:0\"\n\n\
+         [proxies.all]\npath = \"/{{*rest}}\"\nupstream = \"{upstream}\"\n{lines}\n"
     )
 }
 

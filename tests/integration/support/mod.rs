@@ -4,11 +4,14 @@
 //! Every wait has a deadline and says what it waited for. Nothing here sleeps for a fixed time.
 
 mod admin;
+mod backend;
+mod caller;
 mod client;
 mod gateway;
 mod http2;
 mod origin;
 mod pair;
+mod pattern;
 mod server;
 
 use std::future::Future;
@@ -17,11 +20,14 @@ use std::time::Duration;
 use tokio::time::{Instant, interval, timeout};
 
 pub(crate) use self::admin::{ANYWHERE, Admin};
+pub(crate) use self::backend::{Backend, nothing, piece};
+pub(crate) use self::caller::{Caller, pieces, request};
 pub(crate) use self::client::{Body, Client, Connector, End, Event, Head, Item, Subscriber};
-pub(crate) use self::gateway::{Ended, Gateway, field, logged_time, one_channel};
+pub(crate) use self::gateway::{Ended, Gateway, field, logged_time, one_channel, with_proxy};
 pub(crate) use self::http2::{Http2, Windows};
 pub(crate) use self::origin::{Answer, Origin, OriginConnection, event_stream};
 pub(crate) use self::pair::{Pair, client_config, table, trusting_config};
+pub(crate) use self::pattern::{Checker, Pattern};
 pub(crate) use self::server::{Server, Speaks};
 
 /// Only a failure reaches it.
