@@ -36,10 +36,16 @@ use super::visitor::Visitor;
 use crate::config;
 use crate::delivery::{Arrival, CAPACITY, Cut, Ending, EventBody, Handover, ShardHandle, body};
 use crate::net::permit::{Admission, Standing};
+use crate::proxy::UPLOAD_WINDOW_BYTES;
 
-/// What we take unread of a request's body, per stream and per connection: nobody needs to send one.
+/// What we take unread of a request's body, per stream and per connection, where nobody needs to send
+/// one.
 const STREAM_WINDOW_BYTES: u32 = 16 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 256 * 1024;
+
+/// The same of a connection where requests are passed on: eight contents that their backend does not
+/// take hold up the ninth, and nobody else's.
+const CONNECTION_UPLOAD_BYTES: u32 = 8 * UPLOAD_WINDOW_BYTES;
 
 /// Streams that a client may open and reset before we have looked at them, and streams that may end
 /// by the client's errors, before the connection is closed (CVE-2023-44487, CVE-2025-8671). Both
@@ -74,7 +80,13 @@ pub(super) async fn serve(io: Io, peer: Peer) {
         peer,
         spawner: spawner.clone(),
     };
-    let connection = builder(server, spawner).serve_connection(io, requests);
+    let mut builder = builder(server, spawner);
+    if current.routes.has_proxies() {
+        builder
+            .initial_stream_window_size(UPLOAD_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_UPLOAD_BYTES);
+    }
+    let connection = builder.serve_connection(io, requests);
     // The connection may live for long, and what it was begun with must not.
     drop(current);
     let driver = Driver {

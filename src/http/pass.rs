@@ -31,6 +31,7 @@ pub(super) async fn pass(
         peer: visitor.address,
         trusted: &current.server.trusted_proxies,
         scheme: visitor.scheme,
+        memory: &visitor.gateway.memory,
         shard: visitor.shard,
     };
     match proxy.forward(&asked, body).await {

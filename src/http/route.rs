@@ -19,6 +19,7 @@ pub struct Routes {
     all: Vec<Arc<Route>>,
     /// The same of proxies alone, for requests that no channel is for.
     proxies_by_path: PathRouter<Arc<Proxy>>,
+    has_proxies: bool,
     proxies: Vec<Arc<Proxy>>,
     pages: HashMap<&'static str, Page>,
 }
@@ -116,6 +117,7 @@ impl Routes {
     /// Adds the proxies, once all channels are there: what a path stands for that says less goes to who
     /// has not said more.
     pub fn add_proxies(&mut self, proxies: &[Arc<Proxy>]) {
+        self.has_proxies |= !proxies.is_empty();
         for proxy in proxies {
             let config::Proxy {
                 name, hosts, path, ..
@@ -135,6 +137,11 @@ impl Routes {
             self.proxies_by_path.insert_empty_rest(hosts, path, proxy);
         }
         self.proxies.extend_from_slice(proxies);
+    }
+
+    /// Whether anything is passed on.
+    pub(super) fn has_proxies(&self) -> bool {
+        self.has_proxies
     }
 
     /// Adds a page at a literal path, for any host.

@@ -18,6 +18,8 @@ use super::in_flight::InFlight;
 #[derive(Debug)]
 pub struct Download {
     answer: Answer<Feed>,
+    /// Whether nothing more will come.
+    has_ended: bool,
     proxy: Arc<Proxy>,
     _in_flight: InFlight,
 }
@@ -31,6 +33,7 @@ impl Download {
     pub(super) fn new(answer: Answer<Feed>, proxy: Arc<Proxy>, in_flight: InFlight) -> Self {
         Self {
             answer,
+            has_ended: false,
             proxy,
             _in_flight: in_flight,
         }
@@ -46,6 +49,15 @@ impl Body for Download {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BrokeOff>>> {
         let frame = ready!(Pin::new(&mut self.answer).poll_frame(cx));
+        match &frame {
+            Some(Ok(frame)) => {
+                let n_bytes = frame.data_ref().map_or(0, Bytes::len);
+                let n_bytes = u64::try_from(n_bytes).unwrap_or(u64::MAX);
+                self.proxy.counters().response_bytes.add(n_bytes);
+                self.has_ended |= frame.is_trailers();
+            }
+            Some(Err(_)) | None => self.has_ended = true,
+        }
         Poll::Ready(frame.map(|frame| {
             frame.map_err(|error| {
                 let proxy = &self.proxy.settings().name;
@@ -55,6 +67,7 @@ impl Body for Download {
                 };
                 let error = Chain(&error).to_string();
                 tracing::warn!(proxy, reason = reason.name(), error, "an answer broke off");
+                self.proxy.counters().failed(reason);
                 BrokeOff
             })
         }))
@@ -66,5 +79,15 @@ impl Body for Download {
 
     fn size_hint(&self) -> SizeHint {
         self.answer.size_hint()
+    }
+}
+
+impl Drop for Download {
+    fn drop(&mut self) {
+        if !self.has_ended && !self.answer.is_end_stream() {
+            let (proxy, reason) = (&self.proxy.settings().name, Reason::ClientLeft);
+            self.proxy.counters().failed(reason);
+            tracing::debug!(proxy, "a client left in the middle of an answer");
+        }
     }
 }

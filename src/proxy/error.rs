@@ -24,6 +24,9 @@ pub(super) enum Error {
     /// No connection in time.
     #[error("connecting took longer than `connect_timeout`")]
     ConnectTimedOut,
+    /// No memory for the request's content.
+    #[error("the memory of the gateway is full")]
+    NoMemory,
     /// No descriptor for a connection.
     #[error("no descriptor is left for a connection")]
     NoDescriptor,
@@ -68,6 +71,8 @@ pub enum Reason {
     MaxRequests,
     /// No descriptor for another connection.
     NoDescriptor,
+    /// No memory for the request's content.
+    NoMemory,
     /// What came is not HTTP.
     NotHttp,
     /// The request is none that can be passed on.
@@ -114,6 +119,7 @@ impl Error {
             Self::ConnectTimedOut => Reason::ConnectTimedOut,
             Self::NoEndpoint => Reason::ConnectFailed,
             Self::NoDescriptor => Reason::NoDescriptor,
+            Self::NoMemory => Reason::NoMemory,
             Self::Refused(refused) => Reason::Refused(*refused),
             Self::RequestFailed(error) if error.is_parse() => Reason::NotHttp,
             Self::RequestFailed(_) => Reason::Closed,
@@ -126,7 +132,7 @@ impl Error {
 
 impl Reason {
     /// All of them, those that a request is refused for ([`Refused::ALL`]) aside.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::AnswerBroke,
         Self::AnswerStalled,
         Self::ClientLeft,
@@ -136,6 +142,7 @@ impl Reason {
         Self::ConnectTimedOut,
         Self::MaxRequests,
         Self::NoDescriptor,
+        Self::NoMemory,
         Self::NotHttp,
         Self::RequestStalled,
         Self::ResponseTimedOut,
@@ -155,6 +162,7 @@ impl Reason {
             Self::ConnectTimedOut => "connect-timeout",
             Self::MaxRequests => "max-requests",
             Self::NoDescriptor => "no-descriptor",
+            Self::NoMemory => "no-memory",
             Self::NotHttp => "not-http",
             Self::Refused(refused) => refused.name(),
             Self::RequestStalled => "request-stalled",
@@ -181,7 +189,9 @@ impl Reason {
             | Self::ConnectFailed
             | Self::NotHttp
             | Self::TlsFailed => StatusCode::BAD_GATEWAY,
-            Self::MaxRequests | Self::NoDescriptor => StatusCode::SERVICE_UNAVAILABLE,
+            Self::MaxRequests | Self::NoDescriptor | Self::NoMemory => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::ConnectTimedOut | Self::RequestStalled | Self::ResponseTimedOut => {
                 StatusCode::GATEWAY_TIMEOUT
             }
@@ -203,6 +213,7 @@ impl fmt::Display for Reason {
             Self::ConnectTimedOut => "connecting to its upstream took too long",
             Self::MaxRequests => "too many requests are under way, try again later",
             Self::NoDescriptor => "too many connections are open, try again later",
+            Self::NoMemory => "there is no memory for this right now, try again later",
             Self::NotHttp => "its upstream does not answer by HTTP",
             Self::RequestStalled => "its upstream did not take the request",
             Self::ResponseTimedOut => "its upstream took too long to answer",

@@ -29,10 +29,11 @@ mod wire;
 
 use std::sync::Arc;
 
-use http::Response;
 use http::request::Parts;
 use http::uri::Scheme;
+use http::{Response, Version};
 use hyper::body::{Body as _, Incoming};
+use tokio::time::Instant;
 
 use self::answer::Answer;
 pub use self::counters::Counters;
@@ -47,6 +48,7 @@ use self::pool::{Limits, Pool};
 use self::upload::{Expectation, Upload};
 use crate::config::diff::ProxyChange;
 use crate::config::{self, TrustedProxies};
+use crate::memory::{Budget, Held, WhatFor};
 use crate::net::connect::Target;
 use crate::net::peer::PeerAddr;
 
@@ -75,6 +77,8 @@ pub struct Asked<'a> {
     pub trusted: &'a TrustedProxies,
     /// How it came.
     pub scheme: &'a Scheme,
+    /// What its content counts to, as far as it waits in memory.
+    pub memory: &'a Budget,
     /// The shard whose thread this is.
     pub shard: usize,
 }
@@ -154,10 +158,20 @@ impl Proxy {
         asked: &Asked<'_>,
         body: Incoming,
     ) -> Result<Response<Body>, Failure> {
-        match self.pass(asked, body).await {
-            Ok(response) => Ok(response),
-            Err(error) => Err(self.fail(asked, &error)),
+        let begin = Instant::now();
+        let waiting = Waiting(Some(&self.counters));
+        let outcome = self.pass(asked, body).await;
+        waiting.end();
+        let outcome = outcome.map_err(|error| self.fail(asked, &error));
+        self.counters.answered(match &outcome {
+            Ok(response) => response.status(),
+            Err(failure) => failure.reason.status(),
+        });
+        match &outcome {
+            Ok(_) => self.counters.first_byte.note(begin.elapsed()),
+            Err(failure) => self.counters.failed(failure.reason),
         }
+        outcome
     }
 
     async fn pass(
@@ -171,7 +185,8 @@ impl Proxy {
         let limits = self.content_limits();
         limits.check(&body.size_hint())?;
         let (upload, watch) = Upload::new(body, limits, Expectation::of(asked.head));
-        let upload = upload.of(&self.settings);
+        let held = hold(asked, &upload)?;
+        let upload = upload.of(self, held);
         let exchange = Exchange::new(self, pool, (asked, &watch));
         let outcome = exchange.run(upload).await;
         // What the upstream makes of a request that broke off says nothing.
@@ -226,5 +241,40 @@ fn limits(settings: &config::Proxy) -> Limits {
     Limits {
         max_idle: settings.max_idle_connections,
         keep_alive: settings.keep_alive,
+    }
+}
+
+/// What is taken unread of one request's content over HTTP/2: 5 MB/s from a client that is 50 ms away.
+/// Over HTTP/1.1 nothing is read before there is room for it.
+pub const UPLOAD_WINDOW_BYTES: u32 = 256 * 1024;
+
+/// Counts what a client may send before it is read.
+fn hold(asked: &Asked<'_>, upload: &Upload) -> Result<Option<Held>, Error> {
+    if asked.head.version < Version::HTTP_2 || upload.is_end_stream() {
+        return Ok(None);
+    }
+    if !asked.memory.has_room() {
+        return Err(Error::NoMemory);
+    }
+    let window = u64::from(UPLOAD_WINDOW_BYTES);
+    let most = upload.size_hint().upper().unwrap_or(window).min(window);
+    let bytes = usize::try_from(most).unwrap_or(usize::MAX);
+    Ok(Some(asked.memory.hold(WhatFor::Http2, bytes)))
+}
+
+/// A client that waits for an answer: if it is dropped, it has left.
+struct Waiting<'a>(Option<&'a Counters>);
+
+impl Waiting<'_> {
+    fn end(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if let Some(counters) = self.0 {
+            counters.failed(Reason::ClientLeft);
+        }
     }
 }

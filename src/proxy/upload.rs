@@ -22,9 +22,10 @@ use http::{Request, StatusCode, Version};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::Instant;
 
+use super::Proxy;
 use super::fields;
 use super::patience::Patience;
-use crate::config;
+use crate::memory::Held;
 
 /// The content of a request.
 ///
@@ -34,8 +35,10 @@ pub(super) struct Upload<B = Incoming> {
     /// `None`: there is no content.
     content: Option<(B, Arc<Shared>)>,
     limits: Limits,
-    /// Whose the header fields are that trailers must not set.
-    proxy: Option<Arc<config::Proxy>>,
+    /// For whom it is counted, and whose the header fields are that trailers must not set.
+    proxy: Option<Arc<Proxy>>,
+    /// What it may take of memory, unread.
+    held: Option<Held>,
     /// Until the client is given up, or asked for the content in any case.
     patience: Patience,
 }
@@ -167,29 +170,34 @@ impl<B: Body<Data = Bytes>> Upload<B> {
             content: Some((incoming, shared)),
             limits,
             proxy: None,
+            held: None,
             patience: Patience::default(),
         };
         (upload, watch)
     }
 
-    /// Its trailers are what this proxy lets through.
-    pub(super) fn of(self, proxy: &Arc<config::Proxy>) -> Self {
-        Self {
-            proxy: self.content.is_some().then(|| Arc::clone(proxy)),
-            ..self
-        }
+    /// It is counted for this proxy, whose fields its trailers do not set; and it may hold this.
+    pub(super) fn of(mut self, proxy: &Arc<Proxy>, held: Option<Held>) -> Self {
+        self.proxy = self.content.is_some().then(|| Arc::clone(proxy));
+        self.held = held;
+        self
     }
 }
 
 /// What goes on of a piece.
-fn passed(frame: Frame<Bytes>, proxy: Option<&config::Proxy>) -> Frame<Bytes> {
-    match (frame.into_trailers(), proxy) {
-        (Ok(mut trailers), Some(proxy)) => {
-            fields::request_trailers(&mut trailers, proxy);
+fn passed(frame: Frame<Bytes>, proxy: Option<&Proxy>) -> Frame<Bytes> {
+    let Some(proxy) = proxy else { return frame };
+    match frame.into_trailers() {
+        Ok(mut trailers) => {
+            fields::request_trailers(&mut trailers, proxy.settings());
             Frame::trailers(trailers)
         }
-        (Ok(trailers), None) => Frame::trailers(trailers),
-        (Err(frame), _) => frame,
+        Err(frame) => {
+            let n_bytes = frame.data_ref().map_or(0, Bytes::len);
+            let n_bytes = u64::try_from(n_bytes).unwrap_or(u64::MAX);
+            proxy.counters().request_bytes.add(n_bytes);
+            frame
+        }
     }
 }
 
@@ -444,6 +452,7 @@ impl<B> Default for Upload<B> {
             content: None,
             limits: Limits::default(),
             proxy: None,
+            held: None,
             patience: Patience::default(),
         }
     }
