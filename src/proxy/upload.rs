@@ -25,6 +25,7 @@ use tokio::time::Instant;
 use super::Proxy;
 use super::fields;
 use super::patience::Patience;
+use super::turn::Turn;
 use crate::memory::Held;
 
 /// The content of a request.
@@ -41,6 +42,7 @@ pub(super) struct Upload<B = Incoming> {
     held: Option<Held>,
     /// Until the client is given up, or asked for the content in any case.
     patience: Patience,
+    turn: Turn,
 }
 
 /// What a content may be.
@@ -172,6 +174,7 @@ impl<B: Body<Data = Bytes>> Upload<B> {
             proxy: None,
             held: None,
             patience: Patience::default(),
+            turn: Turn::default(),
         };
         (upload, watch)
     }
@@ -257,10 +260,12 @@ where
             return Poll::Ready(Some(Err(failure)));
         }
         ready!(poll_permission(shared, &mut this.patience, cx));
+        ready!(this.turn.poll_more(cx));
         let outcome = match Pin::new(&mut *incoming).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 let is_last = frame.is_trailers() || incoming.is_end_stream();
                 let n_bytes = frame.data_ref().map_or(0, Bytes::len);
+                this.turn.note(n_bytes);
                 let noted = shared.lock().note(n_bytes, is_last, this.limits.max_bytes);
                 noted.map(|()| passed(frame, this.proxy.as_deref()))
             }
@@ -273,6 +278,7 @@ where
                 return Poll::Ready(None);
             }
             Poll::Pending => {
+                this.turn.end();
                 let waiting = (&mut this.patience, this.limits.idle_timeout);
                 Err(ready!(poll_silence(shared, waiting, cx)))
             }
@@ -454,6 +460,7 @@ impl<B> Default for Upload<B> {
             proxy: None,
             held: None,
             patience: Patience::default(),
+            turn: Turn::default(),
         }
     }
 }
