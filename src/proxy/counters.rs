@@ -3,6 +3,7 @@
 use http::StatusCode;
 
 use super::error::Reason;
+use super::fields::Refused;
 use crate::count::{Counter, Latency, Named};
 
 /// The counters of a proxy.
@@ -42,11 +43,17 @@ pub(super) const TUNNEL_ENDS: [&str; 6] = [
     "stopped",
 ];
 
+/// All reasons for which a request fails or is refused.
+fn reasons() -> impl Iterator<Item = Reason> {
+    let refusals = Refused::ALL.map(Reason::Refused);
+    Reason::ALL.into_iter().chain(refusals)
+}
+
 impl Default for Counters {
     fn default() -> Self {
         Self {
             answers: Named::new(CLASSES),
-            failures: Named::new(Reason::ALL.map(Reason::name)),
+            failures: Named::new(reasons().map(Reason::name)),
             tunnel_ends: Named::new(TUNNEL_ENDS),
             retries: Counter::default(),
             failovers: Counter::default(),
@@ -121,5 +128,14 @@ mod tests {
         let counted: Vec<u64> = counters.answers().map(|(_, n)| n).collect();
         assert_eq!(counted, [1, 2, 1, 1, 2]);
         assert_eq!(counters.n_answers(), 7);
+    }
+
+    #[test]
+    fn every_reason_is_counted() {
+        let counters = Counters::default();
+        for (n, reason) in (1..).zip(reasons()) {
+            counters.failed(reason);
+            assert_eq!(counters.n_failures(), n, "{reason:?}");
+        }
     }
 }
