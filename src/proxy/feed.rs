@@ -100,7 +100,12 @@ impl Body for Feed {
             }
             Poll::Ready(Some(Ok(frame))) => {
                 this.turn.note(frame.data_ref().map_or(0, Bytes::len));
-                this.release_at_end();
+                if frame.is_trailers() {
+                    // Whoever writes to the client does not look for anything behind them.
+                    this.release();
+                } else {
+                    this.release_at_end();
+                }
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => {

@@ -176,7 +176,7 @@ pub fn request(head: &request::Parts, hop: &Hop<'_>) -> Result<request::Parts, R
         UpstreamHttp::Two => absolute(&sent_host, target, hop)?,
     };
     keep(&mut fields, head, hop);
-    make(&mut fields, head, version)?;
+    make(&mut fields, head, (hop, version))?;
     forwarded::tell(&mut fields, &head.headers, host.as_ref(), hop);
     framing::tell(&mut fields, &head.headers, hop.content, version);
     for (name, value) in &hop.proxy.headers {
@@ -224,7 +224,7 @@ pub fn response(head: &mut response::Parts, asked: &Method) -> Result<(), Unusab
             fields.append(name, value.clone());
         }
     }
-    announce_trailers(&mut fields, &came);
+    announce_trailers(&mut fields, &came, |_name| true);
     via::append(&mut fields, &came, head.version);
     if let Some(length) = length {
         fields.insert(CONTENT_LENGTH, HeaderValue::from(length));
@@ -309,11 +309,15 @@ fn is_set(name: &HeaderName, proxy: &config::Proxy) -> bool {
 }
 
 /// Makes anew what is read on every hop.
-fn make(fields: &mut HeaderMap, head: &request::Parts, version: Version) -> Result<(), Refused> {
+fn make(
+    fields: &mut HeaderMap,
+    head: &request::Parts,
+    (hop, version): (&Hop<'_>, Version),
+) -> Result<(), Refused> {
     // HTTP/2 cuts it into crumbs, which HTTP/1.1 does not know (RFC 9113, 8.2.3).
     let cookie = joined(&head.headers, &COOKIE, b"; ", None);
     fields.extend(cookie.map(|cookie| (COOKIE, cookie)));
-    announce_trailers(fields, &head.headers);
+    announce_trailers(fields, &head.headers, |name| !is_set(name, hop.proxy));
     if connection::takes_trailers(&head.headers) {
         fields.insert(TE, HeaderValue::from_static("trailers"));
         if version == Version::HTTP_11 {
@@ -334,12 +338,17 @@ fn make(fields: &mut HeaderMap, head: &request::Parts, version: Version) -> Resu
 }
 
 /// Announces those of the trailer fields that may come.
-fn announce_trailers(fields: &mut HeaderMap, came: &HeaderMap) {
+fn announce_trailers(
+    fields: &mut HeaderMap,
+    came: &HeaderMap,
+    goes_on: impl Fn(&HeaderName) -> bool,
+) {
     if !came.contains_key(TRAILER) {
         return;
     }
     let names = connection::tokens(came, &TRAILER);
-    let names = names.filter(|name| name.parse().is_ok_and(|name| names::may_trail(&name)));
+    let may_come = |name: HeaderName| names::may_trail(&name) && goes_on(&name);
+    let names = names.filter(|name| name.parse().is_ok_and(may_come));
     let names: Vec<&str> = names.collect();
     if let (Ok(value), false) = (HeaderValue::from_str(&names.join(", ")), names.is_empty()) {
         fields.insert(TRAILER, value);

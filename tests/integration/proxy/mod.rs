@@ -11,6 +11,7 @@ mod retry;
 mod smuggling;
 mod smuggling_http2;
 mod targets;
+mod trailers;
 mod versions;
 
 use std::net::SocketAddr;

@@ -270,3 +270,43 @@ async fn what_is_right_is_one_request_whatever_it_looks_like() {
         assert_eq!(seen[0].fields("host"), ["a.example"]);
     }
 }
+
+#[tokio::test]
+async fn trailers_that_change_something_do_not_go_on() {
+    let world = World::new().await;
+    let mut fields = pseudo(b"POST");
+    fields.push((b"trailer", b"x-sum, host, x-forwarded-for"));
+    let trailers: Fields<'_> = &[
+        (b"x-sum", b"7"),
+        (b"host", b"evil.example"),
+        (b"content-length", b"40"),
+        (b"x-forwarded-for", b"6.6.6.6"),
+        (b"authorization", b"Bearer evil"),
+    ];
+    assert_eq!(
+        ask(&world, &request(&fields, b"hello", trailers)).await,
+        Answer::Ok
+    );
+    let seen = world.seen().await;
+    assert_eq!(seen.len(), 1, "{seen:?}");
+    assert_eq!(
+        (&seen[0].content[..], &seen[0].trailers[..]),
+        (&b"hello"[..], &["x-sum: 7".to_owned()][..])
+    );
+    for trailers in [
+        &[(&b"x-sum"[..], &b"7\r\nX-Smuggled: y"[..])][..],
+        &[(b"transfer-encoding", b"chunked")],
+        &[(b"connection", b"close")],
+    ] {
+        refuses(&world, &fields, b"hello", trailers).await;
+    }
+    // One of a request's beginning is none here.
+    let trailers: Fields<'_> = &[(b":path", b"/y")];
+    let _answer = ask(&world, &request(&fields, b"hello", trailers)).await;
+    for seen in world.seen().await {
+        assert_eq!(
+            (seen.line(), &seen.trailers[..]),
+            ("POST /x HTTP/1.1", &[][..])
+        );
+    }
+}
