@@ -17,6 +17,7 @@ use crate::http::Gateway;
 use crate::memory::Budget;
 use crate::net::permit::Permits;
 use crate::net::tls::{ServerTls, Validity};
+use crate::proxy::Proxy;
 
 /// The process, as the admin listener sees it.
 #[derive(Debug)]
@@ -121,6 +122,13 @@ impl Facts {
         let mut sources = self.gateway.current().routes.sources();
         sources.sort_by(|a, b| a.kind().name().cmp(b.kind().name()));
         sources
+    }
+
+    /// The proxies, ordered by name.
+    pub(super) fn proxies(&self) -> Vec<Arc<Proxy>> {
+        let mut proxies = self.gateway.current().routes.proxies().to_vec();
+        proxies.sort_by(|a, b| a.settings().name.cmp(&b.settings().name));
+        proxies
     }
 
     pub(super) fn gateway(&self) -> &Gateway {

@@ -1,4 +1,4 @@
-//! `/status`: the process and its channels, as JSON.
+//! `/status`: the process, its channels and its proxies, as JSON.
 //!
 //! The fields are a promise to those who read them by machine: they are documented in
 //! `docs/admin.md`, may get company, and keep their names and meanings. No credential is in them.
@@ -19,6 +19,7 @@ use super::{health, panics};
 use crate::channel::{self, Channel, Source, Views};
 use crate::config;
 use crate::delivery::Survey;
+use crate::proxy::Proxy;
 
 #[derive(Debug, Serialize)]
 struct Status {
@@ -39,6 +40,7 @@ struct Status {
     listeners: Vec<ListenerStatus>,
     certificates: Vec<CertificateStatus>,
     channels: Vec<ChannelStatus>,
+    proxies: Vec<ProxyStatus>,
 }
 
 #[derive(Debug, Serialize)]
@@ -100,6 +102,21 @@ struct ChannelStatus {
     views: usize,
     log: LogStatus,
     upstream: UpstreamStatus,
+}
+
+#[derive(Debug, Serialize)]
+struct ProxyStatus {
+    name: String,
+    path: String,
+    hosts: Vec<String>,
+    /// In their order.
+    upstreams: Vec<String>,
+    /// Under way right now.
+    requests: usize,
+    max_requests: usize,
+    answers: u64,
+    failures: u64,
+    failovers: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -202,6 +219,11 @@ impl Status {
                 .iter()
                 .map(|source| ChannelStatus::of(source, (facts, survey)))
                 .collect(),
+            proxies: facts
+                .proxies()
+                .iter()
+                .map(|one| ProxyStatus::of(one))
+                .collect(),
         }
     }
 }
@@ -242,6 +264,23 @@ impl ChannelStatus {
             views: source.kind().views().map_or(0, Views::len),
             log: LogStatus { events, bytes },
             upstream: UpstreamStatus::of(source, &channels, facts),
+        }
+    }
+}
+
+impl ProxyStatus {
+    fn of(proxy: &Proxy) -> Self {
+        let (settings, counters) = (proxy.settings(), proxy.counters());
+        Self {
+            name: settings.name.clone(),
+            path: settings.path.clone(),
+            hosts: settings.hosts.clone(),
+            upstreams: settings.shown_urls().collect(),
+            requests: proxy.n_requests(),
+            max_requests: settings.max_requests,
+            answers: counters.n_answers(),
+            failures: counters.n_failures(),
+            failovers: counters.failovers.value(),
         }
     }
 }

@@ -148,6 +148,7 @@ impl App {
             threads = n_shards,
             channels = config.channels.len(),
             proxies = config.proxies.len(),
+            proxies = config.proxies.len(),
             max_connections = capacity.connections,
             "started"
         );

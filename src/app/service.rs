@@ -21,7 +21,20 @@ pub(super) fn status(gateway: &Gateway, facts: &Facts) -> String {
     let n_clients = channels.iter().map(Channel::n_subscribers).sum();
     let n_channels = current.routes.sources().len();
     let (channels, clients) = (plural(n_channels), plural(n_clients));
-    let mut status = format!("{n_channels} channel{channels}, {n_clients} client{clients}");
+    let proxies = current.routes.proxies();
+    let mut status = match (n_channels, proxies.len()) {
+        (_, 0) => format!("{n_channels} channel{channels}, {n_clients} client{clients}"),
+        (0, n) => counted(n, "proxy", "proxies"),
+        (_, n) => {
+            let proxies = counted(n, "proxy", "proxies");
+            format!("{n_channels} channel{channels}, {proxies}, {n_clients} client{clients}")
+        }
+    };
+    if !proxies.is_empty() {
+        let n_requests = proxies.iter().map(|proxy| proxy.n_requests()).sum();
+        status.push_str(", ");
+        status.push_str(&counted(n_requests, "request", "requests"));
+    }
     if let Some(last) = facts.reloads().last() {
         match last.outcome {
             ReloadOutcome::Applied | ReloadOutcome::Unchanged => {}
@@ -53,6 +66,10 @@ pub(super) fn warn_of_unused_sockets(config: &Config) {
             "no listener uses an inherited socket"
         );
     }
+}
+
+fn counted(n: usize, one: &str, many: &str) -> String {
+    format!("{n} {}", if n == 1 { one } else { many })
 }
 
 fn plural(n: usize) -> &'static str {

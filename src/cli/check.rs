@@ -31,12 +31,21 @@ pub(super) fn run(file: &Path) -> Finished {
     if !are_fine {
         return Finished::failed(complaint);
     }
-    let (n_channels, n_listeners) = (loaded.config.channels.len(), loaded.config.listeners.len());
-    let (channels, listeners) = (
-        plural(n_channels, "channel"),
-        plural(n_listeners, "listener"),
-    );
-    let output = format!("{}: fine: {channels}, {listeners}\n", file.display());
+    let Config {
+        channels,
+        proxies,
+        listeners,
+        ..
+    } = &loaded.config;
+    let mut parts = Vec::new();
+    if !channels.is_empty() {
+        parts.push(plural(channels.len(), ("channel", "channels")));
+    }
+    if !proxies.is_empty() {
+        parts.push(plural(proxies.len(), ("proxy", "proxies")));
+    }
+    parts.push(plural(listeners.len(), ("listener", "listeners")));
+    let output = format!("{}: fine: {}\n", file.display(), parts.join(", "));
     Finished {
         complaint,
         ..Finished::fine(output)
@@ -79,7 +88,6 @@ fn doubt(validity: &Validity, now: SystemTime) -> Option<String> {
     ))
 }
 
-fn plural(n: usize, noun: &str) -> String {
-    let ending = if n == 1 { "" } else { "s" };
-    format!("{n} {noun}{ending}")
+fn plural(n: usize, (one, many): (&str, &str)) -> String {
+    format!("{n} {}", if n == 1 { one } else { many })
 }

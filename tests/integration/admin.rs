@@ -272,7 +272,10 @@ fn fields(value: &Value, name: &str, into: &mut BTreeSet<(String, bool)>) {
 async fn the_status_tells_every_channel_as_it_is_documented() {
     let origin = Origin::start().await;
     let away = "[channels.away]\npath = \"/away\"\n\
-                upstream = \"http://127.0.0.1:1/x?where=here\"\nhost = \"a.example\"";
+                upstream = \"http://127.0.0.1:1/x?where=here\"\nhost = \"a.example\"\n\
+                [proxies.web]\npath = \"/web/{*rest}\"\nhost = \"a.example\"\n\
+                upstream = [\"http://127.0.0.1:1\", \"http://127.0.0.2:1/{*rest}\"]\n\
+                max_requests = 7";
     let (gateway, admin) = gateway_with(away, &origin).await;
     let mut subscriber = gateway.subscribe().await;
     origin.send("data: a\n\n").await;
@@ -296,6 +299,16 @@ async fn the_status_tells_every_channel_as_it_is_documented() {
     assert!(
         error.is_some_and(|error| error.contains("refused")),
         "{away}"
+    );
+    let web = &status["proxies"][0];
+    assert_eq!(
+        (&web["name"], &web["path"]),
+        (&"web".into(), &"/web/{*rest}".into())
+    );
+    assert_eq!(web["upstreams"][1], "http://127.0.0.2:1/{*rest}");
+    assert_eq!(
+        (&web["requests"], &web["max_requests"]),
+        (&0.into(), &7.into())
     );
     assert_eq!(events["name"], "events");
     assert_eq!(events["path"], "/events");

@@ -7,6 +7,7 @@
 mod channels;
 mod families;
 mod process;
+mod proxies;
 
 use std::fmt;
 use std::sync::Arc;
@@ -58,6 +59,7 @@ fn text(scrape: Scrape) -> Result<String, fmt::Error> {
 impl Collector for Scrape {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         process::encode(&mut encoder, &self.facts)?;
-        channels::encode(&mut encoder, &self.facts.sources(), &self.survey)
+        channels::encode(&mut encoder, &self.facts.sources(), &self.survey)?;
+        proxies::encode(&mut encoder, &self.facts.proxies())
     }
 }

@@ -38,6 +38,11 @@ pub(super) fn encode(encoder: &mut DescriptorEncoder<'_>, facts: &Facts) -> fmt:
         ("ssecast_channels", "Channels of the configuration"),
         Some(facts.sources().len()),
     )?;
+    gauge(
+        encoder,
+        ("ssecast_proxies", "Proxies of the configuration"),
+        Some(facts.proxies().len()),
+    )?;
     counter(
         encoder,
         ("ssecast_panics", "Bugs that broke a part of the process"),
