@@ -34,6 +34,9 @@ use crate::config::values::Count;
 use crate::config::values::OneOrMany;
 use crate::config::values::OrNever;
 
+const HEARTBEAT_ADVICE: &str = "write `\"15s\"`; load balancers and proxies cut connections that are silent for 60s\n\
+                                (AWS ALB, nginx), and so does another gateway that reads here (`idle_timeout`)";
+
 /// Less than what load balancers and proxies take for silence, by default: 60 s.
 const LONG_HEARTBEAT: Duration = Duration::from_secs(55);
 
@@ -99,14 +102,25 @@ fn heartbeat(s: &Settings, findings: &mut Findings) {
     };
     let message = match interval {
         None => "is off, so connections without events look dead".to_owned(),
-        Some(interval) if *interval > LONG_HEARTBEAT => {
-            format!("is longer than {}", show_duration(LONG_HEARTBEAT))
-        }
-        Some(_) => return,
+        Some(_) => return long_heartbeat(&s.heartbeat, findings),
     };
-    let advice = "write `\"15s\"`; load balancers and proxies cut connections that are silent for 60s\n\
-                  (AWS ALB, nginx), and so does another gateway that reads here (`idle_timeout`)";
-    findings.warn(span, Mistake::new(message, advice).of("heartbeat"));
+    findings.warn(
+        span,
+        Mistake::new(message, HEARTBEAT_ADVICE).of("heartbeat"),
+    );
+}
+
+/// A heartbeat that comes too late is none.
+pub(super) fn long_heartbeat(heartbeat: &Setting<OrNever<Duration>>, findings: &mut Findings) {
+    if let (Some(OrNever(Some(interval))), Some(span)) = (heartbeat.written(), heartbeat.span())
+        && *interval > LONG_HEARTBEAT
+    {
+        let message = format!("is longer than {}", show_duration(LONG_HEARTBEAT));
+        findings.warn(
+            span,
+            Mistake::new(message, HEARTBEAT_ADVICE).of("heartbeat"),
+        );
+    }
 }
 
 /// All that channels may keep, against what the process may.

@@ -54,6 +54,7 @@ mod origin;
 mod path;
 mod places;
 mod proxy;
+mod proxy_doubts;
 mod proxy_table;
 mod proxy_url;
 mod reader;

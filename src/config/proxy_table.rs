@@ -149,7 +149,7 @@ pub(super) fn meant(named: &NamedProxy, findings: &mut Findings) -> Option<Proxy
         max_tunnels: t.max_tunnels.get_or(Count(1000)).0,
         tunnel_idle_timeout: t.tunnel_idle_timeout.get_or(seconds(300)).0,
         max_idle_connections: t.max_idle_connections.get_or(Count(32)).0,
-        keep_alive: t.keep_alive.get_or(Duration::from_secs(30)),
+        keep_alive: t.keep_alive.get_or(Duration::from_secs(4)),
         heartbeat: t.heartbeat.get_or(OrNever(None)).0,
         access: t.access.written().copied(),
     })
@@ -160,6 +160,7 @@ fn check(named: &NamedProxy, findings: &mut Findings) {
     super::bounds::proxy(table, findings);
     upstream_tls::check(&table.upstream_tls, findings);
     checks::place(&table.path, &table.host, findings);
+    checks::long_heartbeat(&table.heartbeat, findings);
     check_presence(named, findings);
     check_path(table, findings);
     check_urls(table, findings);

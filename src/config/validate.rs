@@ -58,6 +58,7 @@ use crate::config::listen_tls;
 use crate::config::origin::AllowedOrigins;
 use crate::config::places;
 use crate::config::places::Placed;
+use crate::config::proxy_doubts;
 use crate::config::proxy_table;
 use crate::config::reader::Table as _;
 use crate::config::schema::CorsTable;
@@ -132,6 +133,7 @@ pub(super) fn config(document: Document, findings: &mut Findings) -> Config {
     config.listeners.sort_by(|a, b| a.name.cmp(&b.name));
     config.channels.sort_by(|a, b| a.name.cmp(&b.name));
     config.proxies.sort_by(|a, b| a.name.cmp(&b.name));
+    proxy_doubts::check(&config, &proxies, findings);
     checks::memory(&config, &document.server, findings);
     config
 }
