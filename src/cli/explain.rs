@@ -8,15 +8,30 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
-use super::{Explain, Finished};
+use super::{Explain, Finished, explain_proxy};
 use crate::channel::{describe, is_seed};
 use crate::config::{self, Config, Connect, Key, KeyRules, PathRouter, without_secrets};
 
 pub(super) const ABOUT: &str = "\
-Say what a request is for: which channel, which of its instances, and what would go upstream.
+Say what a request is for: which channel and which of its instances, or which proxy, and what would go \
+upstream.
 
 Two URLs are compared: clients that ask for them share an upstream connection, or the difference is \
 told that keeps them apart. Nothing is sent to anybody.";
+
+/// What a request leads to.
+enum Found<'a> {
+    Channel(Asked<'a>),
+    /// The name of a proxy.
+    Proxy(String),
+}
+
+/// What a path leads to.
+#[derive(Debug, Clone)]
+enum Place {
+    Channel(Arc<config::Channel>),
+    Proxy(Arc<config::Proxy>),
+}
 
 /// A request that leads to a channel.
 struct Asked<'a> {
@@ -28,7 +43,7 @@ struct Asked<'a> {
     parameters: Vec<(String, String)>,
 }
 
-type Router = PathRouter<Arc<config::Channel>>;
+type Router = PathRouter<Place>;
 
 /// Explains one URL, or compares two.
 pub(super) fn run(arguments: &Explain) -> Finished {
@@ -40,20 +55,16 @@ pub(super) fn run(arguments: &Explain) -> Finished {
         Ok(fields) => fields,
         Err(message) => return Finished::failed(format!("error: {message}\n")),
     };
-    let mut router = Router::default();
-    for channel in &loaded.config.channels {
-        // The file is right, so no two lead the same request elsewhere.
-        router
-            .insert(&channel.hosts, &channel.path, channel)
-            .unwrap_or_default();
-    }
+    let router = router(&loaded.config);
     let mut output = String::new();
     let mut asked = Vec::new();
     for url in &arguments.urls {
-        match ask(url, &fields, &router) {
-            Ok(one) => {
-                one.explain(&fields, &mut output);
-                asked.push(one);
+        match ask(url, (&fields, &mut output), &router) {
+            Ok(found) => {
+                if let Found::Channel(one) = &found {
+                    one.explain(&fields, &mut output);
+                }
+                asked.push(found);
             }
             Err(message) => {
                 let complaint = format!("error: {}: {message}\n", without_secrets(url));
@@ -68,6 +79,26 @@ pub(super) fn run(arguments: &Explain) -> Finished {
         compare(one, other, &mut output);
     }
     Finished::fine(output)
+}
+
+/// All paths of a configuration.
+fn router(config: &Config) -> Router {
+    let mut router = Router::default();
+    let channels = config.channels.iter();
+    let channels = channels.map(|one| (&one.hosts, &one.path, Place::Channel(Arc::clone(one))));
+    let proxies = config.proxies.iter();
+    let proxies = proxies.map(|one| (&one.hosts, &one.path, Place::Proxy(Arc::clone(one))));
+    let proxies: Vec<_> = proxies.collect();
+    for (hosts, path, place) in channels.chain(proxies.iter().cloned()) {
+        // The file is right, so no two lead the same request elsewhere.
+        if let Err(taken) = router.insert(hosts, path, &place) {
+            tracing::debug!(%taken, "a path leads nowhere");
+        }
+    }
+    for (hosts, path, place) in proxies {
+        router.insert_empty_rest(hosts, path, &place);
+    }
+    router
 }
 
 /// Header fields as curl takes them.
@@ -88,8 +119,12 @@ fn fields(written: &[String]) -> Result<HeaderMap, String> {
     Ok(fields)
 }
 
-/// Finds what a URL leads to.
-fn ask<'a>(url: &'a str, fields: &HeaderMap, router: &Router) -> Result<Asked<'a>, String> {
+/// Finds what a URL leads to; says it, if that is a proxy.
+fn ask<'a>(
+    url: &'a str,
+    (fields, out): (&HeaderMap, &mut String),
+    router: &Router,
+) -> Result<Found<'a>, String> {
     let without_fragment = url.split('#').next().unwrap_or(url);
     if !(without_fragment.starts_with('/') || without_fragment.contains("://")) {
         return Err("write a URL, or a path that begins with `/`".to_owned());
@@ -100,21 +135,44 @@ fn ask<'a>(url: &'a str, fields: &HeaderMap, router: &Router) -> Result<Asked<'a
     let named = named.and_then(|host| host.to_str().ok());
     let named = named.map(|host| host.split(':').next().unwrap_or(host));
     let host = uri.host().or(named).unwrap_or_default();
-    let (channel, captured) = router.find(host, uri.path()).ok_or_else(|| {
+    let (place, captured) = router.find(host, uri.path()).ok_or_else(|| {
         let host = if host.is_empty() { "any host" } else { host };
-        format!("404: no channel has the path `{}` for {host}", uri.path())
+        format!(
+            "404: no channel and no proxy has the path `{}` for {host}",
+            uri.path()
+        )
     })?;
+    let channel = match place {
+        Place::Channel(channel) => channel,
+        Place::Proxy(proxy) => {
+            let authority = uri.authority().map(http::uri::Authority::as_str);
+            let authority = authority.or(named).unwrap_or_default();
+            write_rows(url, explain_proxy::rows(proxy, &uri, authority)?, out);
+            return Ok(Found::Proxy(proxy.name.clone()));
+        }
+    };
     let captured = captured.iter().map(String::as_str);
     let key = channel.key.key(captured, uri.query(), fields);
     let key = key.map_err(|error| format!("400, at the channel `{}`: {error}", channel.name))?;
     let query = uri.query().unwrap_or_default().as_bytes();
     let parameters = url::form_urlencoded::parse(query).into_owned().collect();
-    Ok(Asked {
+    Ok(Found::Channel(Asked {
         url,
         channel: Arc::clone(channel),
         key,
         parameters,
-    })
+    }))
+}
+
+fn write_rows(url: &str, rows: impl IntoIterator<Item = (&'static str, String)>, out: &mut String) {
+    let mut text = format!("{}\n", without_secrets(url));
+    for (label, row) in rows {
+        if !row.is_empty() {
+            writeln!(text, "  {label:<10} {row}").unwrap_or_default();
+        }
+    }
+    text.push('\n');
+    out.push_str(&text);
 }
 
 impl Asked<'_> {
@@ -132,14 +190,7 @@ impl Asked<'_> {
             ("resumes", self.resumes(fields)),
             ("ignored", self.ignored(fields)),
         ];
-        let mut text = format!("{}\n", without_secrets(self.url));
-        for (label, row) in rows {
-            if !row.is_empty() {
-                writeln!(text, "  {label:<10} {row}").unwrap_or_default();
-            }
-        }
-        text.push('\n');
-        out.push_str(&text);
+        write_rows(self.url, rows, out);
     }
 
     /// What tells it from the others.
@@ -313,7 +364,16 @@ impl Part {
 }
 
 /// Says whether two requests share an instance, and why not.
-fn compare(one: &Asked<'_>, other: &Asked<'_>, out: &mut String) {
+fn compare(one: &Found<'_>, other: &Found<'_>, out: &mut String) {
+    let (one, other) = match (one, other) {
+        (Found::Channel(one), Found::Channel(other)) => (one, other),
+        (Found::Proxy(name), _) | (_, Found::Proxy(name)) => {
+            let text = format!(
+                "These do not collapse: what passes through (`{name}`) is asked for each client.\n"
+            );
+            return out.push_str(&text);
+        }
+    };
     let text = if one.channel.name != other.channel.name {
         let (one, other) = (&one.channel.name, &other.channel.name);
         format!("These do not collapse: they are for two channels, `{one}` and `{other}`.\n")
@@ -362,6 +422,19 @@ upstream = "http://10.0.0.1:3000/prices"
 [channels.scores]
 path = "/scores"
 upstream = "http://10.0.0.1:3000/scores"
+
+[proxies.api]
+path = "/api/{user}/{*rest}"
+host = "a.example"
+upstream = ["http://10.0.0.1:3000/v2/{*rest}", "http://10.0.0.2:3000"]
+upstream_host = "upstream"
+upstream_headers = { X-Version = "2" }
+upgrade = []
+
+[proxies.web]
+path = "/web/{*rest}"
+upstream = "https://10.0.0.3"
+forwarded = "none"
 
 [bundles.all]
 path = "/all"
@@ -447,11 +520,47 @@ https://a.example/rooms/caf%C3%A9/events?x=1&token=…&lang=en&last_event_id=7#t
     }
 
     #[test]
+    fn what_passes_through_is_told_with_its_upstream() {
+        let urls = [
+            "https://a.example:8443/api/me/a%2fb?x=1&token=s3cret",
+            "/web/",
+        ];
+        let (output, complaint) = explain(&urls, &[]);
+        assert_eq!(complaint, "");
+        assert_eq!(
+            output,
+            "\
+https://a.example:8443/api/me/a%2fb?x=1&token=…
+  proxy      api, `/api/{user}/{*rest}`
+  upstream   http://10.0.0.1:3000/v2/a%2fb?x=1&token=…, or the same at 1 more, by HTTP/1.1
+  host       `10.0.0.1:3000`
+  fields     the client's, but those of its connection; Forwarded and X-Forwarded-* are ours, Via is added to; upstream_headers: x-version
+  switches   to no other protocol
+
+/web/
+  proxy      web, `/web/{*rest}`
+  upstream   https://10.0.0.3/web/, by HTTP/1.1
+  host       the one that the client asks for
+  fields     the client's, but those of its connection; no Forwarded and X-Forwarded-*, Via is added to
+  switches   to websocket, if it asks for it
+  path       as the client writes it, byte for byte
+
+These do not collapse: what passes through (`api`) is asked for each client.
+"
+        );
+        let (output, _) = explain(&["http://a.example/web/x"], &[]);
+        assert!(
+            output.contains("  host       `a.example`, the one"),
+            "{output}"
+        );
+    }
+
+    #[test]
     fn what_leads_nowhere_is_said() {
         for (url, said) in [
             (
                 "/nothing?token=s3cret",
-                "error: /nothing?token=…: 404: no channel has the path `/nothing` for any host\n",
+                "error: /nothing?token=…: 404: no channel and no proxy has the path `/nothing` for any host\n",
             ),
             (
                 "/rooms/%2e%2e/events",

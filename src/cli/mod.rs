@@ -2,6 +2,7 @@
 
 mod check;
 mod explain;
+mod explain_proxy;
 mod generate;
 mod log;
 mod machine;
@@ -38,7 +39,7 @@ enum Command {
     Serve(Serve),
     /// Check a configuration file and say what is wrong with it, and where
     Check(Check),
-    /// Say what a request is for: which channel, which of its instances, and what would go upstream
+    /// Say what a request is for: which channel or proxy, and what would go upstream
     #[command(long_about = explain::ABOUT)]
     Explain(Explain),
     /// Show it working: an origin that ticks, the gateway in front of it, and a page to look at
@@ -50,26 +51,33 @@ enum Command {
 }
 
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("source").required(true).args(["config", "upstream"]))]
+#[command(group = ArgGroup::new("source").required(true).multiple(true)
+    .args(["config", "upstream", "proxy"]))]
+#[command(group = ArgGroup::new("without-file").multiple(true).args(["upstream", "proxy"]))]
 struct Serve {
     /// The configuration file (TOML)
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "without-file")]
     config: Option<PathBuf>,
-    /// The event stream of one origin; no file is needed
+    /// The event stream of one origin, which is shared by all clients; no file is needed
     #[arg(long, value_name = "URL")]
     upstream: Option<String>,
-    /// Where clients find it [default: /events]
-    #[arg(long, value_name = "PATH", requires = "upstream")]
+    /// The backend that all other requests pass through to, WebSocket included, like
+    /// http://127.0.0.1:3000; no file is needed
+    #[arg(long, value_name = "URL")]
+    proxy: Option<String>,
+    /// Where clients find the event stream [default: /events]; without --upstream, where it is at the
+    /// backend, too
+    #[arg(long, value_name = "PATH", requires = "without-file")]
     path: Option<String>,
     /// The address to listen on, `IP:PORT` or `unix:PATH`
     /// [default: 127.0.0.1:8080; with TLS, 127.0.0.1:8443]
-    #[arg(long, value_name = "ADDR", requires = "upstream")]
+    #[arg(long, value_name = "ADDR", requires = "without-file")]
     listen: Option<String>,
     /// Speak TLS, with a certificate for localhost that is made now and that no client trusts
-    #[arg(long, requires = "upstream")]
+    #[arg(long, requires = "without-file")]
     tls_self_signed: bool,
     /// The address for metrics, health and status, `IP:PORT` or `unix:PATH` [default: none]
-    #[arg(long, value_name = "ADDR", requires = "upstream")]
+    #[arg(long, value_name = "ADDR", requires = "without-file")]
     admin: Option<String>,
 }
 
@@ -123,6 +131,8 @@ Examples:
       Then open http://127.0.0.1:8080/ in a few tabs.
   ssecast serve --upstream http://127.0.0.1:3000/events
       Then: curl -N http://127.0.0.1:8080/events
+  ssecast serve --upstream http://127.0.0.1:3000/events --proxy http://127.0.0.1:3000
+      In front of a whole backend: its event stream is shared, all else passes through.
   ssecast explain 'https://example.com/rooms/a/events?lang=en' --config ssecast.toml
       Says which instance that is, and what would go upstream.
   ssecast check /etc/ssecast/ssecast.toml && ssecast serve --config /etc/ssecast/ssecast.toml";

@@ -21,12 +21,14 @@ pub(super) fn run(serve: &Serve) -> Finished {
         Ok(config) => config,
         Err(diagnostics) => return Finished::failed(diagnostics.to_string()),
     };
+    let streams = config.channels.iter().map(|channel| channel.path.clone());
+    let path = streams.last().unwrap_or_else(|| "/".to_owned());
     Finished::from_result(run_until_signal(|| {
         let app = App::start(config, &[])?;
         if serve.tls_self_signed {
             for address in app.addresses() {
                 tracing::warn!(
-                    url = self_signed_url(address, serve.path.as_deref()),
+                    url = self_signed_url(address, &path),
                     "a development certificate, which no client trusts unless it is told to \
                      (curl -k)"
                 );
@@ -37,8 +39,7 @@ pub(super) fn run(serve: &Serve) -> Finished {
 }
 
 /// Where a client on this machine finds the stream.
-fn self_signed_url(address: &ListenAddress, path: Option<&str>) -> String {
-    let path = path.unwrap_or("/events");
+fn self_signed_url(address: &ListenAddress, path: &str) -> String {
     match address {
         ListenAddress::Tcp(tcp) if tcp.ip().is_loopback() || tcp.ip().is_unspecified() => {
             format!("https://localhost:{}{path}", tcp.port())
@@ -50,7 +51,8 @@ fn self_signed_url(address: &ListenAddress, path: Option<&str>) -> String {
 fn without_file(serve: &Serve) -> Result<Config, Diagnostics> {
     let default_listen = serve.tls_self_signed.then_some("127.0.0.1:8443");
     let file_less = FileLess {
-        upstream: serve.upstream.as_deref().unwrap_or_default(),
+        upstream: serve.upstream.as_deref(),
+        proxy: serve.proxy.as_deref(),
         path: serve.path.as_deref(),
         listen: serve.listen.as_deref().or(default_listen),
         admin: serve.admin.as_deref(),
@@ -61,6 +63,19 @@ fn without_file(serve: &Serve) -> Result<Config, Diagnostics> {
             listener.tls = Some(ListenTls::SelfSigned);
         }
     }
-    tracing::info!("no file: pages of any origin may read the stream, without credentials");
+    for channel in &config.channels {
+        tracing::info!(
+            path = channel.path,
+            upstream = channel.upstream.shown_url(0),
+            "no file: pages of any origin may read the stream, without credentials"
+        );
+    }
+    for proxy in &config.proxies {
+        tracing::info!(
+            path = proxy.path,
+            upstream = proxy.shown_urls().next(),
+            "no file: what is for no stream passes through to the backend"
+        );
+    }
     Ok(config)
 }

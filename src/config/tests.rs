@@ -434,10 +434,8 @@ fn a_file_that_cannot_be_read_is_a_diagnostic() {
 #[test]
 fn without_a_file_there_is_one_channel_for_any_page() {
     let options = FileLess {
-        upstream: "http://127.0.0.1:3000/events",
-        path: None,
-        listen: None,
-        admin: None,
+        upstream: Some("http://127.0.0.1:3000/events"),
+        ..FileLess::default()
     };
     let config = Config::for_upstream(options).unwrap();
     let mut same = parse(MINIMAL).config;
@@ -468,10 +466,10 @@ fn without_a_file_there_is_one_channel_for_any_page() {
 #[test]
 fn without_a_file_mistakes_are_named_by_their_flags() {
     let options = FileLess {
-        upstream: "127.0.0.1:3000/events",
+        upstream: Some("127.0.0.1:3000/events"),
         path: Some("events"),
         listen: Some("8080"),
-        admin: None,
+        ..FileLess::default()
     };
     let errors = Config::for_upstream(options).unwrap_err();
     assert_eq!(errors.n_errors(), 3);
@@ -493,10 +491,8 @@ error: `--listen`: `\"8080\"` is not an address to listen on
         ("http://127.0.0.1/?token=s3cret", "looks like a credential"),
     ] {
         let options = FileLess {
-            upstream,
-            path: None,
-            listen: None,
-            admin: None,
+            upstream: Some(upstream),
+            ..FileLess::default()
         };
         let errors = Config::for_upstream(options).unwrap_err().to_string();
         assert!(
@@ -505,6 +501,64 @@ error: `--listen`: `\"8080\"` is not an address to listen on
         );
         assert!(!format!("{options:?}").contains("s3cret"));
     }
+}
+
+#[test]
+fn without_a_file_a_whole_backend_passes_through() {
+    let config = |upstream, proxy, path| {
+        let options = FileLess {
+            upstream,
+            proxy,
+            path,
+            ..FileLess::default()
+        };
+        Config::for_upstream(options).map_err(|errors| errors.to_string())
+    };
+    let expected = proxy("upstream_host = \"client\"");
+    let backend = Some("http://127.0.0.1:3000/");
+    let alone = config(None, backend, None).unwrap();
+    let as_backend = |config: &Config| {
+        let mut one = (*config.proxies[0]).clone();
+        assert_eq!(
+            std::mem::replace(&mut one.name, "api".to_owned()),
+            "backend"
+        );
+        one
+    };
+    assert_eq!(as_backend(&alone), *expected);
+    assert!(alone.channels.is_empty());
+    let both = config(Some("http://127.0.0.1:3000/x"), backend, Some("/a")).unwrap();
+    assert_eq!(
+        (as_backend(&both), both.channels[0].path.as_str()),
+        ((*expected).clone(), "/a")
+    );
+    let shown: Vec<String> = both.channels[0].upstream.shown_urls().collect();
+    assert_eq!(shown, ["http://127.0.0.1:3000/x"]);
+    // One path of the backend is shared.
+    let shared = config(None, backend, Some("/events/all")).unwrap();
+    let shown: Vec<String> = shared.channels[0].upstream.shown_urls().collect();
+    assert_eq!(shown, ["http://127.0.0.1:3000/events/all"]);
+    let elsewhere = config(None, Some("https://app.example"), None).unwrap();
+    assert_eq!(elsewhere.proxies[0].upstream_host, UpstreamHost::Upstream);
+    for (proxy, message) in [
+        ("127.0.0.1:3000", "`--proxy`: a URL begins with"),
+        ("http://127.0.0.1:3000/app", "write `http://127.0.0.1:3000`"),
+        (
+            "http://127.0.0.1:3000/?key=s3cret",
+            "`--proxy`: a proxy's URL has no query",
+        ),
+    ] {
+        let errors = config(None, Some(proxy), None).unwrap_err();
+        assert!(
+            errors.contains(message) && !errors.contains("s3cret"),
+            "{errors}"
+        );
+    }
+    let taken = config(Some("http://127.0.0.1:3000/"), backend, Some("/{*_all}")).unwrap_err();
+    assert!(
+        taken.contains("the channel `events` and the proxy `backend`"),
+        "{taken}"
+    );
 }
 
 #[test]

@@ -95,10 +95,10 @@ fn config(listen: &str, origin: &Origin) -> Result<Config, DemoError> {
     let for_stream = |name: &str| {
         let path = format!("/{name}");
         let mut config = Config::for_upstream(FileLess {
-            upstream: &origin.url(&path),
+            upstream: Some(&origin.url(&path)),
             path: Some(&path),
             listen: Some(listen),
-            admin: None,
+            ..FileLess::default()
         })?;
         for channel in &mut config.channels {
             let channel = Arc::make_mut(channel);
