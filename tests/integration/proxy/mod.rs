@@ -13,6 +13,7 @@ mod smuggling_http2;
 mod targets;
 mod trailers;
 mod versions;
+mod reload;
 
 use std::net::SocketAddr;
 
