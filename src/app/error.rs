@@ -66,11 +66,11 @@ pub enum RunError {
     /// No threads, no reactor or no poll.
     #[error("can't start the delivery threads: {0}")]
     Threads(#[from] io::Error),
-    /// A file of a channel's `upstream_tls` can't be used.
-    #[error("the channel `{channel}`: {cause}")]
+    /// A file of an `upstream_tls` can't be used.
+    #[error("the {whose}: {cause}")]
     UpstreamTls {
-        /// The channel's name.
-        channel: String,
+        /// The channel or the proxy, with its name.
+        whose: String,
         /// Which file, and what is wrong with it.
         cause: Box<ClientTlsError>,
     },

@@ -148,7 +148,6 @@ impl App {
             threads = n_shards,
             channels = config.channels.len(),
             proxies = config.proxies.len(),
-            proxies = config.proxies.len(),
             max_connections = capacity.connections,
             "started"
         );
@@ -341,17 +340,20 @@ async fn evict(channels: &Channels) -> ! {
     }
 }
 
-/// The channels that can't connect over TLS, as far as their files say; of those with the same
-/// settings, the first.
+/// The channels and proxies that can't connect over TLS, as far as their files say; of those with the
+/// same settings, the first.
 pub fn upstream_tls_errors(config: &Config, tls: &ClientTls) -> Vec<RunError> {
     let mut seen = HashSet::new();
     let channels = config.channels.iter();
-    let distinct = channels.filter(|channel| seen.insert(&channel.upstream.tls));
+    let channels = channels.map(|one| ("channel", &one.name, &one.upstream.tls));
+    let proxies = config.proxies.iter();
+    let proxies = proxies.map(|one| ("proxy", &one.name, &one.tls));
+    let distinct = (channels.chain(proxies)).filter(|(_, _, tls)| seen.insert(*tls));
     distinct
-        .filter_map(|channel| {
-            let cause = tls.check(&channel.upstream.tls).err()?;
+        .filter_map(|(what, name, settings)| {
+            let cause = tls.check(settings).err()?;
             Some(RunError::UpstreamTls {
-                channel: channel.name.clone(),
+                whose: format!("{what} `{name}`"),
                 cause: Box::new(cause),
             })
         })
