@@ -1,5 +1,6 @@
 //! Requests that pass through to a backend, as both ends see them.
 
+mod counts;
 mod desync;
 mod ends;
 mod failures;
@@ -7,13 +8,13 @@ mod fields;
 mod flow;
 mod pass;
 mod recorder;
+mod reload;
 mod retry;
 mod smuggling;
 mod smuggling_http2;
 mod targets;
 mod trailers;
 mod versions;
-mod reload;
 
 use std::net::SocketAddr;
 
