@@ -61,8 +61,8 @@ struct Serve {
     /// The event stream of one origin, which is shared by all clients; no file is needed
     #[arg(long, value_name = "URL")]
     upstream: Option<String>,
-    /// The backend that all other requests pass through to, WebSocket included, like
-    /// http://127.0.0.1:3000; no file is needed
+    /// The backend that all other requests pass through to, WebSocket included, by its URL without a
+    /// path; no file is needed
     #[arg(long, value_name = "URL")]
     proxy: Option<String>,
     /// Where clients find the event stream [default: /events]; without --upstream, where it is at the

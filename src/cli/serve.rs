@@ -21,8 +21,8 @@ pub(super) fn run(serve: &Serve) -> Finished {
         Ok(config) => config,
         Err(diagnostics) => return Finished::failed(diagnostics.to_string()),
     };
-    let streams = config.channels.iter().map(|channel| channel.path.clone());
-    let path = streams.last().unwrap_or_else(|| "/".to_owned());
+    let stream = config.channels.first().map(|channel| channel.path.clone());
+    let path = stream.unwrap_or_else(|| "/".to_owned());
     Finished::from_result(run_until_signal(|| {
         let app = App::start(config, &[])?;
         if serve.tls_self_signed {
