@@ -126,9 +126,7 @@ impl Facts {
 
     /// The proxies, ordered by name.
     pub(super) fn proxies(&self) -> Vec<Arc<Proxy>> {
-        let mut proxies = self.gateway.current().routes.proxies().to_vec();
-        proxies.sort_by(|a, b| a.settings().name.cmp(&b.settings().name));
-        proxies
+        self.gateway.current().routes.proxies().to_vec()
     }
 
     pub(super) fn gateway(&self) -> &Gateway {

@@ -50,7 +50,7 @@ pub struct FileLess<'a> {
     pub path: Option<&'a str>,
     /// `--listen`; by default `127.0.0.1:8080`.
     pub listen: Option<&'a str>,
-    /// `--admin`; by default there is no admin listener, so that a second gateway needs no thought.
+    /// `--admin`; by default, and where it is `off`, there is no admin listener, so that a second gateway needs no thought.
     pub admin: Option<&'a str>,
 }
 
@@ -85,8 +85,8 @@ impl FileLess<'_> {
             self.listen.unwrap_or("127.0.0.1:8080"),
             &mut findings,
         );
-        let admin: Option<Setting<ListenAddress>> =
-            self.admin.map(|text| read("--admin", text, &mut findings));
+        let admin: Option<Setting<ListenAddress>> = (self.admin.filter(|text| *text != "off"))
+            .map(|text| read("--admin", text, &mut findings));
         let admin = admin.as_ref().and_then(Setting::written);
         let server = Server {
             // Who runs it by hand and ends it does not want to wait.

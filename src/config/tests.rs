@@ -527,6 +527,12 @@ fn without_a_file_a_whole_backend_passes_through() {
     };
     assert_eq!(as_backend(&alone), *expected);
     assert!(alone.channels.is_empty());
+    let off = FileLess {
+        proxy: backend,
+        admin: Some("off"),
+        ..FileLess::default()
+    };
+    assert_eq!(Config::for_upstream(off).unwrap(), alone);
     let both = config(Some("http://127.0.0.1:3000/x"), backend, Some("/a")).unwrap();
     assert_eq!(
         (as_backend(&both), both.channels[0].path.as_str()),

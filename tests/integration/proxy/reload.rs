@@ -41,40 +41,6 @@ async fn a_proxy_answers_from_when_it_is_added_until_it_is_removed() {
 }
 
 #[tokio::test]
-async fn a_request_under_way_ends_as_it_began_whatever_becomes_of_its_proxy() {
-    let (old, new) = (Backend::start().await, Backend::start().await);
-    let gateway = Gateway::with_config(&one_proxy(&old.url(), "")).await;
-    let (mut first, mut second) = (gateway.connect().await, gateway.connect().await);
-    first.send(get("/first")).await;
-    let (mut of_first, _) = old.asked().await;
-    // Half of an answer.
-    second.send(get("/second")).await;
-    let (mut of_second, _) = old.asked().await;
-    of_second
-        .socket
-        .send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nab")
-        .await;
-    let head = second.head().await;
-
-    gateway.reload(&one_proxy(&new.url(), ""), "applied").await;
-    let mut third = gateway.connect().await;
-    third.send(get("/third")).await;
-    let (mut of_third, asked) = new.asked().await;
-    assert_eq!(asked.line(), "GET /third HTTP/1.1");
-    of_third.answer("new").await;
-    assert_eq!(answered(&mut third).await.1, "new");
-
-    // The proxy goes, and a channel takes its place.
-    let channel = "[listen.public]\naddress = \"127.0.0.1:0\"\n[channels.events]\n\
-                   path = \"/{*rest}\"\nupstream = \"http://127.0.0.1:1/\"\n";
-    gateway.reload(channel, "applied").await;
-    of_first.answer("old").await;
-    assert_eq!(answered(&mut first).await.1, "old");
-    of_second.socket.send("cd").await;
-    assert_eq!(second.body(&head).await, b"abcd");
-}
-
-#[tokio::test]
 async fn a_file_that_is_wrong_changes_nothing_of_a_proxy() {
     let backend = Backend::start().await;
     let right = one_proxy(&backend.url(), KEPT);
