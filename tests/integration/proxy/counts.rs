@@ -1,7 +1,7 @@
 //! What the metrics and the status say of requests that pass through.
 
 use super::{answered, get, world};
-use crate::support::Admin;
+use crate::support::{ANYWHERE, Admin};
 
 fn of_proxy(name: &str) -> String {
     format!("{name}{{proxy=\"web\"}}")
@@ -13,7 +13,7 @@ fn labelled(name: &str, key: &str, value: &str) -> String {
 
 #[tokio::test]
 async fn every_request_is_counted_by_its_status_and_every_failure_by_its_reason() {
-    let (backend, gateway, mut client) = world("max_requests = 1").await;
+    let (backend, gateway, mut client) = world(&format!("max_requests = 1\n{ANYWHERE}")).await;
     let admin = Admin::of(&gateway).await;
     let in_flight = of_proxy("ssecast_proxy_requests_in_flight");
     client.send(get("/1")).await;
@@ -38,8 +38,8 @@ async fn every_request_is_counted_by_its_status_and_every_failure_by_its_reason(
             (&status("2xx"), 1.0),
             (&status("4xx"), 0.0),
             (&status("5xx"), 2.0),
-            (&reason("max_requests"), 1.0),
-            (&reason("connect_failed"), 1.0),
+            (&reason("max-requests"), 1.0),
+            (&reason("connect-failed"), 1.0),
             (&of_proxy("ssecast_proxy_first_byte_seconds_count"), 1.0),
             ("ssecast_proxies", 1.0),
         ])
@@ -51,11 +51,11 @@ async fn every_request_is_counted_by_its_status_and_every_failure_by_its_reason(
 
 #[tokio::test]
 async fn a_request_that_is_refused_is_counted_as_a_failure_of_its_own() {
-    let (_backend, gateway, mut client) = world("").await;
+    let (_backend, gateway, mut client) = world(ANYWHERE).await;
     let admin = Admin::of(&gateway).await;
     client.send(get("/a/%2e%2e/b")).await;
     assert_eq!(answered(&mut client).await.0.status, 400);
-    let reason = labelled("ssecast_proxy_failures_total", "reason", "bad_path");
+    let reason = labelled("ssecast_proxy_failures_total", "reason", "bad-path");
     let status = labelled("ssecast_proxy_requests_total", "status", "4xx");
     admin.until(&[(&reason, 1.0), (&status, 1.0)]).await;
 }
