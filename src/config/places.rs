@@ -68,6 +68,10 @@ impl Placed<'_> {
         self.name.span().start
     }
 
+    fn is(&self, other: &Self) -> bool {
+        self.kind == other.kind && self.name.get_ref() == other.name.get_ref()
+    }
+
     /// Of two, by name.
     fn both(first: &Self, second: &Self) -> String {
         let (a, b) = (first.name.get_ref(), second.name.get_ref());
@@ -98,7 +102,7 @@ pub(super) fn distinct(mut placed: Vec<Placed<'_>>, findings: &mut Findings) {
         let first = router.insert(&hosts, &path.0, &second).err();
         let first = first.and_then(|taken| taken.by);
         // A host that is given twice is another mistake.
-        let Some(first) = first.filter(|first| first.start() != second.start()) else {
+        let Some(first) = first.filter(|first| !first.is(&second)) else {
             continue;
         };
         let (Some(span), Some(other)) = (second.path.span(), first.path.span()) else {
