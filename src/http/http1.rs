@@ -23,6 +23,7 @@ use super::closing::close;
 use super::connection::{Io, Peer};
 use super::head;
 use super::head_timer::HeadTimer;
+use super::pace::PaceKeeper;
 use super::pass::pass;
 use super::reply::Reply;
 use super::service::{Content, Outcome, respond};
@@ -45,6 +46,8 @@ struct Left {
     note: Option<Note>,
     /// Held from the first request that is passed on, until all is sent.
     passing: Option<TaskTrackerToken>,
+    /// Looks at how the last answer that was passed on is taken.
+    pace: Option<PaceKeeper>,
 }
 
 /// What becomes of a request, as far as hyper is concerned.
@@ -132,7 +135,13 @@ pub(super) async fn serve(io: Io, peer: Peer) {
             }
             return Poll::Ready(None);
         }
-        match lock(&left).note.take() {
+        let mut left = lock(&left);
+        if let Some(pace) = &mut left.pace
+            && pace.poll_stalled(cx).is_ready()
+        {
+            return Poll::Ready(None);
+        }
+        match left.note.take() {
             Some(note) => Poll::Ready(Some(note)),
             None => Poll::Pending,
         }
@@ -175,7 +184,9 @@ async fn answer(
             let (head, _) = request.into_parts();
             let stop = &visitor.gateway.stop;
             lock(left).passing.get_or_insert_with(|| stop.passing());
-            return Ok(pass(visitor, &proxy, (&head, body)).await);
+            let (response, pace) = pass(visitor, &proxy, (&head, body)).await;
+            lock(left).pace = pace;
+            return Ok(response);
         }
     };
     lock(left).note = Some(note);

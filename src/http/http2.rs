@@ -28,6 +28,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::Gateway;
 use super::connection::{Io, Peer};
+use super::pace::PaceKeeper;
 use super::pass::pass;
 use super::reply::Reply;
 use super::service::{Content, Outcome, respond};
@@ -245,9 +246,12 @@ struct Stream {
     leash: Option<Leash>,
 }
 
-/// What ends an event stream from our side.
+/// What ends a stream from our side.
 struct Leash {
-    cut: Cut,
+    /// Of an event stream.
+    cut: Option<Cut>,
+    /// Of an answer that is passed on.
+    pace: Option<PaceKeeper>,
     /// When it ends in any case: a refusal.
     deadline: Option<Pin<Box<Sleep>>>,
 }
@@ -313,8 +317,17 @@ impl Spawner {
 impl Leash {
     fn new(events: &EventBody, deadline: Option<Duration>) -> Self {
         Self {
-            cut: events.cut(),
+            cut: Some(events.cut()),
+            pace: None,
             deadline: deadline.map(|deadline| Box::pin(sleep(deadline))),
+        }
+    }
+
+    fn of_answer(pace: PaceKeeper) -> Self {
+        Self {
+            cut: None,
+            pace: Some(pace),
+            deadline: None,
         }
     }
 
@@ -325,7 +338,15 @@ impl Leash {
         if is_late {
             return Poll::Ready(());
         }
-        self.cut.poll(cx)
+        if let Some(pace) = &mut self.pace
+            && pace.poll_stalled(cx).is_ready()
+        {
+            return Poll::Ready(());
+        }
+        match &mut self.cut {
+            Some(cut) => cut.poll(cx),
+            None => Poll::Pending,
+        }
     }
 }
 
@@ -403,7 +424,11 @@ impl Service<Request<Incoming>> for Requests {
                 Outcome::Document(document) => document.map(Reply::Document),
                 Outcome::PassOn(proxy) => {
                     passing.get_or_init(|| asked.gateway.stop.passing());
-                    pass(&visitor, &proxy, (&head, body)).await
+                    let (response, pace) = pass(&visitor, &proxy, (&head, body)).await;
+                    if let Some(pace) = pace {
+                        asked.leave(Leash::of_answer(pace));
+                    }
+                    response
                 }
                 Outcome::Refuse(refused) => asked.refuse(refused),
                 Outcome::Subscribe(subscription) => asked.subscribe(subscription),
@@ -422,6 +447,11 @@ struct Asked {
 }
 
 impl Asked {
+    /// Leaves what may end the stream where that looks for it.
+    fn leave(&self, leash: Leash) {
+        *self.post.lock().unwrap_or_else(PoisonError::into_inner) = Some(leash);
+    }
+
     fn subscribe(&self, subscription: Subscription) -> Response<Reply> {
         let Subscription {
             channel,
@@ -467,8 +497,7 @@ impl Asked {
         events: EventBody,
         deadline: Option<Duration>,
     ) -> Response<Reply> {
-        let leash = Leash::new(&events, deadline);
-        *self.post.lock().unwrap_or_else(PoisonError::into_inner) = Some(leash);
+        self.leave(Leash::new(&events, deadline));
         let mut response = Response::new(Reply::Events(events));
         *response.headers_mut() = fields;
         response

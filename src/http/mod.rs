@@ -15,6 +15,7 @@ mod head;
 mod head_timer;
 mod http1;
 mod http2;
+mod pace;
 mod pass;
 mod preface;
 mod reply;

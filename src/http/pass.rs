@@ -9,13 +9,15 @@ use hyper::ext::Protocol;
 
 use super::accept::preferred_form;
 use super::answer::Refusal;
+use super::pace::{Pace, PaceKeeper, Paced};
 use super::reply::Reply;
 use super::subscribe::REFUSED_RETRY;
 use super::visitor::Visitor;
 use crate::delivery::random_time;
 use crate::proxy::{Asked, Proxy};
 
-/// Passes a request on. What comes of it is an answer in any case.
+/// Passes a request on. What comes of it is an answer in any case, with what watches over how the
+/// client takes it.
 ///
 /// # Cancel safety
 ///
@@ -24,7 +26,7 @@ pub(super) async fn pass(
     visitor: &Visitor<'_>,
     proxy: &Arc<Proxy>,
     (head, body): (&Parts, Incoming),
-) -> Response<Reply> {
+) -> (Response<Reply>, Option<PaceKeeper>) {
     let current = Arc::clone(&visitor.gateway.current());
     let asked = Asked {
         head,
@@ -35,13 +37,16 @@ pub(super) async fn pass(
         shard: visitor.shard,
     };
     match proxy.forward(&asked, body).await {
-        Ok(response) => response.map(Reply::Proxied),
+        Ok(response) => {
+            let (pace, keeper) = Pace::of(proxy).unzip();
+            let response = response.map(|body| Reply::Proxied(Paced::new(body, pace)));
+            (response, keeper)
+        }
         Err(failure) => {
             let wait = random_time(&REFUSED_RETRY);
             let form = preferred_form(&head.headers);
-            Refusal::NotPassedOn(failure, wait)
-                .answer(form)
-                .map(Reply::short)
+            let answer = Refusal::NotPassedOn(failure, wait).answer(form);
+            (answer.map(Reply::short), None)
         }
     }
 }

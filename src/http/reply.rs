@@ -9,6 +9,7 @@ use http_body_util::Full;
 use hyper::body::{Body, Frame, SizeHint};
 
 use super::fetch::DocumentBody;
+use super::pace::Paced;
 use crate::delivery::{EventBody, Taken, WasCut};
 use crate::proxy;
 
@@ -20,7 +21,7 @@ pub(super) enum Reply {
     /// Fed by a shard.
     Events(EventBody),
     /// Passed on as it comes.
-    Proxied(proxy::Body),
+    Proxied(Paced),
     /// Short, and all there.
     Short(Full<Bytes>),
 }

@@ -40,6 +40,13 @@ impl Download {
     }
 }
 
+impl Download {
+    /// Notes that it is dropped because we cut it, which is counted elsewhere.
+    pub fn note_cut(&mut self) {
+        self.has_ended = true;
+    }
+}
+
 impl Body for Download {
     type Data = Bytes;
     type Error = BrokeOff;

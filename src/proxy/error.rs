@@ -55,6 +55,8 @@ pub(super) enum Error {
 pub enum Reason {
     /// The answer broke off.
     AnswerBroke,
+    /// The client did not take its answer for too long.
+    AnswerNotTaken,
     /// The upstream sent nothing more of its answer for too long.
     AnswerStalled,
     /// The client broke off its request.
@@ -132,8 +134,9 @@ impl Error {
 
 impl Reason {
     /// All of them, those that a request is refused for ([`Refused::ALL`]) aside.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::AnswerBroke,
+        Self::AnswerNotTaken,
         Self::AnswerStalled,
         Self::ClientLeft,
         Self::ClientStalled,
@@ -154,6 +157,7 @@ impl Reason {
     pub fn name(self) -> &'static str {
         match self {
             Self::AnswerBroke => "answer-broke",
+            Self::AnswerNotTaken => "answer-not-taken",
             Self::AnswerStalled => "answer-stalled",
             Self::ClientLeft => "client-left",
             Self::ClientStalled => "client-stalled",
@@ -184,6 +188,7 @@ impl Reason {
             Self::ClientStalled => StatusCode::REQUEST_TIMEOUT,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::AnswerBroke
+            | Self::AnswerNotTaken
             | Self::AnswerStalled
             | Self::Closed
             | Self::ConnectFailed
@@ -205,6 +210,7 @@ impl fmt::Display for Reason {
         f.write_str(match self {
             Self::Refused(refused) => return fmt::Display::fmt(refused, f),
             Self::AnswerBroke => "its upstream broke off in the middle of an answer",
+            Self::AnswerNotTaken => "the client did not take the answer",
             Self::AnswerStalled => "its upstream stopped in the middle of an answer",
             Self::ClientLeft => "the content of the request broke off",
             Self::ClientStalled => "the content of the request did not come in time",

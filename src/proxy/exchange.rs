@@ -101,6 +101,7 @@ impl<'a> Exchange<'a> {
                     Upload::default()
                 }
             };
+            self.proxy.counters.retries.add(1);
             tracing::debug!(
                 proxy = self.proxy.settings.name,
                 "a request is sent once more"

@@ -21,6 +21,7 @@ mod patience;
 mod pool;
 mod reach;
 mod shared;
+mod telling;
 #[cfg(test)]
 mod test_bodies;
 mod turn;
@@ -44,7 +45,9 @@ pub use self::error::{Failure, Reason};
 use self::exchange::Exchange;
 use self::heartbeat::Heartbeat;
 use self::in_flight::Requests;
+pub use self::patience::Patience;
 use self::pool::{Limits, Pool};
+use self::telling::Telling;
 use self::upload::{Expectation, Upload};
 use crate::config::diff::ProxyChange;
 use crate::config::{self, TrustedProxies};
@@ -64,6 +67,7 @@ pub struct Proxy {
     /// By shard.
     pools: Box<[Arc<Pool>]>,
     requests: Requests,
+    telling: Telling,
 }
 
 /// A request that is to be passed on, but for its body.
@@ -95,6 +99,7 @@ impl Proxy {
             counters: Arc::default(),
             dialer,
             requests: Requests::default(),
+            telling: Telling::default(),
         }
     }
 
@@ -135,6 +140,13 @@ impl Proxy {
     /// Requests that are under way.
     pub fn n_requests(&self) -> usize {
         self.requests.count()
+    }
+
+    /// Notes that an answer was cut after its head, for a reason on the client's side.
+    pub fn note_cut(&self, reason: Reason) {
+        self.counters.failed(reason);
+        let (proxy, reason) = (&self.settings.name, reason.name());
+        tracing::debug!(proxy, reason, "an answer was cut");
     }
 
     /// Closes its idle connections, and keeps none any more.
@@ -219,8 +231,9 @@ impl Proxy {
                 error = %refused,
                 "a request was refused"
             );
-        } else {
+        } else if let Some(withheld) = self.telling.admit(Instant::now()) {
             tracing::warn!(
+                withheld,
                 proxy = self.settings.name,
                 reason = reason.name(),
                 method = %asked.head.method,

@@ -12,13 +12,13 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 /// A timer that is kept from deadline to deadline.
 #[derive(Debug, Default)]
-pub(super) struct Patience {
+pub struct Patience {
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
 impl Patience {
     /// Ready at `deadline`.
-    pub(super) fn poll_until(&mut self, deadline: Instant, cx: &mut Context<'_>) -> Poll<()> {
+    pub fn poll_until(&mut self, deadline: Instant, cx: &mut Context<'_>) -> Poll<()> {
         let sleep = self
             .sleep
             .get_or_insert_with(|| Box::pin(sleep_until(deadline)));

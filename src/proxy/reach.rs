@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use super::Proxy;
 use super::endpoints::Tried;
 use super::error::{Chain, Error};
@@ -61,6 +63,7 @@ impl Proxy {
         {
             Ok((connection, descriptor)) => {
                 pool.worked(place);
+                self.counters.connects.add(1);
                 Ok(Reached {
                     place,
                     connection,
@@ -80,15 +83,20 @@ impl Proxy {
 
     /// Notes that a request goes to the next endpoint.
     pub(super) fn note_failover(&self, place: usize) {
+        self.counters.failovers.add(1);
         let upstream = self.settings.upstreams.get(place).map(ToString::to_string);
         tracing::debug!(proxy = self.settings.name, upstream, "a request fails over");
     }
 
     fn tell(&self, place: usize, error: &Error) {
+        let Some(withheld) = self.telling.admit(Instant::now()) else {
+            return;
+        };
         let upstream = self.settings.upstreams.get(place).map(ToString::to_string);
         tracing::warn!(
             proxy = self.settings.name,
             upstream,
+            withheld,
             reason = error.reason().name(),
             error = %Chain(error),
             "an upstream can't be connected to"

@@ -12,6 +12,7 @@ mod reload;
 mod retry;
 mod smuggling;
 mod smuggling_http2;
+mod stalled;
 mod targets;
 mod trailers;
 mod versions;
