@@ -189,6 +189,13 @@ impl Socket {
         }
     }
 
+    /// Hears the peer also after our side has ended, as a socket in the clear does by itself.
+    pub fn hear_on(&mut self) {
+        if let Self::Tls(stream) = self {
+            stream.hear_on();
+        }
+    }
+
     /// The protocol that was agreed upon (RFC 7301).
     pub fn alpn(&self) -> Option<&[u8]> {
         match self {

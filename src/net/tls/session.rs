@@ -21,6 +21,10 @@ use rustls::unbuffered::{
 };
 
 /// A session, and the bytes that are on their way through it.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "both sides may close in any order"
+)]
 pub(super) struct Session {
     connection: UnbufferedServerConnection,
     /// Of the peer, and not processed: a part of a record.
@@ -33,6 +37,8 @@ pub(super) struct Session {
     n_sent: usize,
     has_peer_closed: bool,
     has_closed: bool,
+    /// Whether the peer is heard after our last word, because it may have more to say (RFC 8446, 6.1).
+    hears_on: bool,
     /// The peer was told what it did wrong, and the library must not be asked again.
     is_broken: bool,
 }
@@ -56,14 +62,16 @@ impl Session {
             n_sent: 0,
             has_peer_closed: false,
             has_closed: false,
+            hears_on: false,
             is_broken: false,
         })
     }
 
     /// Takes bytes of the peer. Even if it fails there may be something to send: why.
     pub(super) fn receive(&mut self, bytes: &[u8]) -> io::Result<()> {
-        if self.has_closed {
-            // We have said our last word: what is wrong with this could not be told any more.
+        if self.has_closed && !self.hears_on {
+            // We have said our last word: what is wrong with this could not be told any more, and
+            // the library asserts in builds for development that nobody tries.
             return Ok(());
         }
         self.received.extend_from_slice(bytes);
@@ -130,6 +138,11 @@ impl Session {
         }
         self.has_closed = true;
         Ok(())
+    }
+
+    /// Hears the peer after our last word, too.
+    pub(super) fn hear_on(&mut self) {
+        self.hears_on = true;
     }
 
     pub(super) fn is_handshaking(&self) -> bool {

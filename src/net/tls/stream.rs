@@ -225,6 +225,11 @@ impl TlsStream {
         self.session.has_plain() || self.session.has_peer_closed()
     }
 
+    /// Hears the peer also after it was told that nothing follows.
+    pub fn hear_on(&mut self) {
+        self.session.hear_on();
+    }
+
     /// The protocol that was agreed upon (RFC 7301).
     pub fn alpn(&self) -> Option<&[u8]> {
         self.session.alpn()

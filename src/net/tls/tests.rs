@@ -280,6 +280,26 @@ fn we_say_when_nothing_follows() {
 }
 
 #[test]
+fn the_peer_is_heard_after_our_last_word() {
+    for version in VERSIONS {
+        let (mut client, mut session) = connected(version);
+        session.hear_on();
+        session.close().expect("an alert");
+        receive_from(&mut session, &mut client);
+        for said in [&b"more"[..], b"and more"] {
+            client.writer().write_all(said).expect("plain text");
+            send_to(&mut session, &mut client, 7);
+            let mut heard = [0; 16];
+            let n = session.read(&mut heard);
+            assert_eq!(&heard[..n], said);
+        }
+        client.send_close_notify();
+        send_to(&mut session, &mut client, usize::MAX);
+        assert!(session.has_peer_closed());
+    }
+}
+
+#[test]
 fn the_peer_says_when_nothing_follows() {
     for version in VERSIONS {
         let (mut client, mut session) = connected(version);
