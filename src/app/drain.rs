@@ -6,8 +6,10 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
 use super::App;
+use super::proxies::end_tunnels;
 use crate::channel::{Channel, Departure};
 use crate::delivery::spread_goodbyes;
+use crate::proxy::tunnel::Farewell;
 
 /// How long after its deadline a drain may take to notice that all are gone, on a busy machine.
 const GRACE: Duration = Duration::from_secs(2);
@@ -38,8 +40,9 @@ impl App {
         }
         let shards = self.delivery.shards();
         let goodbyes = spread_goodbyes(shards, &channels, Departure::Stopped, deadline);
+        let tunnels = end_tunnels(self.proxies.all(), Farewell::Stopped, deadline);
         let all = async {
-            goodbyes.await;
+            tokio::join!(goodbyes, tunnels);
             while retiring.join_next().await.is_some() {}
         };
         let passed = self.gateway.stop.all_passed();

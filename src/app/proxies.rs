@@ -2,8 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
 
 use crate::config;
+use crate::proxy::tunnel::Farewell;
 use crate::proxy::{Dialer, Proxy};
 
 /// The proxies that run. What they do is done by the connections of their clients.
@@ -12,6 +16,25 @@ pub(super) struct Proxies {
     by_name: BTreeMap<String, Arc<Proxy>>,
     dialer: Dialer,
     n_shards: usize,
+}
+
+/// How long after the deadline the last tunnel may take, on a busy machine.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Ends the tunnels of these proxies until `deadline`, evenly. Ready when the last is gone.
+pub(super) async fn end_tunnels(proxies: Vec<Arc<Proxy>>, why: Farewell, deadline: Instant) {
+    for proxy in &proxies {
+        proxy.tunnels().part(why, deadline);
+    }
+    for proxy in &proxies {
+        let gone = proxy.tunnels().gone();
+        if timeout_at(deadline + GRACE, gone).await.is_err() {
+            tracing::warn!(
+                proxy = proxy.settings().name,
+                "some tunnels were still there when all should have ended"
+            );
+        }
+    }
 }
 
 impl Proxies {

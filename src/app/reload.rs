@@ -15,6 +15,7 @@ use super::admin::BoundAdmin;
 use super::channels::Retired;
 use super::limits::Capacity;
 use super::listeners::Prepared;
+use super::proxies::end_tunnels;
 use super::triggers::Trigger;
 use super::{App, RunError, limits, routes, service, upstream_tls_errors};
 use crate::admin::ReloadOutcome;
@@ -27,6 +28,7 @@ use crate::delivery::{ShardHandle, spread_goodbyes};
 use crate::http::Current;
 use crate::net::tls::Reread;
 use crate::proxy::Proxy;
+use crate::proxy::tunnel::Farewell;
 use crate::systemd;
 
 /// A reload that is under way.
@@ -242,7 +244,7 @@ impl App {
                 Change::Removed(old) => retired.extend(self.channels.remove(&old.name)),
             }
         }
-        let left_proxies = self.follow_proxies(&diff.proxies);
+        let left_proxies = self.follow_proxies(&diff.proxies, config.server.drain);
         let server = &config.server;
         self.gateway.memory.set_limit(server.memory);
         let Capacity {
@@ -285,15 +287,26 @@ impl App {
     }
 
     /// Begins what is new of the proxies; returns those that are left behind.
-    fn follow_proxies(&mut self, changes: &[Change<Arc<config::Proxy>>]) -> Vec<Arc<Proxy>> {
-        let mut left = Vec::new();
+    /// Tunnels of those that are removed end within `drain`, one after another.
+    fn follow_proxies(
+        &mut self,
+        changes: &[Change<Arc<config::Proxy>>],
+        drain: Duration,
+    ) -> Vec<Arc<Proxy>> {
+        let (mut left, mut removed) = (Vec::new(), Vec::new());
         for change in changes {
             match change {
                 Change::Added(settings) => self.proxies.begin(settings),
                 Change::Changed { new, .. } => left.extend(self.proxies.reconfigure(new)),
-                Change::Removed(old) => left.extend(self.proxies.remove(&old.name)),
+                Change::Removed(old) => removed.extend(self.proxies.remove(&old.name)),
             }
         }
+        if !removed.is_empty() {
+            let deadline = Instant::now() + drain;
+            let ending = end_tunnels(removed.clone(), Farewell::Removed, deadline);
+            self.retiring.spawn(ending);
+        }
+        left.extend(removed);
         left
     }
 

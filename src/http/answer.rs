@@ -39,6 +39,8 @@ pub(super) enum Refusal {
     NotFound(Option<String>),
     /// The channel is over: nobody need come back (WHATWG HTML, 9.2.3).
     Over,
+    /// A protocol that a CONNECT asks for, and that may not be passed on (RFC 9220, 3).
+    UnknownProtocol,
     /// The origin is away; come back after this long.
     UpstreamDown(Duration),
 }
@@ -62,6 +64,7 @@ impl Refusal {
             Self::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::Over => StatusCode::NO_CONTENT,
+            Self::UnknownProtocol => StatusCode::NOT_IMPLEMENTED,
         }
     }
 
@@ -84,6 +87,7 @@ impl Refusal {
             Self::NotFound(None) => "nothing is here".to_owned(),
             Self::NotFound(Some(paths)) => format!("nothing is here; event streams: {paths}"),
             Self::Over => String::new(),
+            Self::UnknownProtocol => "this protocol is not passed on here".to_owned(),
             Self::UpstreamDown(_) => {
                 "the origin of this event stream is away, try again later".to_owned()
             }
@@ -133,7 +137,8 @@ impl Refusal {
             | Self::NotAcceptable
             | Self::NotFound(_)
             | Self::NotPassedOn(..)
-            | Self::Over => {}
+            | Self::Over
+            | Self::UnknownProtocol => {}
         }
         answer
     }

@@ -24,20 +24,25 @@ use super::connection::{Io, Peer};
 use super::head;
 use super::head_timer::HeadTimer;
 use super::pace::PaceKeeper;
-use super::pass::pass;
+use super::pass::{Passed, pass};
+use super::preface::Prefixed;
 use super::reply::Reply;
 use super::service::{Content, Outcome, respond};
 use super::subscribe::{REFUSAL_TIMEOUT, Subscription};
+use super::tunnel;
 use super::visitor::Visitor;
 use crate::delivery::{Arrival, Handover, push_framed};
 use crate::net::permit::Standing;
 use crate::net::socket::Socket;
 use crate::proxy::Proxy;
+use crate::proxy::tunnel::Switch;
 
 /// What the service leaves for the driver: the end of hyper's part.
 enum Note {
     Cut(Vec<u8>),
     Subscribe(Subscription),
+    /// Once the answer is written, which is hyper's last.
+    Switch(Box<Switch>),
 }
 
 /// What requests leave for the driver of their connection.
@@ -132,8 +137,9 @@ pub(super) async fn serve(io: Io, peer: Peer) {
         if let Poll::Ready(ended) = Pin::new(&mut connection).poll(cx) {
             if let Err(error) = ended {
                 tracing::debug!(%error, "a connection ended before it became a stream");
+                return Poll::Ready(None);
             }
-            return Poll::Ready(None);
+            return Poll::Ready(lock(&left).note.take());
         }
         let mut left = lock(&left);
         if let Some(pace) = &mut left.pace
@@ -141,7 +147,7 @@ pub(super) async fn serve(io: Io, peer: Peer) {
         {
             return Poll::Ready(None);
         }
-        match left.note.take() {
+        match left.note.take_if(|note| !matches!(note, Note::Switch(_))) {
             Some(note) => Poll::Ready(Some(note)),
             None => Poll::Pending,
         }
@@ -151,21 +157,23 @@ pub(super) async fn serve(io: Io, peer: Peer) {
     drop(lock(&left).passing.take());
     let parts = connection.into_parts();
     let stream = parts.io.into_inner();
-    let Some(note) = note else {
-        close(stream.into_inner()).await;
-        return;
-    };
+    match note {
+        Some(note) => leave(note, (stream, &parts.read_buf), peer).await,
+        None => close(stream.into_inner()).await,
+    }
+}
+
+/// What becomes of a connection that hyper has nothing to do with any more; `read` of it was read.
+async fn leave(note: Note, (stream, read): (Prefixed<Socket>, &[u8]), peer: Peer) {
+    // Of that, this was not given to hyper.
+    let rest = [read, stream.left()].concat();
+    let socket = stream.into_inner();
     // A subscriber sends nothing after its request: what follows could never be answered. An empty
     // line does no harm (RFC 9112, 2.2).
-    let mut rest = parts.read_buf.iter().chain(stream.left());
-    let has_more = rest.any(|byte| !matches!(byte, b'\r' | b'\n'));
-    let socket = stream.into_inner();
-    let note = if has_more {
-        Note::Cut(MORE_THAN_A_REQUEST.to_vec())
-    } else {
-        note
-    };
+    let has_more = rest.iter().any(|byte| !matches!(byte, b'\r' | b'\n'));
     match note {
+        Note::Switch(switch) => tunnel::begin(switch, (socket, rest), peer.permit),
+        Note::Cut(_) | Note::Subscribe(_) if has_more => cut(socket, MORE_THAN_A_REQUEST).await,
         Note::Cut(bytes) => cut(socket, &bytes).await,
         Note::Subscribe(subscription) => hand_over(peer, socket, subscription),
     }
@@ -184,9 +192,16 @@ async fn answer(
             let (head, _) = request.into_parts();
             let stop = &visitor.gateway.stop;
             lock(left).passing.get_or_insert_with(|| stop.passing());
-            let (response, pace) = pass(visitor, &proxy, (&head, body)).await;
-            lock(left).pace = pace;
-            return Ok(response);
+            return Ok(match pass(visitor, &proxy, (&head, body)).await {
+                Passed::Answer(response, pace) => {
+                    lock(left).pace = pace;
+                    response
+                }
+                Passed::Switch(response, switch) => {
+                    lock(left).note = Some(Note::Switch(switch));
+                    response
+                }
+            });
         }
     };
     lock(left).note = Some(note);

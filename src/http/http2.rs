@@ -22,6 +22,7 @@ use hyper::body::{Body as _, Incoming};
 use hyper::rt::Executor;
 use hyper::server::conn::http2;
 use hyper::service::Service;
+use hyper::upgrade::{self, OnUpgrade};
 use hyper_util::rt::TokioTimer;
 use tokio::time::{Instant, Sleep, sleep};
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -29,15 +30,18 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use super::Gateway;
 use super::connection::{Io, Peer};
 use super::pace::PaceKeeper;
-use super::pass::pass;
+use super::pass::{Passed, pass};
 use super::reply::Reply;
 use super::service::{Content, Outcome, respond};
 use super::subscribe::{REFUSAL_TIMEOUT, Refused, Subscription};
+use super::tunnel;
 use super::visitor::Visitor;
 use crate::config;
 use crate::delivery::{Arrival, CAPACITY, Cut, Ending, EventBody, Handover, ShardHandle, body};
+use crate::memory::WhatFor;
 use crate::net::permit::{Admission, Standing};
 use crate::proxy::UPLOAD_WINDOW_BYTES;
+use crate::proxy::tunnel::Switch;
 
 /// What we take unread of a request's body, per stream and per connection, where nobody needs to send
 /// one.
@@ -53,6 +57,9 @@ const CONNECTION_UPLOAD_BYTES: u32 = 8 * UPLOAD_WINDOW_BYTES;
 /// count what has happened since, so no honest client comes near.
 const MAX_PENDING_RESETS: usize = 20;
 const MAX_ERROR_RESETS: usize = 256;
+
+/// About what a tunnel takes in memory besides its stream: two directions, and a connection.
+const TUNNEL_BYTES: usize = 4 * 1024;
 
 /// How long a client may take to agree that its idle connection is closed.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -86,6 +93,10 @@ pub(super) async fn serve(io: Io, peer: Peer) {
         builder
             .initial_stream_window_size(UPLOAD_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_UPLOAD_BYTES);
+    }
+    if current.routes.may_tunnel() {
+        // Whoever is told may ask for it on any path, and gets an answer on each (RFC 8441, 3).
+        builder.enable_connect_protocol();
     }
     let connection = builder.serve_connection(io, requests);
     // The connection may live for long, and what it was begun with must not.
@@ -254,6 +265,8 @@ struct Leash {
     pace: Option<PaceKeeper>,
     /// When it ends in any case: a refusal.
     deadline: Option<Pin<Box<Sleep>>>,
+    /// Of a client's side of a tunnel.
+    tunnel: Option<tunnel::Leash>,
 }
 
 /// Where hyper leaves new streams. They know it, so it must not keep them.
@@ -319,6 +332,7 @@ impl Leash {
         Self {
             cut: Some(events.cut()),
             pace: None,
+            tunnel: None,
             deadline: deadline.map(|deadline| Box::pin(sleep(deadline))),
         }
     }
@@ -327,6 +341,16 @@ impl Leash {
         Self {
             cut: None,
             pace: Some(pace),
+            tunnel: None,
+            deadline: None,
+        }
+    }
+
+    fn of_tunnel(tunnel: tunnel::Leash) -> Self {
+        Self {
+            cut: None,
+            pace: None,
+            tunnel: Some(tunnel),
             deadline: None,
         }
     }
@@ -340,6 +364,11 @@ impl Leash {
         }
         if let Some(pace) = &mut self.pace
             && pace.poll_stalled(cx).is_ready()
+        {
+            return Poll::Ready(());
+        }
+        if let Some(tunnel) = &mut self.tunnel
+            && tunnel.poll(cx).is_ready()
         {
             return Poll::Ready(());
         }
@@ -399,12 +428,14 @@ impl Service<Request<Incoming>> for Requests {
     type Error = Infallible;
     type Future = ResponseFuture;
 
-    fn call(&self, request: Request<Incoming>) -> ResponseFuture {
+    fn call(&self, mut request: Request<Incoming>) -> ResponseFuture {
+        let upgrade = (request.method() == Method::CONNECT).then(|| upgrade::on(&mut request));
         let (request, body) = Content::split(request);
         let asked = Asked {
             gateway: Arc::clone(&self.peer.gateway),
             shard: self.peer.shard,
             post: self.spawner.post(),
+            spawner: self.spawner.clone(),
         };
         let (admission, address) = (self.peer.permit.admission(), self.peer.address);
         let scheme = self.peer.scheme.clone();
@@ -424,11 +455,17 @@ impl Service<Request<Incoming>> for Requests {
                 Outcome::Document(document) => document.map(Reply::Document),
                 Outcome::PassOn(proxy) => {
                     passing.get_or_init(|| asked.gateway.stop.passing());
-                    let (response, pace) = pass(&visitor, &proxy, (&head, body)).await;
-                    if let Some(pace) = pace {
-                        asked.leave(Leash::of_answer(pace));
+                    match pass(&visitor, &proxy, (&head, body)).await {
+                        Passed::Answer(response, pace) => {
+                            if let Some(pace) = pace {
+                                asked.leave(Leash::of_answer(pace));
+                            }
+                            response
+                        }
+                        Passed::Switch(response, switch) => {
+                            asked.connect(response, switch, upgrade)
+                        }
                     }
-                    response
                 }
                 Outcome::Refuse(refused) => asked.refuse(refused),
                 Outcome::Subscribe(subscription) => asked.subscribe(subscription),
@@ -444,6 +481,7 @@ struct Asked {
     /// The shard whose thread this is.
     shard: usize,
     post: Post,
+    spawner: Spawner,
 }
 
 impl Asked {
@@ -475,6 +513,24 @@ impl Asked {
             });
         }
         self.event_stream(fields, events, None)
+    }
+
+    /// A stream that becomes a tunnel, which goes on as another stream of the connection.
+    fn connect(
+        &self,
+        response: Response<Reply>,
+        switch: Box<Switch>,
+        upgrade: Option<OnUpgrade>,
+    ) -> Response<Reply> {
+        if let Some(upgrade) = upgrade {
+            let held = self.gateway.memory.hold(WhatFor::Http2, TUNNEL_BYTES);
+            let (relaying, leash) = tunnel::begin_stream(switch, upgrade, held);
+            self.spawner.execute(relaying);
+            // For the one that hyper spawns next, when it has this response: what it writes with.
+            let post = self.spawner.post();
+            *post.lock().unwrap_or_else(PoisonError::into_inner) = Some(Leash::of_tunnel(leash));
+        }
+        tunnel::connected(response)
     }
 
     /// A stream that says when to come back, and is cut.

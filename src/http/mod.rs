@@ -25,6 +25,7 @@ mod service;
 mod standing;
 mod stop;
 mod subscribe;
+mod tunnel;
 mod visitor;
 
 use std::sync::Arc;

@@ -12,12 +12,22 @@ use super::answer::Refusal;
 use super::pace::{Pace, PaceKeeper, Paced};
 use super::reply::Reply;
 use super::subscribe::REFUSED_RETRY;
+use super::tunnel::Wish;
 use super::visitor::Visitor;
 use crate::delivery::random_time;
+use crate::proxy::tunnel::{Opened, Switch};
 use crate::proxy::{Asked, Proxy};
 
-/// Passes a request on. What comes of it is an answer in any case, with what watches over how the
-/// client takes it.
+/// What comes of a request that was passed on.
+#[derive(Debug)]
+pub(super) enum Passed {
+    /// An answer, and what watches over how the client takes it.
+    Answer(Response<Reply>, Option<PaceKeeper>),
+    /// An answer after which the connection, or the stream, is a tunnel.
+    Switch(Response<Reply>, Box<Switch>),
+}
+
+/// Passes a request on. What comes of it is an answer in any case.
 ///
 /// # Cancel safety
 ///
@@ -26,7 +36,7 @@ pub(super) async fn pass(
     visitor: &Visitor<'_>,
     proxy: &Arc<Proxy>,
     (head, body): (&Parts, Incoming),
-) -> (Response<Reply>, Option<PaceKeeper>) {
+) -> Passed {
     let current = Arc::clone(&visitor.gateway.current());
     let asked = Asked {
         head,
@@ -36,19 +46,37 @@ pub(super) async fn pass(
         memory: &visitor.gateway.memory,
         shard: visitor.shard,
     };
-    match proxy.forward(&asked, body).await {
-        Ok(response) => {
+    let opened = match Wish::of(proxy.settings(), head, &body) {
+        Wish::Ordinary => proxy.forward(&asked, body).await.map(Opened::Answered),
+        Wish::Switch(offer) => proxy.open(&asked, &offer).await,
+        Wish::Connect(offer, head) => {
+            let asked = Asked {
+                head: &head,
+                ..asked
+            };
+            proxy.open(&asked, &offer).await
+        }
+        Wish::Unknown => return refuse(head, &Refusal::UnknownProtocol),
+    };
+    match opened {
+        Ok(Opened::Answered(response)) => {
             let (pace, keeper) = Pace::of(proxy).unzip();
             let response = response.map(|body| Reply::Proxied(Paced::new(body, pace)));
-            (response, keeper)
+            Passed::Answer(response, keeper)
         }
-        Err(failure) => {
-            let wait = random_time(&REFUSED_RETRY);
-            let form = preferred_form(&head.headers);
-            let answer = Refusal::NotPassedOn(failure, wait).answer(form);
-            (answer.map(Reply::short), None)
+        Ok(Opened::Switched(response, switch)) => {
+            Passed::Switch(response.map(|()| Reply::empty()), switch)
         }
+        Err(failure) => refuse(
+            head,
+            &Refusal::NotPassedOn(failure, random_time(&REFUSED_RETRY)),
+        ),
     }
+}
+
+fn refuse(head: &Parts, refusal: &Refusal) -> Passed {
+    let form = preferred_form(&head.headers);
+    Passed::Answer(refusal.answer(form).map(Reply::short), None)
 }
 
 /// Whether a request is about the connection to us and not about a resource (RFC 9110, 9.3.6), or would

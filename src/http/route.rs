@@ -22,6 +22,7 @@ pub struct Routes {
     has_proxies: bool,
     proxies: Vec<Arc<Proxy>>,
     pages: HashMap<&'static str, Page>,
+    may_tunnel: bool,
 }
 
 /// Who answers at a path.
@@ -130,6 +131,7 @@ impl Routes {
                 tracing::error!(proxy = name, path, "a path leads nowhere");
             }
         }
+        self.may_tunnel |= proxies.iter().any(|one| !one.settings().upgrade.is_empty());
         for proxy in proxies {
             let config::Proxy { hosts, path, .. } = &**proxy.settings();
             let place = Place::Proxy(Arc::clone(proxy));
@@ -142,6 +144,11 @@ impl Routes {
     /// Whether anything is passed on.
     pub(super) fn has_proxies(&self) -> bool {
         self.has_proxies
+    }
+
+    /// Whether a path leads to where protocols may be switched.
+    pub(super) fn may_tunnel(&self) -> bool {
+        self.may_tunnel
     }
 
     /// Adds a page at a literal path, for any host.

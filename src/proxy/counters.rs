@@ -4,6 +4,7 @@ use http::StatusCode;
 
 use super::error::Reason;
 use super::fields::Refused;
+use super::tunnel::End;
 use crate::count::{Counter, Latency, Named};
 
 /// The counters of a proxy.
@@ -33,16 +34,6 @@ pub struct Counters {
 /// The classes of status codes.
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
-/// How tunnels end: all names that are counted.
-pub(super) const TUNNEL_ENDS: [&str; 6] = [
-    "client-broke",
-    "closed",
-    "idle",
-    "origin-broke",
-    "removed",
-    "stopped",
-];
-
 /// All reasons for which a request fails or is refused.
 fn reasons() -> impl Iterator<Item = Reason> {
     let refusals = Refused::ALL.map(Reason::Refused);
@@ -54,7 +45,7 @@ impl Default for Counters {
         Self {
             answers: Named::new(CLASSES),
             failures: Named::new(reasons().map(Reason::name)),
-            tunnel_ends: Named::new(TUNNEL_ENDS),
+            tunnel_ends: Named::new(End::ALL.map(End::name)),
             retries: Counter::default(),
             failovers: Counter::default(),
             connects: Counter::default(),
@@ -85,8 +76,8 @@ impl Counters {
     }
 
     /// Counts a tunnel that has ended.
-    pub fn tunnel_ended(&self, how: &'static str) {
-        self.tunnel_ends.count(how);
+    pub fn tunnel_ended(&self, end: End) {
+        self.tunnel_ends.count(end.name());
     }
 
     /// Answers by class of status.

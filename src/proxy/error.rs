@@ -45,6 +45,15 @@ pub(super) enum Error {
     /// No head of an answer in time.
     #[error("no response within `response_timeout`")]
     ResponseTimedOut,
+    /// It answered 101 to a request that did not offer it, or not that.
+    #[error("the upstream switched to a protocol that it was not offered")]
+    SwitchedUnasked,
+    /// As many tunnels as the configuration allows.
+    #[error("there are `max_tunnels`")]
+    TunnelsAtLimit,
+    /// The gateway stops, or the proxy is removed.
+    #[error("no tunnel is begun any more")]
+    TunnelsClosing,
     /// The answer is none that can be passed on.
     #[error(transparent)]
     Unusable(#[from] Unusable),
@@ -71,6 +80,8 @@ pub enum Reason {
     ConnectTimedOut,
     /// Too many requests at a time.
     MaxRequests,
+    /// Too many tunnels at a time.
+    MaxTunnels,
     /// No descriptor for another connection.
     NoDescriptor,
     /// No memory for the request's content.
@@ -83,10 +94,14 @@ pub enum Reason {
     RequestStalled,
     /// No head of an answer in time.
     ResponseTimedOut,
+    /// The gateway stops, or does not lead there any more.
+    Stopping,
     /// The TLS handshake failed.
     TlsFailed,
     /// The request's content is too large.
     TooLarge,
+    /// It switched to a protocol that nobody asked for.
+    WrongProtocol,
 }
 
 /// What a client is told.
@@ -127,6 +142,9 @@ impl Error {
             Self::RequestFailed(_) => Reason::Closed,
             Self::RequestStalled => Reason::RequestStalled,
             Self::ResponseTimedOut => Reason::ResponseTimedOut,
+            Self::SwitchedUnasked => Reason::WrongProtocol,
+            Self::TunnelsAtLimit => Reason::MaxTunnels,
+            Self::TunnelsClosing => Reason::Stopping,
             Self::Unusable(_) => Reason::NotHttp,
         }
     }
@@ -134,7 +152,7 @@ impl Error {
 
 impl Reason {
     /// All of them, those that a request is refused for ([`Refused::ALL`]) aside.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 19] = [
         Self::AnswerBroke,
         Self::AnswerNotTaken,
         Self::AnswerStalled,
@@ -144,13 +162,16 @@ impl Reason {
         Self::ConnectFailed,
         Self::ConnectTimedOut,
         Self::MaxRequests,
+        Self::MaxTunnels,
         Self::NoDescriptor,
         Self::NoMemory,
         Self::NotHttp,
         Self::RequestStalled,
         Self::ResponseTimedOut,
+        Self::Stopping,
         Self::TlsFailed,
         Self::TooLarge,
+        Self::WrongProtocol,
     ];
 
     /// Its name in metrics.
@@ -165,14 +186,17 @@ impl Reason {
             Self::ConnectFailed => "connect-failed",
             Self::ConnectTimedOut => "connect-timeout",
             Self::MaxRequests => "max-requests",
+            Self::MaxTunnels => "max-tunnels",
             Self::NoDescriptor => "no-descriptor",
             Self::NoMemory => "no-memory",
             Self::NotHttp => "not-http",
             Self::Refused(refused) => refused.name(),
             Self::RequestStalled => "request-stalled",
             Self::ResponseTimedOut => "response-timeout",
+            Self::Stopping => "stopping",
             Self::TlsFailed => "tls-failed",
             Self::TooLarge => "too-large",
+            Self::WrongProtocol => "wrong-protocol",
         }
     }
 
@@ -193,10 +217,13 @@ impl Reason {
             | Self::Closed
             | Self::ConnectFailed
             | Self::NotHttp
-            | Self::TlsFailed => StatusCode::BAD_GATEWAY,
-            Self::MaxRequests | Self::NoDescriptor | Self::NoMemory => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            | Self::TlsFailed
+            | Self::WrongProtocol => StatusCode::BAD_GATEWAY,
+            Self::MaxRequests
+            | Self::MaxTunnels
+            | Self::NoDescriptor
+            | Self::NoMemory
+            | Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
             Self::ConnectTimedOut | Self::RequestStalled | Self::ResponseTimedOut => {
                 StatusCode::GATEWAY_TIMEOUT
             }
@@ -218,11 +245,14 @@ impl fmt::Display for Reason {
             Self::ConnectFailed => "its upstream can't be reached",
             Self::ConnectTimedOut => "connecting to its upstream took too long",
             Self::MaxRequests => "too many requests are under way, try again later",
+            Self::MaxTunnels => "too many tunnels are open, try again later",
             Self::NoDescriptor => "too many connections are open, try again later",
             Self::NoMemory => "there is no memory for this right now, try again later",
             Self::NotHttp => "its upstream does not answer by HTTP",
             Self::RequestStalled => "its upstream did not take the request",
             Self::ResponseTimedOut => "its upstream took too long to answer",
+            Self::Stopping => "no tunnel is begun any more, try again later",
+            Self::WrongProtocol => "its upstream switched to a protocol that it was not offered",
             Self::TlsFailed => "TLS with its upstream failed",
             Self::TooLarge => "the content of the request is larger than is accepted here",
         })

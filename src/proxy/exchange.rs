@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use http::request::Parts;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
@@ -77,7 +77,7 @@ impl<'a> Exchange<'a> {
             }
             tried.add(place);
             // Nobody is asked for what is refused.
-            let head = self.head(place, content)?;
+            let head = self.head(place, content, self.proxy.settings.http)?;
             let (means, before) = match self.means(place).await {
                 Ok(means) => means,
                 Err(error) => {
@@ -108,7 +108,7 @@ impl<'a> Exchange<'a> {
             );
             match self.connect(place).await {
                 Ok(means) => {
-                    let head = self.head(place, content)?;
+                    let head = self.head(place, content, self.proxy.settings.http)?;
                     return Ok(self.send((place, head), means, upload).await?);
                 }
                 Err(error) => {
@@ -169,12 +169,17 @@ impl<'a> Exchange<'a> {
     }
 
     /// The head of the request, as it is sent to an endpoint.
-    fn head(&self, place: usize, content: Content) -> Result<Parts, Error> {
+    pub(super) fn head(
+        &self,
+        place: usize,
+        content: Content,
+        http: UpstreamHttp,
+    ) -> Result<Parts, Error> {
         let settings = &self.proxy.settings;
         let hop = Hop {
             proxy: settings,
             upstream: settings.upstreams.get(place).ok_or(Error::NoEndpoint)?,
-            http: settings.http,
+            http,
             peer: self.asked.peer,
             trusted: self.asked.trusted,
             scheme: self.asked.scheme,
@@ -186,6 +191,11 @@ impl<'a> Exchange<'a> {
     /// The head of an answer, as it goes to the client.
     fn accept(&self, response: Response<Incoming>) -> Result<Response<Incoming>, Unanswered> {
         let (mut head, incoming) = response.into_parts();
+        if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            // What follows is no HTTP.
+            let error = Error::SwitchedUnasked;
+            return Err(Unanswered::Failed(error, Seen::Something));
+        }
         match fields::response(&mut head, &self.asked.head.method) {
             Ok(()) => Ok(Response::from_parts(head, incoming)),
             // Its connection ends here, with all that may follow on it.

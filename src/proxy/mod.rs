@@ -24,6 +24,7 @@ mod shared;
 mod telling;
 #[cfg(test)]
 mod test_bodies;
+pub mod tunnel;
 mod turn;
 mod upload;
 mod wire;
@@ -32,7 +33,7 @@ use std::sync::Arc;
 
 use http::request::Parts;
 use http::uri::Scheme;
-use http::{Response, Version};
+use http::{Response, StatusCode, Version};
 use hyper::body::{Body as _, Incoming};
 use tokio::time::Instant;
 
@@ -43,12 +44,14 @@ pub use self::download::{BrokeOff, Download as Body};
 use self::error::{Chain, Error};
 pub use self::error::{Failure, Reason};
 use self::exchange::Exchange;
+use self::feed::Feed;
 use self::heartbeat::Heartbeat;
-use self::in_flight::Requests;
+use self::in_flight::{InFlight, Requests};
 pub use self::patience::Patience;
 use self::pool::{Limits, Pool};
 use self::telling::Telling;
-use self::upload::{Expectation, Upload};
+use self::tunnel::Tunnels;
+use self::upload::{Expectation, Upload, Watch};
 use crate::config::diff::ProxyChange;
 use crate::config::{self, TrustedProxies};
 use crate::memory::{Budget, Held, WhatFor};
@@ -68,6 +71,7 @@ pub struct Proxy {
     pools: Box<[Arc<Pool>]>,
     requests: Requests,
     telling: Telling,
+    tunnels: Tunnels,
 }
 
 /// A request that is to be passed on, but for its body.
@@ -100,6 +104,7 @@ impl Proxy {
             dialer,
             requests: Requests::default(),
             telling: Telling::default(),
+            tunnels: Tunnels::default(),
         }
     }
 
@@ -118,6 +123,7 @@ impl Proxy {
         next.counters = Arc::clone(&self.counters);
         // They are bounded together.
         next.requests = self.requests.clone();
+        next.tunnels = self.tunnels.clone();
         next
     }
 
@@ -149,6 +155,16 @@ impl Proxy {
         tracing::debug!(proxy, reason, "an answer was cut");
     }
 
+    /// Tunnels that are open, or about to be.
+    pub fn n_tunnels(&self) -> usize {
+        self.tunnels.n_open()
+    }
+
+    /// Its tunnels.
+    pub fn tunnels(&self) -> &Tunnels {
+        &self.tunnels
+    }
+
     /// Closes its idle connections, and keeps none any more.
     pub fn retire(&self) {
         for pool in &self.pools {
@@ -175,15 +191,23 @@ impl Proxy {
         let outcome = self.pass(asked, body).await;
         waiting.end();
         let outcome = outcome.map_err(|error| self.fail(asked, &error));
-        self.counters.answered(match &outcome {
-            Ok(response) => response.status(),
-            Err(failure) => failure.reason.status(),
-        });
-        match &outcome {
-            Ok(_) => self.counters.first_byte.note(begin.elapsed()),
-            Err(failure) => self.counters.failed(failure.reason),
-        }
+        let status = outcome.as_ref().map(Response::status);
+        self.count(status.map_err(|failure| failure.reason), begin);
         outcome
+    }
+
+    /// Counts what a client is answered whose request came at `begin`.
+    fn count(&self, outcome: Result<StatusCode, Reason>, begin: Instant) {
+        match outcome {
+            Ok(status) => {
+                self.counters.answered(status);
+                self.counters.first_byte.note(begin.elapsed());
+            }
+            Err(reason) => {
+                self.counters.answered(reason.status());
+                self.counters.failed(reason);
+            }
+        }
     }
 
     async fn pass(
@@ -204,12 +228,22 @@ impl Proxy {
         // What the upstream makes of a request that broke off says nothing.
         let response = outcome.map_err(|error| watch.failure().map_or(error, Error::Content))?;
         watch.answered();
+        Ok(self.answer(asked, response, (watch, in_flight)))
+    }
+
+    /// An answer of the upstream, as it goes to the client.
+    fn answer(
+        self: &Arc<Self>,
+        asked: &Asked<'_>,
+        response: Response<Feed>,
+        (watch, in_flight): (Watch, InFlight),
+    ) -> Response<Body> {
         let (mut head, feed) = response.into_parts();
         let interval = self.settings.heartbeat;
         let heartbeat = Heartbeat::of(interval, &asked.head.method, &mut head);
         let answer = Answer::new(feed, self.settings.idle_timeout, heartbeat, watch);
         let body = Body::new(answer, Arc::clone(self), in_flight);
-        Ok(Response::from_parts(head, body))
+        Response::from_parts(head, body)
     }
 
     fn content_limits(&self) -> upload::Limits {

@@ -14,7 +14,6 @@ use crate::net::descriptors::Descriptor;
 /// A new connection to an endpoint, and its place.
 #[derive(Debug)]
 pub(super) struct Reached {
-    #[expect(dead_code, reason = "tunnels are about to use it")]
     pub(super) place: usize,
     pub(super) connection: Connection,
     pub(super) descriptor: Descriptor,
@@ -30,7 +29,6 @@ impl Proxy {
     /// # Cancel safety
     ///
     /// May be dropped at any time.
-    #[expect(dead_code, reason = "tunnels are about to use it")]
     pub(super) async fn reach(&self, shard: usize, protocol: Protocol) -> Result<Reached, Error> {
         let pool = self.pools.get(shard).ok_or(Error::NoEndpoint)?;
         let mut tried = Tried::default();
