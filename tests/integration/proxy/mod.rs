@@ -15,6 +15,7 @@ mod smuggling_http2;
 mod stalled;
 mod targets;
 mod trailers;
+mod tunnel;
 mod versions;
 
 use std::net::SocketAddr;
@@ -26,7 +27,7 @@ use crate::support::{Client, Gateway, Head, until, within};
 /// A backend that is a bare socket: what it reads and sends is the test's business. It is at
 /// 127.0.0.2, where no client's port can take its own while it is away.
 pub(super) struct Backend {
-    listener: TcpListener,
+    pub(super) listener: TcpListener,
 }
 
 /// A connection of the gateway to a backend.
