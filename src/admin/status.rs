@@ -114,6 +114,9 @@ struct ProxyStatus {
     /// Under way right now.
     requests: usize,
     max_requests: usize,
+    /// Open right now.
+    tunnels: usize,
+    max_tunnels: usize,
     answers: u64,
     failures: u64,
     failovers: u64,
@@ -278,6 +281,8 @@ impl ProxyStatus {
             upstreams: settings.shown_urls().collect(),
             requests: proxy.n_requests(),
             max_requests: settings.max_requests,
+            tunnels: proxy.n_tunnels(),
+            max_tunnels: settings.max_tunnels,
             answers: counters.n_answers(),
             failures: counters.n_failures(),
             failovers: counters.failovers.value(),

@@ -103,6 +103,13 @@ pub(super) fn encode(encoder: &mut DescriptorEncoder<'_>, proxies: &[Arc<Proxy>]
         let values = values.map(|proxy| (label(proxy), value(proxy.counters())));
         counters(encoder, *described, values)?;
     }
+    gauges(
+        encoder,
+        ("ssecast_proxy_tunnels", "Tunnels that are open right now"),
+        proxies
+            .iter()
+            .map(|proxy| (label(proxy), proxy.n_tunnels())),
+    )?;
     counters(
         encoder,
         (
