@@ -9,9 +9,10 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::{
-    Frame, SWITCH, frame, frame_of, frames, goes_away, offer, split_frame, take_head, tunnel,
+    Frame, SWITCH, config_with_drain, draining, frame, frame_of, frames, goes_away, offer,
+    split_frame, take_head,
 };
-use crate::proxy::{Backend, one_proxy, world};
+use crate::proxy::Backend;
 use crate::support::{DEADLINE, Gateway, until_true};
 
 const MASK: Option<[u8; 4]> = Some([7, 99, 200, 3]);
@@ -89,8 +90,8 @@ fn check(heard: &[Frame]) {
 async fn a_stop_ends_every_conversation_between_two_frames_and_within_its_time() {
     const TUNNELS: usize = 20;
     let backend = Backend::start().await;
-    let lines = "tunnel_idle_timeout = \"1m\"\n[server]\ndrain = \"1s\"";
-    let mut gateway = Gateway::with_config(&one_proxy(&backend.url(), lines)).await;
+    let config = config_with_drain(&backend.url(), "1s", "tunnel_idle_timeout = \"1m\"");
+    let mut gateway = Gateway::with_config(&config).await;
     let mut conversations = Vec::new();
     for _ in 0..TUNNELS {
         let mut client = TcpStream::connect(gateway.address())
@@ -117,10 +118,8 @@ async fn a_stop_ends_every_conversation_between_two_frames_and_within_its_time()
 
 #[tokio::test]
 async fn who_answers_its_close_is_let_go_at_once() {
-    let lines = "[server]\ndrain = \"30s\"";
-    let (_backend, mut gateway, mut client, mut line) = tunnel(lines).await;
-    // No second tunnel: it has the only slot, which is anywhere. So the answers may come first.
-    let _ = &mut gateway;
+    let (backend, mut gateway, mut client) = draining("30s").await;
+    let mut line = super::open(&mut client, &backend).await;
     client.send(frame_of(0x88, b"\x03\xe8", Some([0; 4]))).await;
     assert_eq!(line.socket.take(8, "a Close").await[0], 0x88);
     line.socket.send(frame_of(0x88, b"\x03\xe8", None)).await;
@@ -135,15 +134,13 @@ async fn who_answers_its_close_is_let_go_at_once() {
 
 #[tokio::test]
 async fn a_reload_that_removes_the_proxy_ends_its_tunnels_and_no_other_does() {
-    let lines =
-        "[server]\ndrain = \"500ms\"\n[proxies.other]\npath = \"/other\"\nupstream = \"URL\"";
     let backend = Backend::start().await;
-    let config = one_proxy(&backend.url(), &lines.replace("URL", &backend.url()));
+    let config = config_with_drain(&backend.url(), "500ms", "");
     let gateway = Gateway::with_config(&config).await;
     let mut client = gateway.connect().await;
     let mut line = super::open(&mut client, &backend).await;
     // Other settings: it goes on as it began.
-    let changed = config.replace("[server]", "tunnel_idle_timeout = \"9m\"\n[server]");
+    let changed = format!("{config}tunnel_idle_timeout = \"9m\"\n");
     gateway.reload(&changed, "applied").await;
     client.send("goes on").await;
     assert_eq!(line.socket.take(7, "what was said").await, b"goes on");
@@ -164,7 +161,7 @@ async fn a_reload_that_removes_the_proxy_ends_its_tunnels_and_no_other_does() {
 
 #[tokio::test]
 async fn no_tunnel_begins_while_the_gateway_stops() {
-    let (backend, mut gateway, mut client) = world("[server]\ndrain = \"1s\"").await;
+    let (backend, mut gateway, mut client) = draining("1s").await;
     let mut other = gateway.connect().await;
     let line = super::open(&mut other, &backend).await;
     // The request begins before the stop, and ends after it.

@@ -8,7 +8,7 @@ use http::{Method, Request, StatusCode, Version};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
-use super::{Backend, frames, goes_away};
+use super::{Backend, draining, frames, goes_away};
 use crate::proxy::{Asked, Line, one_proxy, world};
 use crate::support::{Gateway, within};
 
@@ -268,7 +268,7 @@ async fn where_nothing_may_be_switched_to_clients_are_not_told_that_they_may_con
 
 #[tokio::test]
 async fn a_stop_says_goodbye_on_a_stream_too() {
-    let (backend, mut gateway, _) = world("[server]\ndrain = \"500ms\"").await;
+    let (backend, mut gateway, _) = draining("500ms").await;
     let mut client = Client::connect(&gateway).await;
     let mut tunnel = client.tunnel(&backend).await;
     gateway.signal("TERM");

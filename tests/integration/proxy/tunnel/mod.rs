@@ -9,7 +9,7 @@ mod opening;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 
-use super::{Backend, Line, world};
+use super::{Backend, Line, one_proxy, world};
 use crate::support::{Client, Gateway};
 
 /// A request that offers a WebSocket, and whatever follows it.
@@ -31,6 +31,21 @@ async fn open(client: &mut Client, backend: &Backend) -> Line {
     line.socket.send(SWITCH).await;
     assert_eq!(client.head().await.status, 101);
     line
+}
+
+/// A backend, a gateway in front of it whose goodbyes take so long, and a client.
+async fn draining(drain: &str) -> (Backend, Gateway, Client) {
+    let backend = Backend::start().await;
+    let config = config_with_drain(&backend.url(), drain, "");
+    let gateway = Gateway::with_config(&config).await;
+    let client = gateway.connect().await;
+    (backend, gateway, client)
+}
+
+/// The configuration of a proxy whose goodbyes take so long.
+fn config_with_drain(upstream: &str, drain: &str, lines: &str) -> String {
+    let drain = format!("[server]\ndrain = \"{drain}\"");
+    one_proxy(upstream, lines).replace("[server]", &drain)
 }
 
 /// A tunnel through a gateway with these lines for its proxy.
