@@ -18,6 +18,7 @@ mod steady;
 mod storm;
 mod streams;
 mod tls;
+mod tunnels;
 
 use crate::Bench;
 use crate::table::Row;
@@ -175,6 +176,12 @@ pub(crate) const ALL: &[Case] = &[
         name: "proxy-first-byte",
         about: "the first byte of a streamed answer, passed through, beside nginx",
         run: proxied::first_byte,
+        ..CASE
+    },
+    Case {
+        name: "tunnels-idle",
+        about: "1,000 idle WebSockets through a proxy: memory",
+        run: tunnels::idle,
         ..CASE
     },
     Case {

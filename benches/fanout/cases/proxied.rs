@@ -198,7 +198,7 @@ fn beside(bench: &Bench, page: Page) -> Vec<Row> {
     ]
 }
 
-fn start_gateway(bench: &Bench, kind: &Kind) -> Server {
+pub(super) fn start_gateway(bench: &Bench, kind: &Kind) -> Server {
     let task = Task {
         group: kind.group(),
         kind: kind.clone(),
