@@ -21,7 +21,7 @@ export function ConnectionState() {
 
 export function Connection() {
   const status = useEventStream(changes);
-  const { data: numbers } = useQuery({
+  const { data: numbers, isPending } = useQuery({
     queryKey: ['gateway'],
     queryFn: ({ signal }) => getJson('/api/gateway', { signal }),
     refetchInterval: ASK_MS,
@@ -44,7 +44,7 @@ export function Connection() {
           {numbers?.gateway?.clients === 1 ? 'client' : 'clients'}
         </p>
         <p className="quiet">
-          {isKnown
+          {isKnown || isPending
             ? 'The backend sends each event once. The gateway gives it to everybody.'
             : 'The gateway’s numbers can’t be had right now.'}
         </p>

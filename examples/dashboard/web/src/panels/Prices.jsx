@@ -18,6 +18,11 @@ export function Prices() {
     <section className="panel prices" aria-labelledby="prices-title">
       <div className="head">
         <h2 id="prices-title">Prices</h2>
+        {!data && (
+          <p className="quiet">
+            {failureCount > 0 ? 'The prices can’t be had. Trying again…' : 'Loading…'}
+          </p>
+        )}
       </div>
       <div className="scroll" tabIndex={0} role="group" aria-labelledby="prices-title">
         <table>
@@ -40,11 +45,6 @@ export function Prices() {
               Array.from({ length: 10 }, (_, i) => <Placeholder key={i} />)}
           </tbody>
         </table>
-        {!data && (
-          <p className="quiet">
-            {failureCount > 0 ? 'The prices can’t be had. Trying again…' : 'Loading…'}
-          </p>
-        )}
       </div>
     </section>
   );
