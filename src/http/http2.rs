@@ -362,9 +362,7 @@ impl Leash {
         if is_late {
             return Poll::Ready(());
         }
-        if let Some(pace) = &mut self.pace
-            && pace.poll_stalled(cx).is_ready()
-        {
+        if self.poll_stalled(cx).is_ready() {
             return Poll::Ready(());
         }
         if let Some(tunnel) = &mut self.tunnel
@@ -374,6 +372,14 @@ impl Leash {
         }
         match &mut self.cut {
             Some(cut) => cut.poll(cx),
+            None => Poll::Pending,
+        }
+    }
+
+    /// Ready when the client has taken nothing for too long.
+    fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.pace {
+            Some(pace) => pace.poll_stalled(cx),
             None => Poll::Pending,
         }
     }
@@ -406,7 +412,11 @@ impl Future for Stream {
         if self.future.as_mut().poll(cx).is_ready() {
             return Poll::Ready(());
         }
-        self.take_leash(cx)
+        match &mut self.leash {
+            // What was given just now must be taken in time, and nothing else may wake this until then.
+            Some(leash) => leash.poll_stalled(cx),
+            None => self.take_leash(cx),
+        }
     }
 }
 

@@ -83,3 +83,26 @@ async fn a_backend_that_is_slow_does_not_cut_a_client_that_waits() {
         assert_eq!(client.chunk().await, Ok(b"a".to_vec()));
     }
 }
+
+#[tokio::test]
+async fn a_stream_of_http2_that_is_not_taken_any_more_is_reset_too() {
+    let (backend, gateway) = gateway().await;
+    let connection = Http2::connect(&gateway).await;
+    let asking = connection.try_request("GET", "/large", &[]);
+    let answering = async {
+        let (mut line, _) = backend.asked().await;
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {CONTENT_BYTES}\r\n\r\n");
+        line.socket.send(head).await;
+        line
+    };
+    let (answer, mut line) = tokio::join!(asking, answering);
+    let (_, unread) = answer.unwrap_or_else(|error| panic!("{error}"));
+    // More than the client's window, in one go: the stream is not looked at again for as long as that
+    // is shut.
+    line.socket.send(vec![b'x'; 1_000_000]).await;
+    gateway
+        .logged(1, &["an answer was cut", "answer-not-taken"])
+        .await;
+    line.closed().await;
+    drop(unread);
+}
