@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use http::Method;
 use hyper::body::{Body, Frame, SizeHint};
 
 use super::Proxy;
@@ -30,10 +31,16 @@ pub struct Download {
 pub struct BrokeOff;
 
 impl Download {
-    pub(super) fn new(answer: Answer<Feed>, proxy: Arc<Proxy>, in_flight: InFlight) -> Self {
+    /// The body of an answer to a request of this method.
+    pub(super) fn new(
+        answer: Answer<Feed>,
+        method: &Method,
+        (proxy, in_flight): (Arc<Proxy>, InFlight),
+    ) -> Self {
         Self {
             answer,
-            has_ended: false,
+            // Over HTTP/2 the origin may say only later that nothing comes, and nobody waits for that.
+            has_ended: *method == Method::HEAD,
             proxy,
             _in_flight: in_flight,
         }

@@ -242,7 +242,8 @@ impl Proxy {
         let interval = self.settings.heartbeat;
         let heartbeat = Heartbeat::of(interval, &asked.head.method, &mut head);
         let answer = Answer::new(feed, self.settings.idle_timeout, heartbeat, watch);
-        let body = Body::new(answer, Arc::clone(self), in_flight);
+        let method = &asked.head.method;
+        let body = Body::new(answer, method, (Arc::clone(self), in_flight));
         Response::from_parts(head, body)
     }
 
