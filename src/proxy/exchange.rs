@@ -151,7 +151,10 @@ impl<'a> Exchange<'a> {
             }
             UpstreamHttp::Two => {
                 // Of several requests at a time one connects, and the others join.
-                let _turn = self.pool.connect_turn(place).await;
+                let patience = self.proxy.settings.connect_timeout;
+                let turn = timeout(patience, self.pool.connect_turn(place)).await;
+                // Each would try in vain what the one before has tried in vain.
+                let _turn = turn.map_err(|_elapsed| Error::ConnectTimedOut)?;
                 if let Some(stream) = self.pool.join(place) {
                     return Ok(Means::Http2(stream));
                 }
@@ -242,7 +245,9 @@ impl<'a> Exchange<'a> {
         timeouts: Timeouts,
     ) -> Result<Response<Incoming>, Unanswered> {
         let mut response = pin!(stream.sender().try_send_request(request));
-        let mut waiting = Waiting::new(self.watch, timeouts, stream.traffic());
+        let traffic = stream.traffic();
+        let n_received = traffic.n_received();
+        let mut waiting = Waiting::new(self.watch, timeouts, traffic);
         let mut patience = Patience::default();
         let outcome = poll_fn(|cx| {
             if let Poll::Ready(response) = response.as_mut().poll(cx) {
@@ -262,7 +267,13 @@ impl<'a> Exchange<'a> {
                     Unanswered::Failed(Error::RequestFailed(failed.into_error()), Seen::Nothing)
                 }
             }),
-            Err(overdue) => Err(Unanswered::Failed(overdue, Seen::Nothing)),
+            Err(overdue) => {
+                // If it is the connection that is gone, the next request must not wait for it, too.
+                if traffic.n_received() == n_received {
+                    stream.note_silence();
+                }
+                Err(Unanswered::Failed(overdue, Seen::Nothing))
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use hyper::client::conn::http2;
@@ -37,6 +37,8 @@ struct Line {
     /// How many the upstream allows.
     max_streams: Arc<AtomicUsize>,
     traffic: Arc<Traffic>,
+    /// Nothing came any more while an answer was waited for: whoever was there may have gone.
+    is_silent: AtomicBool,
     /// What drives it.
     _task: AbortOnDropHandle<()>,
 }
@@ -61,17 +63,22 @@ impl Shared {
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            // It refuses those above what it takes, so they wait until it has said how many that is.
+            .initial_max_send_streams(0)
             .handshake(TokioIo::new(wire))
             .await
             .map_err(Error::RequestFailed)?;
+        let mut connection = Box::pin(connection);
         let max_streams = Arc::new(AtomicUsize::new(MOST_STREAMS));
         let allowed = Arc::clone(&max_streams);
-        let mut connection = Box::pin(connection);
         let task = tokio::spawn(async move {
             let ended = poll_fn(|cx| {
                 let ended = connection.as_mut().poll(cx);
-                // What the upstream allows it says when it likes.
-                allowed.store(connection.current_max_send_streams(), Ordering::Relaxed);
+                // What the upstream allows it says when it likes; before, it is none.
+                match connection.current_max_send_streams() {
+                    0 => {}
+                    most => allowed.store(most, Ordering::Relaxed),
+                }
                 ended
             });
             if let Err(error) = ended.await {
@@ -84,6 +91,7 @@ impl Shared {
             n_streams: AtomicUsize::new(1),
             max_streams,
             traffic,
+            is_silent: AtomicBool::new(false),
             _task: AbortOnDropHandle::new(task),
         });
         let place = StreamPlace {
@@ -98,7 +106,7 @@ impl Shared {
 
     /// Whether it can take requests, as far as it is known.
     pub(super) fn is_open(&self) -> bool {
-        !self.line.sender.is_closed()
+        !self.line.sender.is_closed() && !self.line.is_silent.load(Ordering::Relaxed)
     }
 
     /// A place on it, if there is room.
@@ -130,6 +138,11 @@ impl StreamPlace {
 
     pub(super) fn traffic(&self) -> &Traffic {
         &self.line.traffic
+    }
+
+    /// Gives its connection no more requests. Those that it has may still be answered.
+    pub(super) fn note_silence(&self) {
+        self.line.is_silent.store(true, Ordering::Relaxed);
     }
 }
 

@@ -7,6 +7,7 @@ mod failures;
 mod fields;
 mod flow;
 mod pass;
+mod pipelined;
 mod recorder;
 mod reload;
 mod retry;
@@ -16,6 +17,7 @@ mod stalled;
 mod targets;
 mod trailers;
 mod tunnel;
+mod upstream_http2;
 mod versions;
 
 use std::net::SocketAddr;
