@@ -66,11 +66,14 @@ enum Stage {
     Open,
     /// Its slot will come, or has come.
     Called(Slot),
+    /// A side hears no more. What it had said before still goes to the other one, if that takes it.
+    Breaking(End),
     /// Both sides have been told, or will be at the end of a frame.
     Parting(End),
 }
 
-/// How long a WebSocket has for its closing handshake, which begins at the end of a frame.
+/// How long a WebSocket has for its closing handshake, which begins at the end of a frame, and the last
+/// words of a side that broke for their way to the other.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 thread_local! {
@@ -183,6 +186,10 @@ where
                 return Poll::Ready(End::ClientBroke);
             }
             let polled = self.poll_relay(cx, &mut watch);
+            if polled.is_pending() && self.note_break(&mut watch, timer.as_mut()) {
+                // The timer has not been polled yet.
+                cx.waker().wake_by_ref();
+            }
             let (n_inbound, n_outbound) = (self.inbound.take_bytes(), self.outbound.take_bytes());
             if n_inbound + n_outbound > 0 {
                 moved(n_inbound, n_outbound);
@@ -217,8 +224,27 @@ where
                 timer.reset(slot.deadline.min(now + CLOSE_TIMEOUT));
                 None
             }
-            Stage::Parting(end) => Some(end),
+            Stage::Breaking(end) | Stage::Parting(end) => Some(end),
         }
+    }
+
+    /// Bounds the time that is left, if a side hears no more. Else nobody might notice that it has gone:
+    /// while the other one takes nothing, nothing is read. Returns whether that is news.
+    fn note_break(&self, watch: &mut Watch, timer: Pin<&mut Sleep>) -> bool {
+        let latest = match watch.stage {
+            Stage::Open => None,
+            Stage::Called(slot) => Some(slot.deadline),
+            Stage::Breaking(_) | Stage::Parting(_) => return false,
+        };
+        let end = match (self.inbound.outcome(), self.outbound.outcome()) {
+            (Some(Outcome::SinkFailed(_)), _) => End::OriginBroke,
+            (_, Some(Outcome::SinkFailed(_))) => End::ClientBroke,
+            _ => return false,
+        };
+        watch.stage = Stage::Breaking(end);
+        let deadline = Instant::now() + CLOSE_TIMEOUT;
+        timer.reset(latest.map_or(deadline, |latest| latest.min(deadline)));
+        true
     }
 
     /// Says goodbye to both sides.
@@ -280,7 +306,7 @@ where
             (Some(Outcome::Ended), Some(Outcome::Ended)) => End::Closed,
         };
         Poll::Ready(match stage {
-            Stage::Open | Stage::Called(_) => end,
+            Stage::Open | Stage::Called(_) | Stage::Breaking(_) => end,
             Stage::Parting(end) => end,
         })
     }

@@ -1,8 +1,13 @@
 //! How tunnels end, and what is heard until then.
 
+use std::time::Duration;
+
 use super::{frame_of, frames, goes_away, tunnel};
 use crate::proxy::one_proxy;
 use crate::support::{Connector, End, Gateway, Pair, trusting_config, until};
+
+/// After so long without a byte both ways are full.
+const STALL: Duration = Duration::from_millis(700);
 
 #[tokio::test]
 async fn who_has_ended_still_hears() {
@@ -99,4 +104,29 @@ async fn a_tunnel_that_nobody_uses_is_closed_politely() {
     line.socket.send(frame_of(0x88, b"\x03\xe9", None)).await;
     let heard = frames(&line.closed().await);
     assert!(heard.len() == 1 && goes_away(&heard[0]), "{heard:?}");
+}
+
+#[tokio::test]
+async fn who_breaks_off_ends_a_tunnel_whose_origin_takes_nothing() {
+    let (backend, gateway, _, _) = tunnel("").await;
+    let mut client = Connector::default()
+        .receive_buffer(4096)
+        .resetting()
+        .connect(&gateway)
+        .await;
+    let mut line = super::open(&mut client, &backend).await;
+    // Each says more than the other takes, so that nothing moves any more.
+    let much = vec![b'x'; 64 << 20];
+    let (clients, origins) = (much.clone(), much);
+    let saying = tokio::spawn(async move {
+        let said = tokio::time::timeout(STALL, client.try_send(clients)).await;
+        assert!(said.is_err(), "the origin takes nothing");
+        drop(client);
+    });
+    let said = tokio::time::timeout(crate::support::DEADLINE * 2, line.socket.try_send(origins));
+    let said = said
+        .await
+        .expect("the tunnel ends when its client has gone");
+    assert!(said.is_err());
+    saying.await.expect("the client has gone");
 }
