@@ -5,7 +5,8 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use http::header::{SEC_WEBSOCKET_ACCEPT, UPGRADE};
 use http::request::Parts;
@@ -16,6 +17,7 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::oneshot;
+use tokio::time::{Sleep, sleep};
 
 use crate::config;
 use crate::memory::{Held, WhatFor};
@@ -39,8 +41,10 @@ pub(super) enum Wish {
 /// What ends the stream of a tunnel from our side.
 #[derive(Debug)]
 pub(super) struct Leash {
-    /// `None`: it has ended, and so will the stream.
+    /// `None`: the tunnel has ended.
     cut: Option<oneshot::Receiver<()>>,
+    /// When the stream of a tunnel that has ended must have ended, too.
+    deadline: Option<Pin<Box<Sleep>>>,
     /// Dropped with hyper's end of the stream.
     _is_there: oneshot::Sender<()>,
 }
@@ -54,6 +58,9 @@ struct Stream {
 
 /// About what a tunnel takes in memory on plain sockets: two registrations, a task, two directions.
 const TUNNEL_BYTES: usize = 4 * 1024;
+
+/// How long a client may take for the last bytes of a tunnel, which hyper has already.
+const LAST_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl Wish {
     /// What the head of a request says, whose body is `body`.
@@ -125,6 +132,7 @@ pub(super) fn begin_stream(
     let (is_there, is_gone) = oneshot::channel();
     let leash = Leash {
         cut: Some(is_cut),
+        deadline: None,
         _is_there: is_there,
     };
     let relaying = async move {
@@ -158,16 +166,16 @@ pub(super) fn begin_stream(
 impl Leash {
     /// Ready when the stream must be reset.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(cut) = &mut self.cut else {
-            return Poll::Pending;
-        };
-        match Pin::new(cut).poll(cx) {
-            Poll::Ready(Ok(())) => Poll::Ready(()),
-            Poll::Ready(Err(_)) => {
-                self.cut = None;
-                Poll::Pending
+        if let Some(cut) = &mut self.cut {
+            if ready!(Pin::new(cut).poll(cx)).is_ok() {
+                return Poll::Ready(());
             }
-            Poll::Pending => Poll::Pending,
+            self.cut = None;
+            self.deadline = Some(Box::pin(sleep(LAST_TIMEOUT)));
+        }
+        match &mut self.deadline {
+            Some(deadline) => deadline.as_mut().poll(cx),
+            None => Poll::Pending,
         }
     }
 }

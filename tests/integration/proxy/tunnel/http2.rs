@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 
 use super::{Backend, draining, frames, goes_away};
 use crate::proxy::{Asked, Line, one_proxy, world};
-use crate::support::{Gateway, within};
+use crate::support::{DEADLINE, Gateway, within};
 
 struct Client {
     requests: SendRequest<Bytes>,
@@ -278,4 +278,30 @@ async fn a_stop_says_goodbye_on_a_stream_too() {
     let heard = frames(&tunnel.line.closed().await);
     assert!(heard.len() == 1 && goes_away(&heard[0]), "{heard:?}");
     assert_eq!(gateway.ended().await.code, Some(0));
+}
+
+#[tokio::test]
+async fn a_client_that_takes_nothing_of_a_tunnel_that_has_ended_loses_its_stream() {
+    let (backend, gateway, _) = world("tunnel_idle_timeout = \"300ms\"").await;
+    let mut client = Client::connect(&gateway).await;
+    let Tunnel {
+        mut line,
+        mut from,
+        to: _to,
+        ..
+    } = client.tunnel(&backend).await;
+    // More than there is a window for.
+    let saying = tokio::spawn(async move { line.socket.try_send(vec![0x82; 8 << 20]).await });
+    let reset = async {
+        loop {
+            match from.data().await {
+                Some(Ok(_not_released)) => {}
+                Some(Err(error)) => break error,
+                None => panic!("not all was said"),
+            }
+        }
+    };
+    let error = tokio::time::timeout(DEADLINE * 2, reset).await;
+    assert!(error.expect("in time").is_reset());
+    saying.abort();
 }
