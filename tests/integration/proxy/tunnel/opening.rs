@@ -161,3 +161,23 @@ async fn tunnels_follow_the_order_of_the_upstreams() {
     line.socket.finish_sending().await;
     assert_eq!(client.rest().await, (vec![], End::Cut));
 }
+
+#[tokio::test]
+async fn a_switch_has_no_content_whatever_it_says() {
+    for field in ["Content-Length: 4", "Transfer-Encoding: chunked"] {
+        let (backend, _gateway, mut client) = world("").await;
+        client.send(offer("/chat")).await;
+        let (mut line, _) = backend.asked().await;
+        let end = format!("\r\n{field}\r\n\r\n0\r\n\r\n");
+        line.socket.send(SWITCH.replace("\r\n\r\n", &end)).await;
+        let head = client.head().await;
+        assert_eq!(head.status, 101, "{}", head.text);
+        for absent in ["content-length", "transfer-encoding"] {
+            assert_eq!(head.field(absent), None, "{}", head.text);
+        }
+        let first = client.take(5, "the first bytes").await;
+        assert_eq!(first, b"0\r\n\r\n", "{field}");
+        client.send("and on").await;
+        assert_eq!(line.socket.take(6, "what was said").await, b"and on");
+    }
+}
