@@ -453,6 +453,18 @@ channels = ["scores", "prices"]
     }
 
     #[test]
+    fn what_a_proxy_refuses_is_told() {
+        for path in ["x/../y", "%2e%2E", "x%00"] {
+            let (output, complaint) = explain(&[&format!("http://b.example/web/{path}")], &[]);
+            assert_eq!(output, "");
+            assert!(
+                complaint.contains("400, at the proxy `web`: the path has a"),
+                "{complaint}"
+            );
+        }
+    }
+
+    #[test]
     fn what_a_request_is_for_is_told_without_secrets() {
         let url =
             "https://a.example/rooms/caf%C3%A9/events?x=1&token=s3cret&lang=en&last_event_id=7#top";

@@ -3,6 +3,7 @@
 use http::Uri;
 
 use crate::config::{ForwardedFields, Proxy, UpstreamHost, UpstreamHttp, without_secrets};
+use crate::proxy::fields::check_path;
 
 /// The rows that say what becomes of a request, each with its label.
 ///
@@ -14,6 +15,10 @@ pub(super) fn rows(
     uri: &Uri,
     host: &str,
 ) -> Result<Vec<(&'static str, String)>, String> {
+    check_path(uri.path()).map_err(|refused| {
+        let (status, name) = (refused.status().as_u16(), &proxy.name);
+        format!("{status}, at the proxy `{name}`: {refused}")
+    })?;
     let captured = proxy.captured(uri.path());
     let mut places = proxy.upstreams.iter().map(|url| {
         let path = url.path(uri.path(), &captured)?;
