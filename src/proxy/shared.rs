@@ -63,21 +63,21 @@ impl Shared {
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-            // It refuses those above what it takes, so they wait until it has said how many that is.
-            .initial_max_send_streams(0)
+            // It refuses those above what it takes, so all but the first wait until it has said how
+            // many that is.
+            .initial_max_send_streams(1)
             .handshake(TokioIo::new(wire))
             .await
             .map_err(Error::RequestFailed)?;
         let mut connection = Box::pin(connection);
         let max_streams = Arc::new(AtomicUsize::new(MOST_STREAMS));
-        let allowed = Arc::clone(&max_streams);
+        let (allowed, received) = (Arc::clone(&max_streams), Arc::clone(&traffic));
         let task = tokio::spawn(async move {
             let ended = poll_fn(|cx| {
                 let ended = connection.as_mut().poll(cx);
-                // What the upstream allows it says when it likes; before, it is none.
-                match connection.current_max_send_streams() {
-                    0 => {}
-                    most => allowed.store(most, Ordering::Relaxed),
+                // What the upstream allows it says first of all, and again when it likes.
+                if received.n_received() > 0 {
+                    allowed.store(connection.current_max_send_streams(), Ordering::Relaxed);
                 }
                 ended
             });
