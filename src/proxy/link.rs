@@ -61,7 +61,7 @@ pub(super) enum Seen {
 }
 
 /// The most of a response's head; of its body, what is read at once.
-const BUFFER_BYTES: usize = 64 * 1024;
+pub(super) const BUFFER_BYTES: usize = 64 * 1024;
 
 impl Link {
     /// Speaks HTTP/1.1 on a new connection.

@@ -30,6 +30,7 @@ use crate::proxy::error::Error;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::feed::{Carrier, Feed};
 use crate::proxy::fields::{self, Content};
+use crate::proxy::link::BUFFER_BYTES;
 use crate::proxy::reach::Reached;
 use crate::proxy::upload::Watch;
 use crate::proxy::{Asked, Body, Failure, Proxy, Waiting};
@@ -56,9 +57,6 @@ pub struct Switch {
 }
 
 type Link = http1::Connection<TokioIo<Connection>, Empty<Bytes>>;
-
-/// The most of an answer's head, and of what an origin says before its client is ready.
-const BUFFER_BYTES: usize = 16 * 1024;
 
 impl Proxy {
     /// Passes a request on that offers to switch protocols.
@@ -164,6 +162,7 @@ async fn ask(
     request: Request<Empty<Bytes>>,
 ) -> Result<(Option<Link>, Response<Incoming>), Error> {
     let (mut sender, mut link) = http1::Builder::new()
+        // Also the most of what an origin says before its client is ready.
         .max_buf_size(BUFFER_BYTES)
         .handshake(TokioIo::new(connection))
         .await

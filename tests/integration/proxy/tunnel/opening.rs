@@ -59,6 +59,21 @@ async fn an_answer_that_does_not_switch_is_an_ordinary_one() {
 }
 
 #[tokio::test]
+async fn an_answer_to_an_offer_may_have_as_large_a_head_as_any_other() {
+    let (backend, _gateway, mut client) = world("").await;
+    let large = "a".repeat(40_000);
+    for request in [get("/"), offer("/chat")] {
+        client.send(request).await;
+        let (mut line, _) = backend.asked().await;
+        let answer = format!("HTTP/1.1 401 No\r\nX-Large: {large}\r\nContent-Length: 2\r\n\r\nno");
+        line.socket.send(answer).await;
+        let (head, body) = answered(&mut client).await;
+        assert_eq!(head.status, 401, "{body}");
+        assert_eq!(head.field("x-large"), Some(&large[..]));
+    }
+}
+
+#[tokio::test]
 async fn what_may_not_be_switched_to_is_not_offered() {
     let (backend, _gateway, mut client) = world("upgrade = [\"chat\"]").await;
     client.send(offer("/")).await;
