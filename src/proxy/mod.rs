@@ -222,7 +222,10 @@ impl Proxy {
         limits.check(&body.size_hint())?;
         let (upload, watch) = Upload::new(body, limits, Expectation::of(asked.head));
         let held = hold(asked, &upload)?;
-        let upload = upload.of(self, held);
+        let mut upload = upload.of(self, held);
+        if asked.head.version == Version::HTTP_2 {
+            upload = upload.wasting_its_rest();
+        }
         let exchange = Exchange::new(self, pool, (asked, &watch));
         let outcome = exchange.run(upload).await;
         // What the upstream makes of a request that broke off says nothing.

@@ -22,8 +22,10 @@ use bytes::Bytes;
 use http::header::EXPECT;
 use http::request::Parts;
 use http::{Request, StatusCode, Version};
+use http_body_util::BodyExt as _;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use tokio::time::Instant;
+use tokio::runtime::Handle;
+use tokio::time::{Instant, timeout};
 
 use super::Proxy;
 use super::fields;
@@ -43,6 +45,8 @@ pub(super) struct Upload<B = Incoming> {
     proxy: Option<Arc<Proxy>>,
     /// What it may take of memory, unread.
     held: Option<Held>,
+    /// What becomes of the rest, if it is dropped before its end; `None`: it is dropped, too.
+    waste: Option<fn(B)>,
     /// Until the client is given up, or asked for the content in any case.
     patience: Patience,
     turn: Turn,
@@ -176,6 +180,7 @@ impl<B: Body<Data = Bytes>> Upload<B> {
             limits,
             proxy: None,
             held: None,
+            waste: None,
             patience: Patience::default(),
             turn: Turn::default(),
         };
@@ -187,6 +192,45 @@ impl<B: Body<Data = Bytes>> Upload<B> {
         self.proxy = self.content.is_some().then(|| Arc::clone(proxy));
         self.held = held;
         self
+    }
+}
+
+impl Upload<Incoming> {
+    /// Its rest is read for a while when nobody wants it any more. Over HTTP/2 the client is told to stop
+    /// as soon as its content is dropped, and some take that for the failure of a request that has its
+    /// answer. (Over HTTP/1.1, the end of the connection takes care of it.)
+    pub(super) fn wasting_its_rest(mut self) -> Self {
+        self.waste = Some(|rest| {
+            // Its connection, and with it the shard's runtime, may be about to end.
+            if let Ok(runtime) = Handle::try_current() {
+                drop(runtime.spawn(timeout(WASTE_TIME, waste(rest))));
+            }
+        });
+        self
+    }
+}
+
+impl<B> Drop for Upload<B> {
+    fn drop(&mut self) {
+        if let (Some((rest, shared)), Some(waste)) = (self.content.take(), self.waste)
+            && matches!(shared.lock().stage, Stage::Client | Stage::Origin)
+        {
+            waste(rest);
+        }
+    }
+}
+
+/// For how long, and how much of a content that nobody wants is read.
+const WASTE_TIME: Duration = Duration::from_secs(1);
+const WASTE_BYTES: usize = 256 * 1024;
+
+async fn waste(mut rest: Incoming) {
+    let mut n_wasted = 0;
+    while n_wasted < WASTE_BYTES {
+        match rest.frame().await {
+            Some(Ok(frame)) => n_wasted += frame.data_ref().map_or(0, Bytes::len),
+            Some(Err(_)) | None => return,
+        }
     }
 }
 
@@ -462,6 +506,7 @@ impl<B> Default for Upload<B> {
             limits: Limits::default(),
             proxy: None,
             held: None,
+            waste: None,
             patience: Patience::default(),
             turn: Turn::default(),
         }

@@ -146,11 +146,7 @@ async fn a_content_that_was_not_asked_for_is_never_read() {
     watch.answered();
     let begin = Instant::now();
     let reading = std::future::poll_fn(|cx| Pin::new(&mut upload).poll_frame(cx));
-    assert!(
-        tokio::time::timeout(PATIENCE + PATIENCE / 4, reading)
-            .await
-            .is_err()
-    );
+    assert!(timeout(PATIENCE + PATIENCE / 4, reading).await.is_err());
     assert!(begin.elapsed() > PATIENCE);
     watch.permit();
     assert_eq!(poll(&mut upload), None);

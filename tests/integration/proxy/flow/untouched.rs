@@ -151,6 +151,48 @@ async fn an_answer_may_come_before_the_content_has() {
     client.rest().await;
 }
 
+/// Some clients take it for a failure if they are told to stop sending what nobody wants.
+#[tokio::test]
+async fn who_has_its_answer_by_http2_may_send_its_content_to_the_end() {
+    const HEADERS: u8 = 1;
+    const RST_STREAM: u8 = 3;
+    const PING: u8 = 6;
+    let (backend, gateway, _client) = world("").await;
+    let mut client = gateway.connect().await;
+    let frame = |kind: u8, flags: u8, stream: u8, payload: &[u8]| {
+        let length = u8::try_from(payload.len()).expect("a short payload");
+        [&[0, 0, length, kind, flags, 0, 0, 0, stream], payload].concat()
+    };
+    // POST, http, and two literals (RFC 7541, appendix A).
+    let head = b"\x83\x86\x04\x05/file\x01\x09a.example";
+    let begin = [
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
+        frame(4, 0, 0, b""),
+        frame(HEADERS, 0x4, 1, head),
+    ];
+    client.send(begin.concat()).await;
+    let (mut line, _) = backend.asked().await;
+    line.answer("enough").await;
+    let mut kinds = Vec::new();
+    let mut is_answered = false;
+    loop {
+        let head = client.take(9, "a frame").await;
+        client.take(usize::from(head[2]), "its payload").await;
+        let (kind, flags) = (head[3], head[4]);
+        kinds.push(kind);
+        let has_ended = kind <= HEADERS && flags & 0x1 != 0;
+        if has_ended && !is_answered {
+            is_answered = true;
+            client.send(frame(0, 0x1, 1, b"a=1")).await;
+            client.send(frame(PING, 0, 0, &[0; 8])).await;
+        }
+        if kind == PING && is_answered {
+            break;
+        }
+    }
+    assert!(!kinds.contains(&RST_STREAM), "{kinds:?}");
+}
+
 #[tokio::test]
 async fn an_answer_that_ends_with_its_connection_ends_well() {
     let (backend, _gateway, mut client) = world("").await;
