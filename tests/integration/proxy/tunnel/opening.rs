@@ -69,7 +69,7 @@ async fn an_answer_to_an_offer_may_have_as_large_a_head_as_any_other() {
         line.socket.send(answer).await;
         let (head, body) = answered(&mut client).await;
         assert_eq!(head.status, 401, "{body}");
-        assert_eq!(head.field("x-large"), Some(&large[..]));
+        assert_eq!(head.field("x-large"), Some(large.as_str()));
     }
 }
 
