@@ -17,7 +17,8 @@ fn config(origin: &Origin, server: &str, channel: &str) -> String {
     let upstream = origin.url();
     format!(
         "[server]\n{server}\n[listen.public]\naddress = \"127.0.0.1:0\"\n{ANYWHERE}\n\
-         [channels.events]\npath = \"/events\"\nupstream = \"{upstream}\"\n{channel}\n"
+         [channels.events]\npath = \"/events\"\nupstream = \"{upstream}\"\n\
+         retry = {{ min = \"1s\", max = \"4s\" }}\n{channel}\n"
     )
 }
 
@@ -53,8 +54,8 @@ async fn receive(mut client: Client) -> (Received, Option<Subscriber>) {
         Item::Retry(time) => time,
         other => panic!("waited for a reconnection time; {other:?}"),
     };
-    // Who is in is told less than five seconds, who is refused more.
-    if time <= 5000 {
+    // Who is in is told four seconds at most, who is refused five at least.
+    if time <= 4000 {
         return (Received::In, Some(sub));
     }
     assert_eq!(sub.next_item().await, Item::End(End::Cut));
