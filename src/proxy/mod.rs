@@ -295,7 +295,7 @@ fn limits(settings: &config::Proxy) -> Limits {
     }
 }
 
-/// What is taken unread of one request's content over HTTP/2: 5 MB/s from a client that is 50 ms away.
+/// What is taken unread of one request's content over HTTP/2: 4 MB/s from a client that is 50 ms away.
 /// Over HTTP/1.1 nothing is read before there is room for it.
 pub const UPLOAD_WINDOW_BYTES: u32 = 256 * 1024;
 
