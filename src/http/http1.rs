@@ -15,6 +15,7 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use hyper_util::rt::TokioTimer;
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout;
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -22,7 +23,6 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use super::closing::close;
 use super::connection::{Io, Peer};
 use super::head;
-use super::head_timer::HeadTimer;
 use super::pace::PaceKeeper;
 use super::pass::{Passed, pass};
 use super::preface::Prefixed;
@@ -119,7 +119,7 @@ pub(super) async fn serve(io: Io, peer: Peer) {
     let current = Arc::clone(&peer.gateway.current());
     let server = &current.server;
     let mut connection = http1::Builder::new()
-        .timer(HeadTimer::default())
+        .timer(TokioTimer::new())
         .header_read_timeout(server.header_timeout)
         .max_buf_size(server.max_header_bytes)
         .serve_connection(io, service);

@@ -12,7 +12,6 @@ mod cors;
 mod document;
 mod fetch;
 mod head;
-mod head_timer;
 mod http1;
 mod http2;
 mod pace;
