@@ -11,6 +11,7 @@ mod pipelined;
 mod recorder;
 mod reload;
 mod retry;
+mod scarce;
 mod smuggling;
 mod smuggling_http2;
 mod stalled;

@@ -86,6 +86,14 @@ impl Http2 {
         path: &str,
         fields: &[(&str, &str)],
     ) -> Result<(Head, Client), h2::Error> {
+        self.try_send((method, path, fields), None).await
+    }
+
+    async fn try_send(
+        &self,
+        (method, path, fields): (&str, &str, &[(&str, &str)]),
+        content: Option<Bytes>,
+    ) -> Result<(Head, Client), h2::Error> {
         let mut request = Request::builder()
             .method(method)
             .uri(format!("http://gateway.test{path}"))
@@ -96,7 +104,10 @@ impl Http2 {
         let request = request.body(()).expect("a request");
         let answered = async {
             let mut requests = self.requests.clone().ready().await?;
-            let (answer, _) = requests.send_request(request, true)?;
+            let (answer, mut sending) = requests.send_request(request, content.is_none())?;
+            if let Some(content) = content {
+                sending.send_data(content, true)?;
+            }
             answer.await
         };
         let what = format!("an answer to {method} {path}");
@@ -116,7 +127,21 @@ impl Http2 {
         path: &str,
         fields: &[(&str, &str)],
     ) -> (Head, String) {
-        let answer = self.try_request(method, path, fields).await;
+        self.ask_with((method, path, fields), None).await
+    }
+
+    /// Sends a content, and reads the answer with its own.
+    pub(crate) async fn post(&self, path: &str, content: &'static str) -> (Head, String) {
+        let content = Bytes::from_static(content.as_bytes());
+        self.ask_with(("POST", path, &[]), Some(content)).await
+    }
+
+    async fn ask_with(
+        &self,
+        (method, path, fields): (&str, &str, &[(&str, &str)]),
+        content: Option<Bytes>,
+    ) -> (Head, String) {
+        let answer = self.try_send((method, path, fields), content).await;
         let (head, mut client) = answer.unwrap_or_else(|error| panic!("{method} {path}: {error}"));
         let (content, _) = client.rest().await;
         (head, String::from_utf8(content).expect("content of text"))
