@@ -19,6 +19,7 @@ mod targets;
 mod trailers;
 mod tunnel;
 mod upstream_http2;
+mod upstream_tls;
 mod versions;
 
 use std::net::SocketAddr;

@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -15,9 +16,12 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::net::{TcpListener, TcpStream};
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
+use tokio_rustls::TlsAcceptor;
 
 use super::server::Speaks;
 use super::within;
@@ -67,16 +71,38 @@ struct Pieces(mpsc::Receiver<Result<Frame<Bytes>, std::io::Error>>);
 impl Backend {
     pub(crate) async fn start(speaks: Speaks) -> Self {
         let listener = TcpListener::bind("127.0.0.2:0").await;
+        Self::over(listener.expect("an address for the origin"), speaks, None)
+    }
+
+    /// One that speaks TLS; what it agrees to speak over it is the configuration's business.
+    pub(crate) async fn with_tls(speaks: Speaks, config: ServerConfig) -> Self {
+        let listener = TcpListener::bind("127.0.0.2:0").await;
         let listener = listener.expect("an address for the origin");
+        let tls = TlsAcceptor::from(Arc::new(config));
+        Self::over(listener, speaks, Some(tls))
+    }
+
+    fn over(listener: TcpListener, speaks: Speaks, tls: Option<TlsAcceptor>) -> Self {
         let address = listener.local_addr().expect("the address of the origin");
         let (tx, exchanges) = mpsc::channel(1024);
         let accepting = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let (tell, handle) = oneshot::channel();
-                let tx = tx.clone();
+                let (tls, tx) = (tls.clone(), tx.clone());
                 let connection = tokio::spawn(async move {
                     let handle = handle.await.expect("the handle of this task");
-                    serve(stream, speaks, handle, tx).await;
+                    if stream.set_nodelay(true).is_err() {
+                        return; // it is gone already
+                    }
+                    match tls {
+                        None => serve(stream, speaks, handle, tx).await,
+                        Some(tls) => {
+                            // Whoever does not trust the certificate goes away.
+                            if let Ok(stream) = tls.accept(stream).await {
+                                serve(stream, speaks, handle, tx).await;
+                            }
+                        }
+                    }
                 });
                 if tell.send(connection.abort_handle()).is_err() {
                     return; // the runtime ends
@@ -250,14 +276,11 @@ impl Drop for Backend {
 }
 
 async fn serve(
-    stream: TcpStream,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     speaks: Speaks,
     connection: AbortHandle,
     exchanges: mpsc::Sender<Exchange>,
 ) {
-    if stream.set_nodelay(true).is_err() {
-        return; // it is gone already
-    }
     let service = service_fn(move |request: Request<Incoming>| {
         let (exchanges, connection) = (exchanges.clone(), connection.clone());
         async move {
