@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -11,6 +12,7 @@ use tokio_util::either::Either;
 
 use super::client_tls::{ClientTls, server_name};
 use super::gather::{Gather, Gathered};
+use super::listener::USER_TIMEOUT;
 use crate::config::UpstreamTls;
 
 /// Whom to connect to.
@@ -58,6 +60,24 @@ pub type Connection = Either<Stream, Box<TlsStream<Stream>>>;
 
 /// The TCP connection below: woken on its own, or with others.
 pub type Stream = Either<TcpStream, Gathered>;
+
+/// Has the kernel give a connection up whose peer acknowledges nothing of what was sent to it, as it
+/// does those of clients: for who does not wait for an answer, and so would not notice.
+///
+/// # Errors
+///
+/// If the kernel refuses.
+pub fn give_up_when_unheard(connection: &Connection) -> io::Result<()> {
+    let stream = match connection {
+        Either::Left(stream) => stream,
+        Either::Right(tls) => tls.get_ref().0,
+    };
+    match stream {
+        Either::Left(stream) => SockRef::from(stream).set_tcp_user_timeout(Some(USER_TIMEOUT)),
+        // An event stream: its silence is noticed.
+        Either::Right(_gathered) => Ok(()),
+    }
+}
 
 /// Resolves the host, connects to the first address that answers, and shakes hands.
 ///

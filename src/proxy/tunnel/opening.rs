@@ -24,7 +24,7 @@ use super::protocols::{Manners, Offer};
 use super::relay::{End, Ends, Relay};
 use crate::config::UpstreamHttp;
 use crate::memory::Held;
-use crate::net::connect::{Connection, Protocol};
+use crate::net::connect::{self, Connection, Protocol};
 use crate::net::descriptors::Descriptor;
 use crate::proxy::error::Error;
 use crate::proxy::exchange::Exchange;
@@ -141,8 +141,13 @@ async fn open(proxy: &Arc<Proxy>, asked: &Asked<'_>, offer: &Offer) -> Result<Op
             .insert(CONNECTION, HeaderValue::from_static("upgrade"));
     }
     let parts = link.ok_or(Error::SwitchedUnasked)?.into_parts();
+    let origin = parts.io.into_inner();
+    if let Err(error) = connect::give_up_when_unheard(&origin) {
+        // It has broken already, which the tunnel will see.
+        tracing::debug!(%error, "a tunnel's connection to its origin");
+    }
     let switch = Switch {
-        origin: parts.io.into_inner(),
+        origin,
         early: parts.read_buf,
         manners,
         place,
