@@ -1,7 +1,7 @@
-//! Clients whose network goes away without a word: no packet says that they are gone.
+//! Clients and origins whose network goes away without a word: no packet says that they are gone.
 //!
 //! Each test has a network of its own, a namespace behind a pair of virtual Ethernet devices, whose
-//! link drops; its clients are curl. It must be run as root, in a namespace where it may make devices:
+//! link drops; subscribers are curl. It must be run as root, in a namespace where it may make devices:
 //! `tests/run half-open` does that.
 
 #![expect(
@@ -13,6 +13,7 @@
 )]
 
 mod network;
+mod proxies;
 #[expect(dead_code, unused_imports, reason = "it is that of other tests, too")]
 #[path = "../integration/support/mod.rs"]
 mod support;
@@ -60,16 +61,16 @@ async fn send(origin: &Origin, reader: &mut Subscriber, numbers: std::ops::Range
     }
 }
 
-/// Waits for this many subscribers, for longer than other waits may take; returns how long it took.
-async fn until_subscribers(admin: &Admin, n: f64, longest: Duration) -> Duration {
+/// Waits until a metric has this value, for longer than other waits may take; returns how long it took.
+async fn until_metric(admin: &Admin, (name, value): (&str, f64), longest: Duration) -> Duration {
     let begin = Instant::now();
     loop {
-        let there = admin.metrics().await.value(SUBSCRIBERS);
-        if (there - n).abs() < f64::EPSILON {
+        let there = admin.metrics().await.value(name);
+        if (there - value).abs() < f64::EPSILON {
             return begin.elapsed();
         }
         let waited = begin.elapsed();
-        assert!(waited < longest, "{there} subscribers after {waited:?}");
+        assert!(waited < longest, "{name} is {there} after {waited:?}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -90,11 +91,11 @@ async fn link_drops(
     let network = Network::new();
     let mut reader = healthy(gateway, pair).await;
     let client = Curl::start(&network, gateway, options);
-    until_subscribers(&admin, 2.0, Duration::from_secs(10)).await;
+    until_metric(&admin, (SUBSCRIBERS, 2.0), Duration::from_secs(10)).await;
     send(origin, &mut reader, 0..5).await;
     client.until_data(&["0", "1", "2", "3", "4"]).await;
     network.drop_link();
-    let gone = until_subscribers(&admin, 1.0, within).await;
+    let gone = until_metric(&admin, (SUBSCRIBERS, 1.0), within).await;
     admin.until(&[(&departures(reason), 1.0)]).await;
     // Of what follows it gets nothing, and nobody else is touched.
     send(origin, &mut reader, 5..10).await;
@@ -167,7 +168,7 @@ async fn a_client_that_is_frozen_is_found_once_its_buffers_are_full() {
     let network = Network::new();
     let mut reader = healthy(&gateway, None).await;
     let client = Curl::start(&network, &gateway, &[]);
-    until_subscribers(&admin, 2.0, Duration::from_secs(10)).await;
+    until_metric(&admin, (SUBSCRIBERS, 2.0), Duration::from_secs(10)).await;
     client.freeze();
     // More than a kernel takes for somebody, 6 MiB at most.
     let padding = "x".repeat(500_000);

@@ -1,10 +1,14 @@
 //! Networks that can go away, and clients in them.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io;
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tempfile::TempDir;
 
 use crate::support::{Gateway, until};
@@ -56,6 +60,40 @@ impl Network {
 
     pub(crate) fn raise_link(&self) {
         ip(&["-n", &self.name, "link", "set", "client", "up"]);
+    }
+
+    /// A connection from there to the gateway.
+    pub(crate) fn connect(&self, gateway: &Gateway) -> tokio::net::TcpStream {
+        let (_, port) = gateway.address().rsplit_once(':').expect("a port");
+        let address = format!("10.89.{}.1:{port}", self.number);
+        let stream = self.inside(|| TcpStream::connect(address));
+        stream.set_nonblocking(true).expect("a socket");
+        stream.set_nodelay(true).expect("a socket");
+        tokio::net::TcpStream::from_std(stream).expect("a socket")
+    }
+
+    /// An origin there, and its URL.
+    pub(crate) fn listen(&self) -> (tokio::net::TcpListener, String) {
+        let address = format!("10.89.{}.2:0", self.number);
+        let listener = self.inside(|| TcpListener::bind(address));
+        let address = listener.local_addr().expect("an address");
+        listener.set_nonblocking(true).expect("a socket");
+        let listener = tokio::net::TcpListener::from_std(listener);
+        (listener.expect("a socket"), format!("http://{address}"))
+    }
+
+    /// Makes a socket there. It stays there, whoever uses it.
+    fn inside<T: Send>(&self, make: impl FnOnce() -> io::Result<T> + Send) -> T {
+        let namespace = File::open(format!("/run/netns/{}", self.name));
+        let namespace = namespace.expect("the namespace");
+        std::thread::scope(|scope| {
+            let making = scope.spawn(|| {
+                let network = Some(LinkNameSpaceType::Network);
+                move_into_link_name_space(namespace.as_fd(), network)?;
+                make()
+            });
+            making.join().expect("no panic").expect("a socket")
+        })
     }
 }
 

@@ -71,7 +71,12 @@ struct Pieces(mpsc::Receiver<Result<Frame<Bytes>, std::io::Error>>);
 impl Backend {
     pub(crate) async fn start(speaks: Speaks) -> Self {
         let listener = TcpListener::bind("127.0.0.2:0").await;
-        Self::over(listener.expect("an address for the origin"), speaks, None)
+        Self::at(listener.expect("an address for the origin"), speaks)
+    }
+
+    /// One that is where this listener is.
+    pub(crate) fn at(listener: TcpListener, speaks: Speaks) -> Self {
+        Self::over(listener, speaks, None)
     }
 
     /// One that speaks TLS; what it agrees to speak over it is the configuration's business.

@@ -43,7 +43,11 @@ pub(crate) struct PiecesTx(mpsc::Sender<Result<Frame<Bytes>, std::io::Error>>);
 
 impl Caller {
     pub(crate) async fn connect(gateway: &Gateway, speaks: Speaks) -> Self {
-        let stream = TcpStream::connect(gateway.address()).await;
+        Self::connect_to(gateway.address(), speaks).await
+    }
+
+    pub(crate) async fn connect_to(address: &str, speaks: Speaks) -> Self {
+        let stream = TcpStream::connect(address).await;
         let stream = stream.expect("a connection to the gateway");
         stream.set_nodelay(true).expect("the gateway is there");
         let stream = stream.into_std().expect("a socket");

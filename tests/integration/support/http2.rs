@@ -64,7 +64,8 @@ impl Http2 {
         Self::over(connector.stream_to(gateway).await, Windows::default()).await
     }
 
-    async fn over(stream: Pin<Box<dyn Stream>>, windows: Windows) -> Self {
+    /// A connection that is made already.
+    pub(crate) async fn over(stream: Pin<Box<dyn Stream>>, windows: Windows) -> Self {
         let shake = Builder::new()
             .initial_window_size(windows.stream)
             .initial_connection_window_size(windows.connection)
