@@ -108,7 +108,11 @@ impl Counters {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
     use super::*;
+
+    const DOCUMENTATION: &str = include_str!("../../docs/admin.md");
 
     #[test]
     fn an_answer_is_counted_by_its_class() {
@@ -128,5 +132,49 @@ mod tests {
             counters.failed(reason);
             assert_eq!(counters.n_failures(), n, "{reason:?}");
         }
+    }
+
+    /// The rows that tell what a client was told: the statuses of each reason.
+    fn documented_reasons() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
+        let (_, table) = DOCUMENTATION.split_once("| Status | `reason` |").unwrap();
+        let rows = table
+            .lines()
+            .skip(2)
+            .map_while(|row| row.strip_prefix("| "));
+        let cells = rows.map(|row| row.split(" | ").collect::<Vec<_>>());
+        let reasons = cells.map(|cells| {
+            let name = cells[1].trim_matches('`');
+            (name, cells[0].split(", ").collect())
+        });
+        reasons.collect()
+    }
+
+    #[test]
+    fn every_reason_is_documented_with_what_clients_are_told() {
+        let mut expected: BTreeMap<_, BTreeSet<String>> = BTreeMap::new();
+        for reason in reasons() {
+            let told = match reason {
+                // The head of the answer is out.
+                Reason::AnswerBroke | Reason::AnswerNotTaken | Reason::AnswerStalled => {
+                    "–".to_owned()
+                }
+                _ => reason.status().as_str().to_owned(),
+            };
+            expected.entry(reason.name()).or_default().insert(told);
+        }
+        let documented = documented_reasons().into_iter();
+        let documented =
+            documented.map(|(name, told)| (name, told.into_iter().map(str::to_owned).collect()));
+        assert_eq!(documented.collect::<BTreeMap<_, _>>(), expected);
+    }
+
+    #[test]
+    fn every_end_of_a_tunnel_is_documented() {
+        let mut lines = DOCUMENTATION.lines();
+        let row = lines.find(|line| line.contains("`ssecast_proxy_tunnels_ended_total`"));
+        let (_, listed) = row.unwrap().split_once("(`end`): ").unwrap();
+        let documented: Vec<&str> = listed.trim_end_matches(" |").split(", ").collect();
+        let ends = End::ALL.map(|end| format!("`{}`", end.name()));
+        assert_eq!(documented, ends);
     }
 }
