@@ -6,6 +6,7 @@ use std::time::Duration;
 use http::StatusCode;
 
 use super::coding::Undecodable;
+use super::refusals::Challenges;
 use crate::sse::LimitExceeded;
 
 /// What went wrong with an upstream, from our view.
@@ -54,6 +55,8 @@ pub enum UpstreamError {
         status: StatusCode,
         /// For how long the origin wants to be left alone, if it says so.
         retry_after: Option<Duration>,
+        /// What it wants to know of who asks.
+        challenges: Challenges,
     },
     /// A redirect without a usable `Location`.
     #[error("a redirect to nowhere ({0:?})")]

@@ -10,19 +10,23 @@
 //! is the gateway's business, and passes.
 
 use std::pin::pin;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use http::StatusCode;
 use tokio::sync::Notify;
 
-use super::FirstAnswered;
 use super::error::UpstreamError;
+use super::{Challenges, FirstAnswered, Refused};
 
 /// How the first who ask are answered, once that is known.
 #[derive(Debug, Default)]
 pub(super) struct FirstAnswer {
     /// What was said, as `answered` reads it.
     state: AtomicU16,
+    /// What comes with a refusal. Set before `state` says that it is one; boxed, because hardly an
+    /// instance has it.
+    challenges: OnceLock<Box<Challenges>>,
     /// Tells those who wait.
     known: Notify,
 }
@@ -39,7 +43,7 @@ impl FirstAnswer {
     pub(super) fn not_awaited() -> Self {
         Self {
             state: AtomicU16::new(OPENED),
-            known: Notify::new(),
+            ..Self::default()
         }
     }
 
@@ -69,7 +73,12 @@ impl FirstAnswer {
     /// Everybody is refused if that is what this failure says, and gets the stream if not.
     pub(super) fn note_failure(&self, error: &UpstreamError) {
         match error {
-            UpstreamError::UnexpectedStatus { status, .. } if refusal(*status).is_some() => {
+            UpstreamError::UnexpectedStatus {
+                status, challenges, ..
+            } if refusal(*status).is_some() => {
+                if *status == StatusCode::UNAUTHORIZED {
+                    self.challenges.get_or_init(|| Box::new(challenges.clone()));
+                }
                 self.decide(status.as_u16());
             }
             _ => self.decide(HELD),
@@ -84,6 +93,16 @@ impl FirstAnswer {
         if is_first.is_ok() {
             self.known.notify_waiters();
         }
+    }
+
+    /// What those are told who ask, if it is known to be a refusal.
+    pub(super) fn refused(&self) -> Option<Refused> {
+        let status = of_code(self.state.load(Ordering::Acquire)).refusal()?;
+        let challenges = self.challenges.get();
+        Some(Refused {
+            status,
+            challenges: challenges.map(|one| (**one).clone()).unwrap_or_default(),
+        })
     }
 
     /// Waits until it is known.
@@ -138,6 +157,7 @@ mod tests {
         UpstreamError::UnexpectedStatus {
             status: StatusCode::from_u16(code).expect("a status"),
             retry_after: None,
+            challenges: Challenges::default(),
         }
     }
 

@@ -43,6 +43,7 @@ use self::handover::Place;
 pub use self::handover::{Heirlooms, KeyLeft, Legacy, rules_of};
 pub use self::instances::{Instance, Instances};
 pub use self::reconnect::Backoff;
+pub use self::refusals::{Challenges, Refused};
 use self::request::Wanted;
 pub use self::request::{Dialer, describe};
 pub use self::status::{Health, State, Status, UPSTREAM_NOTICE};
@@ -245,12 +246,23 @@ impl Channel {
         self.wanted(settings, place).shown()
     }
 
+    /// Waits until it is known how the first who ask are answered; what they are told, if that is a
+    /// refusal.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped at any time.
+    pub async fn refused(&self) -> Option<Refused> {
+        self.first_answer().await.refusal()?;
+        self.shared.first_answer.refused()
+    }
+
     /// Waits until it is known how the first who ask are answered.
     ///
     /// # Cancel safety
     ///
     /// May be dropped at any time.
-    pub async fn first_answer(&self) -> FirstAnswered {
+    async fn first_answer(&self) -> FirstAnswered {
         self.shared.first_answer.wait().await
     }
 

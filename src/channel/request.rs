@@ -18,6 +18,7 @@ use super::coding::{self, Coding};
 use super::decoded::DecodedBody;
 use super::error::UpstreamError;
 use super::exchange::{self, Body};
+use super::refusals::Challenges;
 use crate::config::{self, Compression, Key, OnStatus, UpstreamHttp, UpstreamTls};
 use crate::log::MAX_ID_BYTES;
 use crate::net::client_tls::ClientTls;
@@ -324,6 +325,7 @@ fn accept(response: Response<Body>, settings: &config::Upstream) -> Result<Answe
             OnStatus::GiveUp | OnStatus::Retry => Err(UpstreamError::UnexpectedStatus {
                 status,
                 retry_after: retry_after(response.headers()),
+                challenges: Challenges::of(response.headers()),
             }),
         };
     }

@@ -11,11 +11,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
-use http::StatusCode;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout};
 
-use super::refusals::{REFUSED_FOR, Remembered};
+use super::refusals::{REFUSED_FOR, Refused, Remembered};
 use super::{
     Channel, Counters, Dialer, Heirlooms, Instance, Instances, Kind, RefusedBy, Seat, Upstream,
     Views,
@@ -36,7 +35,7 @@ struct Shared {
     kind: Kind,
     instances: Instances<Arc<Key>>,
     /// What origins refused lately. Locked within the lock of `instances`, never the other way round.
-    refusals: Mutex<Remembered<StatusCode>>,
+    refusals: Mutex<Remembered<Refused>>,
     /// Until when origins are left alone that failed, of instances that are gone. Locked likewise.
     resting: Mutex<Remembered<Instant>>,
     /// What instances of an earlier process left to those with the same key.
@@ -92,12 +91,12 @@ pub struct Berth {
 const RETURN: Duration = Duration::from_secs(60);
 
 /// Why somebody gets no seat.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NoSeat {
     /// By a limit.
     Limit(RefusedBy),
     /// The origin has refused this key a moment ago.
-    Origin(StatusCode),
+    Origin(Refused),
 }
 
 impl From<RefusedBy> for NoSeat {
@@ -201,8 +200,8 @@ impl Template {
         let key = Arc::new(key);
         let max = shared.kind.settings().max_instances;
         shared.instances.enter(&key, max, || {
-            if let Some(status) = shared.lock_refusals().of(&key, Instant::now()) {
-                return Err(NoSeat::Origin(status));
+            if let Some(refused) = shared.lock_refusals().of(&key, Instant::now()) {
+                return Err(NoSeat::Origin(refused));
             }
             if !shared.budget.has_room() {
                 return Err(RefusedBy::Memory.into());
@@ -275,10 +274,10 @@ impl Template {
                 refusal = self.first_answer(&channel) => refusal,
             }
         });
-        if let Some(status) = refusal.await {
+        if let Some(refused) = refusal.await {
             shared.instances.remove(&key, &channel, || {
                 let now = Instant::now();
-                let refusal = (status, now + REFUSED_FOR);
+                let refusal = (refused, now + REFUSED_FOR);
                 shared.lock_refusals().note(&key, refusal, now);
                 end();
             });
@@ -303,9 +302,9 @@ impl Template {
         self.counters().ambiguous_ids_gone.add(n_ambiguous);
     }
 
-    /// The status that the first who ask are refused with; `None`: they get a stream, after
-    /// `first_answer` at the latest.
-    async fn first_answer(&self, channel: &Channel) -> Option<StatusCode> {
+    /// What the first who ask are refused with; `None`: they get a stream, after `first_answer` at the
+    /// latest.
+    async fn first_answer(&self, channel: &Channel) -> Option<Refused> {
         let patience = self.shared.kind.settings().first_answer;
         let answered = match timeout(patience, channel.first_answer()).await {
             Ok(answered) => answered,
@@ -316,11 +315,11 @@ impl Template {
             }
         };
         self.counters().first_answers(answered).add(1);
-        answered.refusal()
+        channel.shared.first_answer.refused()
     }
 
-    /// The status that the origin has refused a key with a moment ago.
-    pub fn refusal(&self, key: &Key) -> Option<StatusCode> {
+    /// What the origin has refused a key with a moment ago.
+    pub fn refusal(&self, key: &Key) -> Option<Refused> {
         self.shared.lock_refusals().of(key, Instant::now())
     }
 
@@ -419,7 +418,7 @@ impl Shared {
         self.resting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lock_refusals(&self) -> MutexGuard<'_, Remembered<StatusCode>> {
+    fn lock_refusals(&self) -> MutexGuard<'_, Remembered<Refused>> {
         self.refusals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 
 use super::accept::Form;
 use super::selection::BadQuery;
+use crate::channel::Refused;
 use crate::config::KeyError;
 use crate::proxy::Failure;
 
@@ -22,7 +23,7 @@ pub(super) enum Refusal {
     /// The query asks for what nobody can give.
     BadQuery(BadQuery),
     /// The origin has refused it: what it said.
-    ByOrigin(StatusCode),
+    ByOrigin(Refused),
     /// No usable `Host` header field (RFC 9112, 3.2).
     BadHost,
     /// A method that no resource has.
@@ -58,7 +59,7 @@ impl Refusal {
             Self::BadHost | Self::BadKey(_) | Self::BadQuery(_) | Self::HasBody => {
                 StatusCode::BAD_REQUEST
             }
-            Self::ByOrigin(status) => *status,
+            Self::ByOrigin(refused) => refused.status,
             Self::ForNobody | Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::NotPassedOn(failure, _) => failure.reason.status(),
             Self::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
@@ -130,10 +131,16 @@ impl Refusal {
             Self::MethodNotAllowed => {
                 fields.insert(ALLOW, HeaderValue::from_static(METHODS));
             }
+            // Deviates: RFC 9110, 15.5.2, where the origin has sent no challenge, because nobody here knows
+            // how it wants to be told who asks.
+            Self::ByOrigin(refused) => {
+                for challenge in refused.challenges.iter() {
+                    fields.append(WWW_AUTHENTICATE, challenge.clone());
+                }
+            }
             Self::BadHost
             | Self::BadKey(_)
             | Self::BadQuery(_)
-            | Self::ByOrigin(_)
             | Self::NotAcceptable
             | Self::NotFound(_)
             | Self::NotPassedOn(..)

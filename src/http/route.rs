@@ -3,12 +3,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use http::StatusCode;
 use tokio::time::Instant;
 
 use super::answer::Refusal;
 use super::standing::turned_away;
-use crate::channel::{Channel, Counters, Source, Template};
+use crate::channel::{Channel, Counters, Refused, Source, Template};
 use crate::config::{self, Key, PathRouter, normalize_path};
 use crate::proxy::Proxy;
 
@@ -222,8 +221,8 @@ impl Target {
         }
     }
 
-    /// The status that the origin has refused a key with a moment ago.
-    pub(super) fn refusal(&self, key: &Key) -> Option<StatusCode> {
+    /// What the origin has refused a key with a moment ago.
+    pub(super) fn refusal(&self, key: &Key) -> Option<Refused> {
         match self {
             Self::Bundle(_) | Self::Channel { .. } => None,
             Self::Template(template) => template.refusal(key),

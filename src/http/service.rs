@@ -209,8 +209,8 @@ async fn respond_for_channel(
         Ok(selection) => selection,
         Err(bad) => return refuse(Refusal::BadQuery(bad), fields),
     };
-    if let Some(status) = route.target.refusal(&key) {
-        return refuse(Refusal::ByOrigin(status), fields);
+    if let Some(refused) = route.target.refusal(&key) {
+        return refuse(Refusal::ByOrigin(refused), fields);
     }
     if request.method() == Method::HEAD {
         match representation {

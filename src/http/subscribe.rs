@@ -90,7 +90,7 @@ impl From<NoSeat> for NotSeated {
     fn from(why: NoSeat) -> Self {
         match why {
             NoSeat::Limit(by) => Self::Limit(by),
-            NoSeat::Origin(status) => Self::Refusal(Refusal::ByOrigin(status)),
+            NoSeat::Origin(refused) => Self::Refusal(Refusal::ByOrigin(refused)),
         }
     }
 }
@@ -221,8 +221,8 @@ async fn take_seat(
     let seed = last_event_id.and_then(|id| id_for_origin(id, name));
     let (instance, seat) = template.enter(key, seed.as_deref())?;
     let Instance { channel, home, .. } = instance;
-    if let Some(status) = channel.first_answer().await.refusal() {
-        return Err(NotSeated::Refusal(Refusal::ByOrigin(status)));
+    if let Some(refused) = channel.refused().await {
+        return Err(NotSeated::Refusal(Refusal::ByOrigin(refused)));
     }
     Ok(Seated {
         channel,

@@ -343,6 +343,37 @@ async fn what_the_origin_refuses_is_passed_on_to_all_who_wait_and_remembered() {
     }
 }
 
+/// Also of what is remembered, and over both versions of HTTP: with 401 come the origin's words on how
+/// to say who asks.
+#[tokio::test]
+async fn challenges_of_the_origin_are_passed_on_with_its_401() {
+    let raw = "HTTP/1.1 401 No\r\nWWW-Authenticate: Bearer realm=\"a\", error=\"invalid_token\"\r\n\
+               WWW-Authenticate: Basic realm=\"b\"\r\nContent-Length: 0\r\n\r\n";
+    let origin = Origin::answering(Answer::RawAndClose(raw.into())).await;
+    let gateway = rooms("", &origin).await;
+    let expected = [
+        "Bearer realm=\"a\", error=\"invalid_token\"",
+        "Basic realm=\"b\"",
+    ];
+    let challenges = |head: &Head| {
+        let lines = head.text.lines().filter_map(|line| line.split_once(": "));
+        let lines = lines.filter(|(name, _)| name.eq_ignore_ascii_case("www-authenticate"));
+        lines.map(|(_, value)| value.to_owned()).collect::<Vec<_>>()
+    };
+    for _ in 0..2 {
+        let (head, body) = ask(&gateway, "/rooms/a/events").await;
+        assert_eq!(head.status, 401, "{body}");
+        assert_eq!(challenges(&head), expected, "{}", head.text);
+    }
+    assert_eq!(origin.n_connections(), 1, "one is remembered");
+    let client = Http2::connect(&gateway).await;
+    let (head, _) = client.ask("GET", "/rooms/b/events", &[]).await;
+    assert_eq!(
+        (head.status, challenges(&head)),
+        (401, expected.map(str::to_owned).to_vec())
+    );
+}
+
 #[tokio::test]
 async fn guesses_cost_one_request_each_and_leave_no_upstream() {
     let origin = Origin::answering(status(404)).await;
