@@ -61,6 +61,12 @@ pub struct Log {
     shared: Arc<Shared>,
 }
 
+/// Batches that are taken under the lock at once: some ten microseconds of the writer's time.
+const SLICE: usize = 256;
+
+/// How often a history is taken in slices that is evicted meanwhile.
+const TRIES: usize = 3;
+
 /// Why no more events will come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
@@ -168,34 +174,47 @@ impl Log {
     /// A shard that takes its feed after this call has every batch from there on: there is no seam
     /// between replay and live.
     pub fn start<'a>(&self, wish: impl Into<Wish<'a>>, now: Instant) -> Start {
-        let wish = wish.into();
-        if let Some(sources) = &self.shared.sources {
-            return self.start_in_view(sources, &wish, now);
-        }
-        Self::start_in(&mut self.lock(), &wish, now)
+        self.start_with(&wish.into(), now, |_| None)
     }
 
     /// The same for somebody who reads what there is, and may come back for what comes later: with the
     /// id to come back with ([`Start::head_id`]).
     pub fn read<'a>(&self, wish: impl Into<Wish<'a>>, now: Instant) -> Start {
-        let wish = wish.into();
-        if let Some(sources) = &self.shared.sources {
-            return self.start_in_view(sources, &wish, now);
-        }
-        let mut state = self.lock();
-        let start = Self::start_in(&mut state, &wish, now);
-        Start {
-            head_id: Some(state.ring.head_id()),
-            ..start
-        }
+        self.start_with(&wish.into(), now, |ring| Some(ring.head_id()))
     }
 
-    fn start_in(state: &mut State, wish: &Wish<'_>, now: Instant) -> Start {
+    /// A long history is taken in slices, so that the writer waits for none of them for long.
+    fn start_with(
+        &self,
+        wish: &Wish<'_>,
+        now: Instant,
+        head_id: fn(&Ring) -> Option<String>,
+    ) -> Start {
+        for _ in 0..TRIES {
+            let start = self.begin((wish, now), head_id, SLICE);
+            if let Some(start) = self.with_older(start) {
+                return start;
+            }
+        }
+        self.begin((wish, now), head_id, usize::MAX)
+    }
+
+    /// Where somebody begins, with no more than the newest `max_batches` of what there is.
+    fn begin(
+        &self,
+        (wish, now): (&Wish<'_>, Instant),
+        head_id: fn(&Ring) -> Option<String>,
+        max_batches: usize,
+    ) -> Start {
+        if let Some(sources) = &self.shared.sources {
+            return self.start_in_view(sources, wish, now, max_batches);
+        }
+        let mut state = self.lock();
         state.ring.evict(now);
         let begin = state.ring.begin(wish, now);
-        let batches = state.ring.batches_from(begin.at).cloned().collect();
+        let batches = newest(state.ring.batches_from(begin.at), max_batches);
         Start {
-            head_id: None,
+            head_id: head_id(&state.ring),
             at: begin.at,
             replay: begin.replay,
             follows: begin.follows,
@@ -205,6 +224,29 @@ impl Log {
             batches,
             ended: state.ended,
         }
+    }
+
+    /// Adds the batches that it lacks, the newest first. What is evicted meanwhile is missing for who gets
+    /// all that there is; `None`: for this one it must not be.
+    fn with_older(&self, mut start: Start) -> Option<Start> {
+        let mut older = Vec::new();
+        let mut from = (start.batches.first()).map_or(start.at, |batch| batch.start());
+        while from > start.at {
+            let slice = newest(self.lock().ring.batches_between(start.at, from), SLICE);
+            let Some(first) = slice.first() else {
+                match start.follows {
+                    Follows::All | Follows::Newest => start.at = from,
+                    Follows::Latest | Follows::Live | Follows::Rest => return None,
+                }
+                break;
+            };
+            from = first.start();
+            older.push(slice);
+        }
+        older.reverse();
+        older.push(start.batches);
+        start.batches = older.concat();
+        Some(start)
     }
 
     /// What is new to a subscriber that has everything up to `position`, which is between events: the
@@ -305,4 +347,14 @@ impl Log {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The last of these batches, in order.
+fn newest<'a>(
+    batches: impl DoubleEndedIterator<Item = &'a Arc<Batch>>,
+    max: usize,
+) -> Vec<Arc<Batch>> {
+    let mut newest: Vec<_> = batches.rev().take(max).cloned().collect();
+    newest.reverse();
+    newest
 }

@@ -371,9 +371,22 @@ impl Ring {
     }
 
     /// The batches that hold the wire stream from `at` to the head.
-    pub(in crate::log) fn batches_from(&self, at: Position) -> impl Iterator<Item = &Arc<Batch>> {
-        let first = self.batches.partition_point(|batch| batch.end() <= at);
-        self.batches.range(first..)
+    pub(in crate::log) fn batches_from(
+        &self,
+        at: Position,
+    ) -> impl DoubleEndedIterator<Item = &Arc<Batch>> {
+        self.batches_between(at, self.head)
+    }
+
+    /// The batches that hold it from `at` to `to`, which is where one of them begins or ends.
+    pub(in crate::log) fn batches_between(
+        &self,
+        at: Position,
+        to: Position,
+    ) -> impl DoubleEndedIterator<Item = &Arc<Batch>> {
+        let n_before = |at| self.batches.partition_point(|batch| batch.end() <= at);
+        let (first, end) = (n_before(at), n_before(to));
+        self.batches.range(first.min(end)..end)
     }
 
     /// The id and the encoded block of a retained event.

@@ -6,3 +6,4 @@ mod latest;
 mod lookup;
 mod model;
 mod repeats;
+mod slices;

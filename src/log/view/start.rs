@@ -9,19 +9,20 @@ use super::writer::push_id;
 use crate::log::id::Seq;
 use crate::log::replay::{Follows, Replay, Start, Wish};
 use crate::log::ring::Begin;
-use crate::log::{Log, State};
+use crate::log::{Log, State, newest};
 use crate::sse;
 
 /// Bytes that one subscriber may get ahead of the wire stream. They are encoded for it alone.
 const MOST_BYTES_AHEAD: usize = 256 * 1024;
 
 impl Log {
-    /// Where a subscriber of this view begins.
+    /// Where a subscriber of this view begins, with no more than the newest `max_batches`.
     pub(in crate::log) fn start_in_view(
         &self,
         sources: &Sources,
         wish: &Wish<'_>,
         now: Instant,
+        max_batches: usize,
     ) -> Start {
         // Before our own lock: the sources have theirs.
         let seen = wish.last_event_id.map(|id| sources.resolve(id));
@@ -62,7 +63,7 @@ impl Log {
             head_id,
             snapshot: begin.snapshot,
             ahead,
-            batches: state.ring.batches_from(begin.at).cloned().collect(),
+            batches: newest(state.ring.batches_from(begin.at), max_batches),
             ended: state.ended,
         }
     }
