@@ -8,9 +8,12 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
-use super::{Explain, Finished, explain_proxy};
+use super::{Explain, Finished, explain_proxy, explain_view};
 use crate::channel::{describe, is_seed};
-use crate::config::{self, Config, Connect, Key, KeyRules, PathRouter, without_secrets};
+use crate::config::{
+    self, Config, Connect, Key, KeyRules, PathRouter, SelectEvents, UnknownPath, without_secrets,
+};
+use crate::http::Selected;
 
 pub(super) const ABOUT: &str = "\
 Say what a request is for: which channel and which of its instances, or which proxy, and what would go \
@@ -39,6 +42,8 @@ struct Asked<'a> {
     url: &'a str,
     channel: Arc<config::Channel>,
     key: Key,
+    /// Which of its events, or channels.
+    selected: Selected,
     /// The parameters of its query, decoded.
     parameters: Vec<(String, String)>,
 }
@@ -154,12 +159,17 @@ fn ask<'a>(
     let captured = captured.iter().map(String::as_str);
     let key = channel.key.key(captured, uri.query(), fields);
     let key = key.map_err(|error| format!("400, at the channel `{}`: {error}", channel.name))?;
+    // Whoever has the file may know what is in it.
+    let selected = Selected::of(channel, uri.query(), UnknownPath::ListPaths);
+    let selected = selected
+        .map_err(|bad| format!("400, at the channel `{}`: {}", channel.name, bad.detail()))?;
     let query = uri.query().unwrap_or_default().as_bytes();
     let parameters = url::form_urlencoded::parse(query).into_owned().collect();
     Ok(Found::Channel(Asked {
         url,
         channel: Arc::clone(channel),
         key,
+        selected,
         parameters,
     }))
 }
@@ -185,6 +195,7 @@ impl Asked<'_> {
         let rows = [
             ("channel", format!("{}, `{}`", channel.name, channel.path)),
             ("instance", self.instance()),
+            ("view", explain_view::row(&self.selected)),
             ("upstream", self.upstream()),
             ("fields", self.sent_fields()),
             ("resumes", self.resumes(fields)),
@@ -196,7 +207,7 @@ impl Asked<'_> {
     /// What tells it from the others.
     fn instance(&self) -> String {
         if self.channel.bundle.is_some() {
-            return "none: views of its channels, one of each selection".to_owned();
+            return "none: it has views of its channels".to_owned();
         }
         let key: Vec<String> = self.parts().into_iter().filter_map(Part::shown).collect();
         match (self.rules().is_empty(), self.channel.connect) {
@@ -235,13 +246,9 @@ impl Asked<'_> {
 
     /// The first of the URLs, as far as it may be shown.
     fn upstream(&self) -> String {
-        if let Some(bundle) = &self.channel.bundle {
-            let names: Vec<String> = bundle
-                .channels
-                .iter()
-                .map(|one| format!("`{one}`"))
-                .collect();
-            return format!("those of {}, always connected", names.join(", "));
+        if self.channel.bundle.is_some() {
+            let names = explain_view::names(&self.selected.channels);
+            return format!("that of {names}, always connected");
         }
         let Some((url, _)) = describe(&self.channel, &self.key) else {
             return "no usable URL".to_owned();
@@ -308,10 +315,12 @@ impl Asked<'_> {
         let mut parameters: Vec<String> = Vec::new();
         for (name, _) in &self.parameters {
             let shown = format!("`{name}`");
-            if !(rules.has_parameter(name)
-                || KeyRules::is_ours(name)
-                || parameters.contains(&shown))
-            {
+            let means_nothing = match name.as_str() {
+                "channel" => self.channel.bundle.is_none(),
+                "event" => self.channel.select_events == SelectEvents::Ignore,
+                name => !(rules.has_parameter(name) || KeyRules::is_ours(name)),
+            };
+            if means_nothing && !parameters.contains(&shown) {
                 parameters.push(shown);
             }
         }
@@ -378,12 +387,11 @@ fn compare(one: &Found<'_>, other: &Found<'_>, out: &mut String) {
         let (one, other) = (&one.channel.name, &other.channel.name);
         format!("These do not collapse: they are for two channels, `{one}` and `{other}`.\n")
     } else if one.channel.bundle.is_some() {
-        "These are for one bundle: who asks it for the same channels and event types shares a view \
-         of them.\n"
-            .to_owned()
+        explain_view::compare("These are for one bundle", &one.selected, &other.selected)
     } else if one.key == other.key {
-        "These collapse: they share an instance, its history and its one upstream connection.\n"
-            .to_owned()
+        const SHARED: &str =
+            "These collapse: they share an instance, its history and its one upstream connection";
+        explain_view::compare(SHARED, &one.selected, &other.selected)
     } else {
         let mut text =
             "These do not collapse: they are for two instances of a channel.\n".to_owned();
@@ -421,6 +429,7 @@ upstream = "http://10.0.0.1:3000/prices"
 
 [channels.scores]
 path = "/scores"
+select_events = true
 upstream = "http://10.0.0.1:3000/scores"
 
 [proxies.api]
@@ -439,6 +448,7 @@ forwarded = "none"
 [bundles.all]
 path = "/all"
 channels = ["scores", "prices"]
+select_events = true
 "#;
 
     fn explain(urls: &[&str], headers: &[&str]) -> (String, String) {
@@ -521,14 +531,77 @@ https://a.example/rooms/caf%C3%A9/events?x=1&token=…&lang=en&last_event_id=7#t
     }
 
     #[test]
-    fn a_bundle_has_the_upstreams_of_its_channels() {
-        let asked = ["/all?channel=prices", "/all?channel=scores&event=goal"];
+    fn what_is_asked_of_a_bundle_is_told_and_compared() {
+        let asked = [
+            "/all?channel=scores,prices",
+            "/all?event=goal,end&channel=scores&x=1",
+        ];
         let (output, complaint) = explain(&asked, &[]);
-        let upstream = "  upstream   those of `prices`, `scores`, always connected\n";
-        assert!(output.contains(upstream), "{output}{complaint}");
-        let shared = "These are for one bundle: who asks it for the same channels and event types \
-                      shares a view of them.\n";
-        assert!(output.ends_with(shared), "{output}");
+        assert_eq!(complaint, "");
+        assert_eq!(
+            output,
+            "\
+/all?channel=scores,prices
+  channel    all, `/all`
+  instance   none: it has views of its channels
+  view       all events of `prices` and `scores`; shared by all who ask for these
+  upstream   that of `prices` and `scores`, always connected
+
+/all?event=goal,end&channel=scores&x=1
+  channel    all, `/all`
+  instance   none: it has views of its channels
+  view       the event types `end` and `goal` of `scores`; shared by all who ask for these
+  upstream   that of `scores`, always connected
+  ignored    the parameter `x`
+
+These are for one bundle, and read different events of it:
+  channel    `prices` and `scores` here, `scores` there
+  event      all here, `end` and `goal` there
+"
+        );
+        let (output, _) = explain(
+            &[
+                "/all?channel=scores,prices",
+                "/all?channel=prices&channel=scores",
+            ],
+            &[],
+        );
+        assert!(
+            output.ends_with("These are for one bundle, and share a view.\n"),
+            "{output}"
+        );
+        for (query, said) in [
+            ("", "which channels? channels here: prices, scores"),
+            (
+                "?channel=rooms",
+                "there is no channel `rooms` here; channels: prices, scores",
+            ),
+            ("?channel=prices&event=", "event names no event type"),
+        ] {
+            let (output, complaint) = explain(&[&format!("/all{query}")], &[]);
+            assert_eq!(output, "");
+            let said = format!("400, at the channel `all`: {said}");
+            assert!(complaint.contains(&said), "{complaint}");
+        }
+    }
+
+    #[test]
+    fn what_is_selected_of_a_channel_is_told_where_it_may_be() {
+        let (output, complaint) = explain(&["/scores?event=goal", "/scores?channel=x"], &[]);
+        let view = "  view       the event types `goal`; shared by all who ask for these\n";
+        assert!(output.contains(view), "{output}{complaint}");
+        assert!(
+            output.contains("  ignored    the parameter `channel`\n"),
+            "{output}"
+        );
+        let compared = "its one upstream connection, and read different events of it:\n  event      `goal` here, all there\n";
+        assert!(output.ends_with(compared), "{output}");
+        let (output, _) = explain(&["/prices?event=goal"], &[]);
+        assert!(
+            output.contains("  ignored    the parameter `event`\n"),
+            "{output}"
+        );
+        assert!(!output.contains("view"), "{output}");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod check;
 mod explain;
 mod explain_proxy;
+mod explain_view;
 mod generate;
 mod log;
 mod machine;

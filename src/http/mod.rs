@@ -34,6 +34,7 @@ use arc_swap::{ArcSwap, Guard};
 
 pub use self::connection::{Seen, serve_connection};
 pub use self::route::{Page, Routes};
+pub use self::selection::{BadQuery, Selected};
 pub use self::stop::Stop;
 use crate::config;
 use crate::delivery::ShardHandle;

@@ -6,19 +6,21 @@
 
 use std::collections::BTreeSet;
 
+use crate::config::{Channel, SelectEvents, UnknownPath};
 use crate::log::{MAX_SOURCES, Selection};
 
 /// What a request asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Selected {
-    pub(super) events: Selection,
+pub struct Selected {
+    /// Which event types.
+    pub events: Selection,
     /// Of a bundle, the channels, ordered; of anything else none.
-    pub(super) channels: Vec<String>,
+    pub channels: Vec<String>,
 }
 
 /// What is wrong with a request's query.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum BadQuery {
+pub enum BadQuery {
     /// No channel is named; those that there are, if they may be known.
     NoChannel(Option<String>),
     /// The parameter is there, and names no event type.
@@ -37,7 +39,7 @@ const MAX_TYPE_BYTES: usize = 256;
 
 impl BadQuery {
     /// What the client is told.
-    pub(super) fn detail(&self) -> String {
+    pub fn detail(&self) -> String {
         let example = |names: &Option<String>| match names {
             Some(names) => format!("channels here: {names}"),
             None => "write ?channel=NAME, and &channel=NAME for each other one".to_owned(),
@@ -59,8 +61,40 @@ impl BadQuery {
     }
 }
 
+impl Selected {
+    /// What a query asks for of a channel or a bundle. Where event types may not be asked for, the
+    /// parameter means nothing, as any other that is not ours.
+    ///
+    /// # Errors
+    ///
+    /// If it asks for what is not there, or for too much.
+    pub fn of(
+        channel: &Channel,
+        query: Option<&str>,
+        unknown_path: UnknownPath,
+    ) -> Result<Self, BadQuery> {
+        let events = match channel.select_events {
+            SelectEvents::Allow => events(query)?,
+            SelectEvents::Ignore => Selection::all(),
+        };
+        let channels = match &channel.bundle {
+            Some(bundle) => {
+                // What is there is as much of a secret as which paths there are.
+                let names = || {
+                    let may_be_known = unknown_path == UnknownPath::ListPaths;
+                    may_be_known.then(|| bundle.channels.join(", "))
+                };
+                let known = |name: &str| bundle.channels.iter().any(|one| one == name);
+                channels(query, known, names)?
+            }
+            None => Vec::new(),
+        };
+        Ok(Self { events, channels })
+    }
+}
+
 /// The event types that a query asks for; all, if it names none.
-pub(super) fn events(query: Option<&str>) -> Result<Selection, BadQuery> {
+fn events(query: Option<&str>) -> Result<Selection, BadQuery> {
     let Some(types) = named(query, "event") else {
         return Ok(Selection::all());
     };
@@ -74,17 +108,22 @@ pub(super) fn events(query: Option<&str>) -> Result<Selection, BadQuery> {
 }
 
 /// The channels of `known` that a query asks for, in an order that does not depend on the query.
-pub(super) fn channels<'a>(
+fn channels(
     query: Option<&str>,
-    known: impl Fn(&str) -> Option<&'a str>,
+    known: impl Fn(&str) -> bool,
     names: impl Fn() -> Option<String>,
-) -> Result<Vec<&'a str>, BadQuery> {
+) -> Result<Vec<String>, BadQuery> {
     let asked = named(query, "channel").unwrap_or_default();
     if asked.is_empty() {
         return Err(BadQuery::NoChannel(names()));
     }
-    let find =
-        |name: String| known(&name).ok_or_else(|| BadQuery::UnknownChannel(cut(name), names()));
+    let find = |name: String| {
+        if known(&name) {
+            Ok(name)
+        } else {
+            Err(BadQuery::UnknownChannel(cut(name), names()))
+        }
+    };
     // No bundle has more, so no request has.
     asked.into_iter().take(MAX_SOURCES + 1).map(find).collect()
 }
@@ -159,11 +198,12 @@ mod tests {
     fn only_channels_that_are_there_may_be_asked_for() {
         const KNOWN: [&str; 3] = ["a", "b", "c"];
         let ask = |query| {
-            let known = |name: &str| KNOWN.iter().find(|known| **known == name).copied();
+            let known = |name: &str| KNOWN.contains(&name);
             channels(Some(query), known, || Some(KNOWN.join(", ")))
         };
-        assert_eq!(ask("channel=b&channel=a"), Ok(vec!["a", "b"]));
-        assert_eq!(ask("channel=b,a,b"), Ok(vec!["a", "b"]));
+        let both = Ok(vec!["a".to_owned(), "b".to_owned()]);
+        assert_eq!(ask("channel=b&channel=a"), both);
+        assert_eq!(ask("channel=b,a,b"), both);
         let names = || Some("a, b, c".to_owned());
         assert_eq!(ask("channel="), Err(BadQuery::NoChannel(names())));
         let unknown = BadQuery::UnknownChannel("d".to_owned(), names());

@@ -19,13 +19,12 @@ use super::cors::{allow_origin, allow_request, is_preflight};
 use super::fetch::{DocumentBody, describe_document, fetch};
 use super::head::{describe_heartbeat, describe_stream};
 use super::pass::is_for_nobody;
-use super::route::{Found, Route, Target, host_of};
-use super::selection::{self, BadQuery, Selected};
+use super::route::{Found, Route, host_of};
+use super::selection::Selected;
 use super::subscribe::{REFUSED_RETRY, Refused, Subscription, subscribe};
 use super::visitor::Visitor;
-use crate::config::{Key, KeyError, SelectEvents, UnknownPath};
+use crate::config::{Key, KeyError, UnknownPath};
 use crate::delivery::random_time;
-use crate::log::Selection;
 use crate::net::permit::Admission;
 use crate::proxy::Proxy;
 
@@ -125,42 +124,6 @@ fn key_of(route: &Route, captured: &[String], request: &Request<Content>) -> Res
     route.settings.key.key(captured, query, fields)
 }
 
-/// Which events of the channel are asked for. Where that may not be asked, the parameter means nothing,
-/// as any other that is not ours.
-fn selected(
-    route: &Route,
-    request: &Request<Content>,
-    unknown_path: UnknownPath,
-) -> Result<Selected, BadQuery> {
-    let query = request.uri().query();
-    let events = match route.settings.select_events {
-        SelectEvents::Allow => selection::events(query)?,
-        SelectEvents::Ignore => Selection::all(),
-    };
-    let Target::Bundle(bundle) = &route.target else {
-        return Ok(Selected {
-            events,
-            channels: Vec::new(),
-        });
-    };
-    let known = |name: &str| {
-        bundle
-            .members
-            .get_key_value(name)
-            .map(|(name, _)| name.as_str())
-    };
-    // What is there is as much of a secret as which paths there are.
-    let names = || {
-        let names: Vec<&str> = bundle.members.keys().map(String::as_str).collect();
-        (unknown_path == UnknownPath::ListPaths).then(|| names.join(", "))
-    };
-    let channels = selection::channels(query, known, names)?;
-    Ok(Selected {
-        events,
-        channels: channels.into_iter().map(str::to_owned).collect(),
-    })
-}
-
 async fn respond_for_channel(
     (route, key): (&Route, Result<Key, KeyError>),
     visitor: &Visitor<'_>,
@@ -205,8 +168,8 @@ async fn respond_for_channel(
         Err(error) => return refuse(Refusal::BadKey(error), fields),
     };
     let unknown_path = visitor.gateway.current().server.unknown_path;
-    let selection = match selected(route, request, unknown_path) {
-        Ok(selection) => selection,
+    let selected = match Selected::of(settings, request.uri().query(), unknown_path) {
+        Ok(selected) => selected,
         Err(bad) => return refuse(Refusal::BadQuery(bad), fields),
     };
     if let Some(refused) = route.target.refusal(&key) {
@@ -225,7 +188,7 @@ async fn respond_for_channel(
         }
         return with_fields(empty(StatusCode::OK), fields);
     }
-    let asked = (route, key, &selection);
+    let asked = (route, key, &selected);
     let answered = match representation {
         Representation::Document => fetch(asked, visitor, request, &mut fields).await,
         Representation::EventStream => subscribe(asked, visitor, request, &mut fields).await,
