@@ -135,6 +135,33 @@ async fn where_types_are_prefixed_and_notices_name_their_channel_a_page_can_tell
     assert_eq!(both.expect_event("z").await.event_type, "a:message");
 }
 
+/// By the name that a client sees it has, a type is one channel's; without, it is that of all.
+#[tokio::test]
+async fn prefixed_types_are_selected_as_clients_see_them() {
+    let world = World::new("event_types = \"prefixed\"\nselect_events = true", "").await;
+    let mut one = world.subscribe("channel=a,b&event=a:t1", None).await;
+    let mut mixed = world.subscribe("channel=a,b&event=b:t0,t1", None).await;
+    world.say(0..4).await;
+    let said = |events: Vec<Event>| {
+        let events = events.into_iter();
+        let said = events.map(|one| format!("{} {}", one.event_type, one.data));
+        let mut said: Vec<String> = said.collect();
+        said.sort();
+        said
+    };
+    let last = take(&mut one, 2).await;
+    assert_eq!(said(last.clone()), ["a:t1 a 1", "a:t1 a 3"]);
+    let expected = [
+        "a:t1 a 1", "a:t1 a 3", "b:t0 b 0", "b:t0 b 2", "b:t1 b 1", "b:t1 b 3",
+    ];
+    assert_eq!(said(take(&mut mixed, 6).await), expected);
+    // Where it is counts what it did not want, too.
+    let id = last[1].id.as_deref();
+    let mut again = world.subscribe("channel=a,b&event=b:t1,a:t1", id).await;
+    world.say(5..6).await;
+    assert_eq!(said(take(&mut again, 2).await), ["a:t1 a 5", "b:t1 b 5"]);
+}
+
 #[tokio::test]
 async fn only_channels_that_are_there_may_be_asked_for() {
     for (server, lists) in [("", false), ("unknown_path = \"list\"", true)] {

@@ -36,7 +36,7 @@ use crate::memory::Budget;
 pub struct Recipe<'a> {
     /// Its sources, each with a name that tells it from the others: at most [`MAX_SOURCES`].
     pub sources: &'a [(&'a str, &'a Log)],
-    /// Which of their events it has.
+    /// Which of their events it has, by types as its clients see them.
     pub selection: Selection,
     /// How a subscriber sees which source an event is from.
     pub tagging: Tagging,
@@ -68,7 +68,12 @@ impl Recipe<'_> {
         let mut taps = Vec::with_capacity(self.sources.len());
         let mut lost = Vec::with_capacity(self.sources.len());
         for source in self.sources {
-            let from = (&self.selection, now);
+            let (name, _) = *source;
+            let selection = match self.tagging {
+                Tagging::EventType => self.selection.within(name),
+                Tagging::None => self.selection.clone(),
+            };
+            let from = (selection, now);
             let (tap, newest) = Tap::new(*source, outlet(), self.max_pending_bytes, from);
             taps.push(tap);
             lost.push(newest);
@@ -79,7 +84,6 @@ impl Recipe<'_> {
         let writer = ViewWriter {
             writer,
             taps,
-            selection: self.selection,
             tagging: self.tagging,
             notices: self.notices,
             places: Vec::new(),

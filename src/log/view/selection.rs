@@ -38,6 +38,25 @@ impl Selection {
         }
     }
 
+    /// The same where clients see the types of one source as `name:type`: those that are named so, and
+    /// those that are named without any source, which are of all. It may be none.
+    #[must_use]
+    pub(super) fn within(&self, name: &str) -> Self {
+        let Some(types) = self.types() else {
+            return self.clone();
+        };
+        let of_this = types.iter().filter_map(|text| {
+            let rest = text.strip_prefix(name)?.strip_prefix(':')?;
+            (!rest.is_empty()).then(|| Box::from(rest))
+        });
+        let mut types: Vec<Box<str>> = of_this.chain(types.iter().cloned()).collect();
+        types.sort_unstable();
+        types.dedup();
+        Self {
+            types: Some(types.into()),
+        }
+    }
+
     /// The types; `None`: all.
     pub fn types(&self) -> Option<&[Box<str>]> {
         self.types.as_deref()
@@ -73,6 +92,29 @@ mod tests {
         assert_eq!(of(&[""]), of(&["message"]));
         assert_ne!(of(&["a"]), of(&["a", "b"]));
         assert_eq!(of(&[]), Selection::all());
+    }
+
+    #[test]
+    fn a_type_may_be_named_as_clients_of_several_sources_see_it() {
+        let selection = of(&["a:price", "b:a:price", "trade", "a:"]);
+        for (name, event_type, has) in [
+            ("a", "price", true),
+            ("a", "trade", true),
+            ("b", "price", false),
+            ("b", "trade", true),
+            ("b", "a:price", true),
+            ("ab", "price", false),
+            ("a", "", false),
+            ("b", "ssecast.gap", true),
+        ] {
+            let within = selection.within(name);
+            assert_eq!(
+                within.has(event_type.as_bytes()),
+                has,
+                "{name}: {event_type}"
+            );
+        }
+        assert_eq!(Selection::all().within("a"), Selection::all());
     }
 
     #[test]

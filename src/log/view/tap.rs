@@ -19,6 +19,8 @@ pub(super) struct Tap {
     /// What it is called in notices.
     pub(super) name: Box<str>,
     pub(super) log: Log,
+    /// Which of its events belong to the view.
+    pub(super) selection: Selection,
     feed: Arc<Feed>,
     /// What was taken and is not read yet.
     pending: VecDeque<Arc<Batch>>,
@@ -48,9 +50,9 @@ impl Tap {
         (name, log): (&str, &Log),
         outlet: Box<dyn Outlet>,
         max_pending_bytes: usize,
-        (selection, now): (&Selection, Instant),
+        (selection, now): (Selection, Instant),
     ) -> (Self, Seq) {
-        let followed = log.follow(outlet, max_pending_bytes, selection, now);
+        let followed = log.follow(outlet, max_pending_bytes, &selection, now);
         let Retained {
             batches,
             start,
@@ -59,6 +61,7 @@ impl Tap {
         let mut tap = Self {
             name: name.into(),
             log: log.clone(),
+            selection,
             feed: followed.feed,
             pending: batches.into(),
             at: start,

@@ -23,7 +23,6 @@ use crate::sse;
 pub struct ViewWriter {
     pub(super) writer: Writer,
     pub(super) taps: Vec<Tap>,
-    pub(super) selection: Selection,
     pub(super) tagging: Tagging,
     pub(super) notices: Notices,
     /// Entries that were encoded and not appended.
@@ -138,7 +137,7 @@ impl ViewWriter {
         let seq = tap.note_read(end);
         tap.mark.move_to(origin.epoch, seq);
         let event_type = sse::event_type_of(block);
-        if !self.selection.has(event_type) {
+        if !tap.selection.has(event_type) {
             return;
         }
         let (fields, id) = sse::split_id(block);
