@@ -11,7 +11,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use super::{Explain, Finished, explain_proxy, explain_view};
 use crate::channel::{describe, is_seed};
 use crate::config::{
-    self, Config, Connect, Key, KeyRules, PathRouter, SelectEvents, UnknownPath, without_secrets,
+    self, Config, Connect, Key, KeyRules, PathRouter, SelectEvents, TrustedProxies, UnknownPath,
+    without_secrets,
 };
 use crate::http::Selected;
 
@@ -61,10 +62,11 @@ pub(super) fn run(arguments: &Explain) -> Finished {
         Err(message) => return Finished::failed(format!("error: {message}\n")),
     };
     let router = router(&loaded.config);
+    let trusted = &loaded.config.server.trusted_proxies;
     let mut output = String::new();
     let mut asked = Vec::new();
     for url in &arguments.urls {
-        match ask(url, (&fields, &mut output), &router) {
+        match ask(url, (&fields, &mut output), (&router, trusted)) {
             Ok(found) => {
                 if let Found::Channel(one) = &found {
                     one.explain(&fields, &mut output);
@@ -128,7 +130,7 @@ fn fields(written: &[String]) -> Result<HeaderMap, String> {
 fn ask<'a>(
     url: &'a str,
     (fields, out): (&HeaderMap, &mut String),
-    router: &Router,
+    (router, trusted): (&Router, &TrustedProxies),
 ) -> Result<Found<'a>, String> {
     let without_fragment = url.split('#').next().unwrap_or(url);
     if !(without_fragment.starts_with('/') || without_fragment.contains("://")) {
@@ -150,9 +152,11 @@ fn ask<'a>(
     let channel = match place {
         Place::Channel(channel) => channel,
         Place::Proxy(proxy) => {
-            let authority = uri.authority().map(http::uri::Authority::as_str);
-            let authority = authority.or(named).unwrap_or_default();
-            write_rows(url, explain_proxy::rows(proxy, &uri, authority)?, out);
+            write_rows(
+                url,
+                explain_proxy::rows(proxy, trusted, (&uri, fields))?,
+                out,
+            );
             return Ok(Found::Proxy(proxy.name.clone()));
         }
     };
@@ -619,14 +623,16 @@ https://a.example:8443/api/me/a%2fb?x=1&token=…
   proxy      api, `/api/{user}/{*rest}`
   upstream   http://10.0.0.1:3000/v2/a%2fb?x=1&token=…, or the same at 1 more, by HTTP/1.1
   host       `10.0.0.1:3000`
-  fields     the client's, but those of its connection; Forwarded and X-Forwarded-* are ours, Via is added to; upstream_headers: x-version
+  fields     via, x-forwarded-for, x-forwarded-proto, x-forwarded-host, x-forwarded-port, forwarded, x-version (upstream_headers), and the client's, but those of its connection
+  told       x-forwarded-for `192.0.2.1`, x-forwarded-proto `https`, x-forwarded-host `a.example:8443`, x-forwarded-port `8443`, forwarded `for=192.0.2.1;host=\"a.example:8443\";proto=https`, of a client at 192.0.2.1
   switches   to no other protocol
 
 /web/
   proxy      web, `/web/{*rest}`
   upstream   https://10.0.0.3/web/, by HTTP/1.1
   host       the one that the client asks for
-  fields     the client's, but those of its connection; no Forwarded and X-Forwarded-*, Via is added to
+  fields     via, and the client's, but those of its connection
+  told       nothing of the client
   switches   to websocket, if it asks for it
   path       as the client writes it, byte for byte
 
@@ -638,6 +644,81 @@ These do not collapse: what passes through (`api`) is asked for each client.
             output.contains("  host       `a.example`, the one"),
             "{output}"
         );
+    }
+
+    #[test]
+    fn what_becomes_of_each_header_field_is_told_without_its_value() {
+        let url = "http://a.example/api/me/x";
+        let fields = [
+            "Accept: text/html",
+            "Cookie: id=s3cret",
+            "Connection: X-Hop",
+            "X-Hop: s3cret",
+            "X_Forwarded_For: s3cret",
+            "X-Forwarded-For: s3cret",
+            "X-Version: s3cret",
+            "Via: 1.1 other",
+            "Upgrade: websocket",
+        ];
+        let (output, complaint) = explain(&[url], &fields);
+        assert_eq!(complaint, "");
+        assert_eq!(
+            output,
+            "\
+http://a.example/api/me/x
+  proxy      api, `/api/{user}/{*rest}`
+  upstream   http://10.0.0.1:3000/v2/x, or the same at 1 more, by HTTP/1.1
+  host       `10.0.0.1:3000`
+  fields     accept (the client's), cookie (the client's), via (the client's, and ours), x-forwarded-for (not the client's), x-forwarded-proto, x-forwarded-host, x-forwarded-port, forwarded, x-version (upstream_headers)
+  withheld   connection, x-hop, x_forwarded_for, upgrade
+  told       x-forwarded-for `192.0.2.1`, x-forwarded-proto `http`, x-forwarded-host `a.example`, x-forwarded-port `80`, forwarded `for=192.0.2.1;host=a.example;proto=http`, of a client at 192.0.2.1
+  switches   to no other protocol
+
+"
+        );
+    }
+
+    #[test]
+    fn an_offer_to_switch_protocols_goes_on_where_it_may() {
+        let offer = [
+            "Host: a.example",
+            "Connection: Upgrade",
+            "Upgrade: WebSocket",
+        ];
+        let (output, _) = explain(&["/web/chat"], &offer);
+        for row in [
+            "  host       `a.example`, the one that the client asks for\n",
+            "  fields     via, upgrade (the client's), connection (not the client's)\n",
+            "  switches   to websocket, if the upstream agrees\n",
+        ] {
+            assert!(output.contains(row), "{output}");
+        }
+        assert!(!output.contains("withheld"), "{output}");
+    }
+
+    #[test]
+    fn what_a_proxy_refuses_for_its_fields_is_told() {
+        let circle = ["Via: 1.1 ssecast"; 9];
+        for (fields, said) in [
+            (&circle[..], "508, at the proxy `web`: the request has come"),
+            (
+                &["Host: a", "Host: b"],
+                "400, at the proxy `web`: the request names two hosts",
+            ),
+            (&["Host: a b"], "400, at the proxy `web`: the host that"),
+            (
+                &["Host: a", "Content-Length: x"],
+                "400, at the proxy `web`: Content-Length is",
+            ),
+            (
+                &["Host: a", "Transfer-Encoding: gzip"],
+                "501, at the proxy `web`: Transfer-",
+            ),
+        ] {
+            let (output, complaint) = explain(&["/web/x"], fields);
+            assert_eq!(output, "");
+            assert!(complaint.contains(said), "{complaint}");
+        }
     }
 
     #[test]

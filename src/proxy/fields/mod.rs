@@ -192,15 +192,6 @@ pub fn request(head: &request::Parts, hop: &Hop<'_>) -> Result<request::Parts, R
     Ok(sent)
 }
 
-/// Checks that a path has one meaning, as `request` does.
-///
-/// # Errors
-///
-/// If it means something else to somebody.
-pub fn check_path(path: &str) -> Result<(), Refused> {
-    target::check(path)
-}
-
 /// Makes of an origin's head what goes to the client that asked with this method.
 ///
 /// # Errors

@@ -66,7 +66,7 @@ impl Offer {
     }
 
     /// Offers the same to the origin.
-    pub(super) fn write(&self, fields: &mut HeaderMap) {
+    pub fn write(&self, fields: &mut HeaderMap) {
         if let Ok(value) = HeaderValue::try_from(self.protocols.join(", ")) {
             fields.insert(UPGRADE, value);
             fields.insert(CONNECTION, HeaderValue::from_static("upgrade"));
