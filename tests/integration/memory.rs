@@ -17,7 +17,7 @@ async fn gateway(origin: &Origin, n_channels: usize) -> Gateway {
 /// The same with another policy for clients that lag.
 async fn gateway_that(origin: &Origin, n_channels: usize, then: &str) -> Gateway {
     let mut config = "[server]\nmemory = \"16MiB\"\nthreads = 2\n\
-                      [defaults]\nhistory = { events = 100000, bytes = \"10MiB\" }\n\
+                      [defaults]\nfirst_answer = \"20s\"\nhistory = { events = 100000, bytes = \"10MiB\" }\n\
                       lag.limit = \"10MiB\"\n[listen.public]\naddress = \"127.0.0.1:0\"\n"
         .to_owned();
     config = config.replace(
@@ -60,12 +60,12 @@ async fn fill(origin: &Origin, channel: usize, n_bytes: usize, reader: &mut Subs
     let mut n_sent = 0;
     while n_sent * EVENT_BYTES < n_bytes {
         let mut block = String::new();
-        for _ in 0..16 {
+        for _ in 0..4 {
             n_sent += 1;
             write!(block, "id: {n_sent}\ndata: {n_sent} {padding}\n\n").expect("a string");
         }
         connection.send(block).await;
-        // In step, so that the reader is never behind.
+        // In step, so that the reader lacks less than a write carries, at any time.
         reader.events_through(&format!("{n_sent} {padding}")).await;
     }
 }
@@ -168,8 +168,10 @@ async fn where_slow_clients_skip_they_stay_when_what_they_keep_is_given_up() {
     let (mut stalled, mut readers) = (Vec::new(), Vec::new());
     for channel in 0..3 {
         // It takes nothing for so long that a kernel asks only every few seconds whether a tiny buffer
-        // has room: so its buffer is an ordinary one.
-        stalled.push(subscribe(&gateway, channel, "").await);
+        // has room; one that grows by itself takes nearly all.
+        let client = Connector::default().receive_buffer(256 * 1024);
+        let client = client.connect(&gateway).await;
+        stalled.push(client.subscribe(&format!("/{channel}"), "").await);
         readers.push(subscribe(&gateway, channel, "").await);
     }
     for (channel, reader) in readers.iter_mut().enumerate() {

@@ -26,10 +26,9 @@ use std::net::SocketAddr;
 
 use tokio::net::{TcpListener, TcpSocket};
 
-use crate::support::{Client, Gateway, Head, until, within};
+use crate::support::{Client, Gateway, Head, own_address, until, within};
 
-/// A backend that is a bare socket: what it reads and sends is the test's business. It is at
-/// 127.0.0.2, where no client's port can take its own while it is away.
+/// A backend that is a bare socket: what it reads and sends is the test's business.
 pub(super) struct Backend {
     pub(super) listener: TcpListener,
 }
@@ -45,7 +44,7 @@ pub(super) struct Asked(pub(super) String);
 
 impl Backend {
     pub(super) async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.2:0").await;
+        let listener = TcpListener::bind((own_address(), 0)).await;
         Self {
             listener: listener.expect("an address for the backend"),
         }

@@ -10,6 +10,8 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, interval, sleep};
 
+use crate::support::own_address;
+
 /// The origin. It closes connections where it likes.
 pub(super) struct Teller {
     address: SocketAddr,
@@ -26,7 +28,8 @@ const ABSENCE: Duration = Duration::from_millis(200);
 
 impl Teller {
     pub(super) async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.2:0").await.expect("an address");
+        let listener = TcpListener::bind((own_address(), 0)).await;
+        let listener = listener.expect("an address");
         let address = listener.local_addr().expect("an address");
         let lives = watch::Sender::new(0);
         let begin = Instant::now();

@@ -154,7 +154,7 @@ impl Gateway {
         command.args([env!("CARGO_BIN_EXE_ssecast"), "--log", "debug", "serve"]);
         if let Some(config) = config {
             let file = config_file(directory.path());
-            fs::write(&file, with_admin(config)).expect("the configuration can be written");
+            fs::write(&file, completed(config)).expect("the configuration can be written");
             command.arg("--config").arg(file);
         }
         // A file takes the log without a reader, and its last line is there when the gateway is dead.
@@ -269,7 +269,7 @@ impl Gateway {
     pub(crate) fn write_config(&self, config: &str) {
         let file = config_file(self.directory.path());
         let new = file.with_extension("new");
-        fs::write(&new, with_admin(config)).expect("the new configuration can be written");
+        fs::write(&new, completed(config)).expect("the new configuration can be written");
         fs::rename(&new, &file).expect("the new configuration can take the place of the old one");
     }
 
@@ -443,16 +443,20 @@ pub(crate) fn with_proxy(upstream: &str, lines: &str) -> String {
     )
 }
 
-/// The configuration, with the admin listener off unless it says where that is: its default is one
-/// address, and tests run side by side.
-pub(crate) fn with_admin(config: &str) -> String {
-    let has_admin = config.lines().any(|line| line == "[admin]");
-    let off = if has_admin {
-        ""
-    } else {
-        "\n[admin]\naddress = \"off\"\n"
-    };
-    format!("{config}{off}")
+/// The configuration, with what a test wants otherwise than a user does, unless it says so itself.
+fn completed(config: &str) -> String {
+    let mut whole = config.to_owned();
+    let has = |table: &str| config.lines().any(|line| line == table);
+    // The default is one address, and tests run side by side.
+    if !has("[admin]") {
+        whole.push_str("\n[admin]\naddress = \"off\"\n");
+    }
+    // On a busy machine an upstream's first answer takes a while, and clients that have entered before
+    // are told so.
+    if !has("[defaults]") {
+        whole.push_str("\n[defaults]\nfirst_answer = \"20s\"\n");
+    }
+    whole
 }
 
 pub(crate) fn config_file(directory: &Path) -> PathBuf {

@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
-use super::within;
+use super::{own_address, within};
 
 /// An origin. Its connections are numbered from 1.
 pub(crate) struct Origin {
@@ -69,10 +69,8 @@ impl Origin {
 
     /// An origin that gives this answer to every request.
     ///
-    /// Clients connect from 127.0.0.1, so at 127.0.0.2 no client's port can take the origin's while
-    /// it is away.
     pub(crate) async fn answering(answer: Answer) -> Self {
-        let listener = TcpListener::bind("127.0.0.2:0")
+        let listener = TcpListener::bind((own_address(), 0))
             .await
             .expect("an address for the origin");
         let address = listener.local_addr().expect("the address of the origin");
