@@ -214,13 +214,13 @@ async fn the_stream_goes_back_to_the_first_url_when_that_is_well() {
 /// What answers and does not stay is not gone back to, however often it is tried.
 #[tokio::test]
 async fn a_first_url_that_is_not_well_for_long_does_not_disturb_the_stream() {
-    let first = Origin::answering(Answer::RawAndClose(
-        crate::support::event_stream("").into_bytes(),
-    ))
-    .await;
+    let first = Origin::start().await;
     let second = Origin::start().await;
     let lines = QUICK.replace("50ms", "10s");
     let mut world = World::of(&[&first, &second], &lines).await;
+    let ends_at_once = crate::support::event_stream("").into_bytes();
+    first.answer_with(Answer::RawAndClose(ends_at_once));
+    first.connection(1).await.close();
     let there = second.connection(1).await;
     // What the first would have sent, when it was open, is not known.
     there.send(numbered(0..=0)).await;

@@ -364,7 +364,7 @@ async fn a_head_without_end_is_refused() {
 async fn a_silent_stream_is_given_up() {
     for coalesce in ["", "coalesce = \"5ms\"\n"] {
         let origin = Origin::start().await;
-        let lines = format!("idle_timeout = \"150ms\"\n{coalesce}{SOON}");
+        let lines = format!("idle_timeout = \"2s\"\n{coalesce}{SOON}");
         let gateway = Gateway::with(&lines, &origin).await;
         let mut sub = gateway.subscribe().await;
         origin.send("id: 1\ndata: a\n\n").await;

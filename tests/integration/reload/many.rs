@@ -2,7 +2,11 @@
 
 use std::fmt::Write as _;
 
-use crate::support::{Gateway, Origin, OriginConnection, Pair, Subscriber, until};
+use serde_json::Value;
+
+use crate::support::{
+    ANYWHERE, Admin, Gateway, Origin, OriginConnection, Pair, Subscriber, until, until_async,
+};
 
 const N_CHANNELS: usize = 50;
 
@@ -23,7 +27,7 @@ const MOST_GROWTH: usize = 6 * 1024 * 1024;
 /// listeners, or in the certificate of one.
 fn config(origin: &Origin, pair: &Pair, step: usize) -> String {
     let mut config = format!(
-        "[server]\ndrain = \"1s\"\n[listen.public]\naddress = \"127.0.0.1:0\"\n\
+        "[server]\ndrain = \"1s\"\n{ANYWHERE}\n[listen.public]\naddress = \"127.0.0.1:0\"\n\
          [listen.secure]\naddress = \"127.0.0.1:0\"\ntls = {}\n",
         pair.table()
     );
@@ -58,6 +62,21 @@ async fn subscribers(gateway: &Gateway) -> Vec<Subscriber> {
         subscribers.push(client.subscribe(&path, "").await);
     }
     subscribers
+}
+
+/// Waits until each channel has its stream.
+async fn all_connected(gateway: &Gateway) {
+    let admin = Admin::of(gateway).await;
+    until_async("every channel to have its stream", async || {
+        let status = admin.status().await;
+        let channels = status["channels"].as_array().expect("the channels");
+        let is_open = |channel: &&Value| channel["upstream"]["state"] == "open";
+        match channels.iter().filter(is_open).count() {
+            N_CHANNELS => Ok(()),
+            n_open => Err(format!("{n_open} have")),
+        }
+    })
+    .await;
 }
 
 /// The connections of the channels that are never changed: there is one for each.
@@ -109,6 +128,7 @@ async fn two_hundred_reloads_under_five_thousand_clients_lose_nothing_and_leave_
             n_sent += 1;
         }
         if step == WARM {
+            all_connected(&gateway).await;
             warm_bytes = gateway.resident_bytes();
             warm_descriptors = gateway.n_descriptors();
         }

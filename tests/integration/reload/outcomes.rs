@@ -52,10 +52,13 @@ async fn keys_that_need_a_restart_are_named_each_time_and_the_rest_is_applied() 
 async fn a_changed_file_is_noticed_without_a_signal_and_a_burst_is_one_reload() {
     let origin = Origin::start().await;
     let gateway = Gateway::with_config(&config(&[("a", &origin, "")])).await;
+    // It stands still meanwhile, so that it is a burst however slow the test is.
+    gateway.signal("STOP");
     for n in 0..20 {
         gateway.write_config(&config(&[("a", &origin, &format!("max_redirects = {n}"))]));
     }
     gateway.write_config(&config(&[("a", &origin, ""), ("b", &origin, "")]));
+    gateway.signal("CONT");
     gateway.logged(1, &["reload applied"]).await;
     assert_eq!(status(&gateway, "/b").await, 200);
     let log = gateway.log();

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use self::teller::Teller;
 use self::visitor::{Tally, Visitor, stand};
-use crate::support::{ANYWHERE, Admin, Gateway, Pair, until_async};
+use crate::support::{ANYWHERE, Admin, DEADLINE, Gateway, Pair, until_async};
 
 /// Clients that come and go.
 const N_VISITORS: u64 = 40;
@@ -175,6 +175,11 @@ fn config(teller: &Teller, pair: &Pair, n: u64) -> String {
     config
 }
 
+/// Whether so much has been seen as there is to be in so many seconds.
+fn is_enough(tally: &Tally, seconds: u64) -> bool {
+    tally.n_resumed > 10 * seconds && tally.n_stalled > seconds
+}
+
 #[tokio::test]
 async fn after_churn_nothing_is_left_and_nobody_has_missed_anything() {
     let seconds = std::env::var("SOAK_SECONDS").ok();
@@ -197,13 +202,22 @@ async fn after_churn_nothing_is_left_and_nobody_has_missed_anything() {
     let (_, _) = world.churn(Duration::from_secs(seconds.div_ceil(4))).await;
     let before = world.settled(n_standing).await;
     let rest = Duration::from_secs(seconds - seconds / 4);
-    let (tally, n_reloads) = world.churn(rest).await;
+    let (mut tally, mut n_reloads) = world.churn(rest).await;
+    // A machine that is busy otherwise takes longer for as much.
+    for _ in 0..10 {
+        if is_enough(&tally, seconds) {
+            break;
+        }
+        let (more, reloads) = world.churn(rest).await;
+        tally += more;
+        n_reloads += reloads;
+    }
     let after = world.settled(n_standing).await;
 
     stop.send_replace(true);
     let mut n_stood = Vec::new();
     for standing in standing {
-        let ended = timeout(Duration::from_secs(10), standing).await;
+        let ended = timeout(DEADLINE, standing).await;
         n_stood.push(ended.expect("an end").expect("a standing client got all"));
     }
     eprintln!("{seconds} s, {n_reloads} reloads, standing clients got {n_stood:?}\n{tally:?}");
@@ -212,10 +226,7 @@ async fn after_churn_nothing_is_left_and_nobody_has_missed_anything() {
         n_stood.iter().all(|n| *n > 20 * seconds),
         "{n_stood:?} events"
     );
-    assert!(
-        tally.n_resumed > 10 * seconds && tally.n_stalled > seconds,
-        "{tally:?}"
-    );
+    assert!(is_enough(&tally, seconds), "{tally:?}");
     // Threads for what may block go after ten seconds without it; a look needs one.
     assert!(after.n_threads <= before.n_threads + 3, "{after:?}");
     // A connection that is tried, or a file that is read, may be open at either look.

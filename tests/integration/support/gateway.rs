@@ -383,6 +383,15 @@ impl Gateway {
         list.expect("the gateway runs").count()
     }
 
+    /// Whether it has this file open.
+    pub(crate) fn has_open(&self, file: &Path) -> bool {
+        let list = fs::read_dir(format!("/proc/{}/fd", self.child.id()));
+        let mut open = list
+            .expect("the gateway runs")
+            .filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+        open.any(|target| target == file)
+    }
+
     /// How many descriptors each of its epoll instances watches.
     pub(crate) fn sockets_per_reactor(&self) -> Vec<usize> {
         let list = fs::read_dir(format!("/proc/{}/fdinfo", self.child.id()));
@@ -451,10 +460,10 @@ fn completed(config: &str) -> String {
     if !has("[admin]") {
         whole.push_str("\n[admin]\naddress = \"off\"\n");
     }
-    // On a busy machine an upstream's first answer takes a while, and clients that have entered before
-    // are told so.
+    // On a busy machine everything may take a while; a test that is about a time says so.
     if !has("[defaults]") {
-        whole.push_str("\n[defaults]\nfirst_answer = \"20s\"\n");
+        whole.push_str("\n[defaults]\n");
+        whole.push_str("first_answer = \"20s\"\nidle_timeout = \"10m\"\nwrite_timeout = \"10m\"\n");
     }
     whole
 }
