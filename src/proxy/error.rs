@@ -30,6 +30,9 @@ pub(super) enum Error {
     /// No descriptor for a connection.
     #[error("no descriptor is left for a connection")]
     NoDescriptor,
+    /// It says that it has done nothing about the request, or takes none.
+    #[error("the upstream takes no request")]
+    NotTaken(#[source] hyper::Error),
     /// None of the URLs can be asked for this.
     #[error("no upstream can be asked for this")]
     NoEndpoint,
@@ -90,6 +93,8 @@ pub enum Reason {
     NotHttp,
     /// The request is none that can be passed on.
     Refused(Refused),
+    /// The upstream takes no requests at present.
+    RequestNotTaken,
     /// Nothing of the request was passed on for too long.
     RequestStalled,
     /// No head of an answer in time.
@@ -137,6 +142,7 @@ impl Error {
             Self::NoEndpoint => Reason::ConnectFailed,
             Self::NoDescriptor => Reason::NoDescriptor,
             Self::NoMemory => Reason::NoMemory,
+            Self::NotTaken(_) => Reason::RequestNotTaken,
             Self::Refused(refused) => Reason::Refused(*refused),
             Self::RequestFailed(error) if error.is_parse() => Reason::NotHttp,
             Self::RequestFailed(_) => Reason::Closed,
@@ -152,7 +158,7 @@ impl Error {
 
 impl Reason {
     /// All of them, those that a request is refused for ([`Refused::ALL`]) aside.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::AnswerBroke,
         Self::AnswerNotTaken,
         Self::AnswerStalled,
@@ -166,6 +172,7 @@ impl Reason {
         Self::NoDescriptor,
         Self::NoMemory,
         Self::NotHttp,
+        Self::RequestNotTaken,
         Self::RequestStalled,
         Self::ResponseTimedOut,
         Self::Stopping,
@@ -191,6 +198,7 @@ impl Reason {
             Self::NoMemory => "no-memory",
             Self::NotHttp => "not-http",
             Self::Refused(refused) => refused.name(),
+            Self::RequestNotTaken => "request-not-taken",
             Self::RequestStalled => "request-stalled",
             Self::ResponseTimedOut => "response-timeout",
             Self::Stopping => "stopping",
@@ -223,6 +231,7 @@ impl Reason {
             | Self::MaxTunnels
             | Self::NoDescriptor
             | Self::NoMemory
+            | Self::RequestNotTaken
             | Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
             Self::ConnectTimedOut | Self::RequestStalled | Self::ResponseTimedOut => {
                 StatusCode::GATEWAY_TIMEOUT
@@ -249,6 +258,7 @@ impl fmt::Display for Reason {
             Self::NoDescriptor => "too many connections are open, try again later",
             Self::NoMemory => "there is no memory for this right now, try again later",
             Self::NotHttp => "its upstream does not answer by HTTP",
+            Self::RequestNotTaken => "its upstream takes no requests right now, try again later",
             Self::RequestStalled => "its upstream did not take the request",
             Self::ResponseTimedOut => "its upstream took too long to answer",
             Self::Stopping => "no tunnel is begun any more, try again later",

@@ -1,10 +1,12 @@
 //! One request: which endpoint it is sent to, on which connection, and when once more.
 //!
-//! - *Fail-over*: an endpoint that can't be connected to is followed by the next one. Nothing was sent.
+//! - *Fail-over*: an endpoint that can't be connected to, or that takes no request, is followed by the next
+//!   one. Nothing was done.
 //! - *Retry*: a connection that was used before may have been closed by the upstream in the moment in
 //!   which the request was sent (RFC 9112, 9.3.1). So a request that failed on such a connection is
 //!   sent once more, on a new one: if nothing of it was written; or if its method is idempotent, it has
-//!   no body, and nothing of an answer was seen.
+//!   no body, and nothing of an answer was seen. What an upstream of HTTP/2 says that it has not
+//!   processed (RFC 9113, 8.7) is sent once more in any case, if its content is still there (`loan`).
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -22,6 +24,7 @@ use super::error::Error;
 use super::feed::{Carrier, Feed};
 use super::fields::{Content, Hop};
 use super::link::{Link, Seen, Timeouts, Unanswered, Waiting};
+use super::loan::{Lender, Loan};
 use super::patience::Patience;
 use super::pool::Pool;
 use super::shared::{Shared, StreamPlace};
@@ -42,6 +45,23 @@ pub(super) struct Exchange<'a> {
 enum Means {
     Http1(Box<Link>),
     Http2(StreamPlace),
+}
+
+/// How often an endpoint gets a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    First,
+    /// On a new connection.
+    Second,
+}
+
+/// What is done about a request that got no answer.
+enum Next {
+    /// The next endpoint is asked, if there is one.
+    Elsewhere(Loan),
+    GiveUp,
+    /// The same endpoint is asked once more.
+    Here(Loan),
 }
 
 /// Whether a connection has had a request before.
@@ -66,57 +86,100 @@ impl<'a> Exchange<'a> {
     }
 
     /// Gets an answer, or the last reason why there is none.
-    pub(super) async fn run(&self, mut upload: Upload) -> Result<Response<Feed>, Error> {
+    pub(super) async fn run(&self, upload: Upload) -> Result<Response<Feed>, Error> {
         let mut tried = Tried::default();
         let mut last = Error::NoEndpoint;
         let patience = self.proxy.settings.connect_timeout;
-        let content = Content::of(&upload);
+        let framing = Content::of(&upload);
+        let (lender, mut content) = self.lend(upload);
         while let Some(place) = self.pool.choose(tried, patience) {
             if !tried.is_empty() {
                 self.proxy.note_failover(place);
             }
             tried.add(place);
-            // Nobody is asked for what is refused.
-            let head = self.head(place, content, self.proxy.settings.http)?;
-            let (means, before) = match self.means(place).await {
-                Ok(means) => means,
-                Err(error) => {
-                    last = error;
-                    continue;
-                }
-            };
-            let failed = match self.send((place, head), means, upload).await {
-                Ok(response) => return Ok(response),
-                Err(failed) => failed,
-            };
-            if before == Use::First {
-                return Err(failed.into());
-            }
-            upload = match failed {
-                Unanswered::Unsent(request, _) => request.into_body(),
-                Unanswered::Failed(error, seen) => {
-                    if !self.may_repeat(&error, seen) {
-                        return Err(error);
+            let mut turn = Turn::First;
+            loop {
+                // Nobody is asked for what is refused.
+                let head = self.head(place, framing, self.proxy.settings.http)?;
+                let (means, before) = match self.means(place, turn).await {
+                    Ok(means) => means,
+                    Err(error) => {
+                        last = error;
+                        break;
                     }
-                    Upload::default()
-                }
-            };
-            self.proxy.counters.retries.add(1);
-            tracing::debug!(
-                proxy = self.proxy.settings.name,
-                "a request is sent once more"
-            );
-            match self.connect(place).await {
-                Ok(means) => {
-                    let head = self.head(place, content, self.proxy.settings.http)?;
-                    return Ok(self.send((place, head), means, upload).await?);
-                }
-                Err(error) => {
-                    last = error;
+                };
+                let failed = match self.send((place, head), means, content).await {
+                    Ok(response) => return Ok(response),
+                    Err(failed) => failed,
+                };
+                let (error, next) = self.next(failed, (before, turn), lender.as_ref()).await;
+                match next {
+                    Next::GiveUp => return Err(error),
+                    Next::Here(again) => {
+                        content = again;
+                        turn = Turn::Second;
+                        self.proxy.note_retry();
+                    }
+                    Next::Elsewhere(again) => {
+                        content = again;
+                        last = error;
+                        self.pool.failed(place);
+                        break;
+                    }
                 }
             }
         }
         Err(last)
+    }
+
+    /// The content as connections get it; and who it comes back to, where that can be of use.
+    fn lend(&self, upload: Upload) -> (Option<Lender>, Loan) {
+        match self.proxy.settings.http {
+            UpstreamHttp::Two if self.watch.has_body() => {
+                let (lender, loan) = Lender::lend(upload, self.asked.memory);
+                (Some(lender), loan)
+            }
+            UpstreamHttp::One | UpstreamHttp::Two => (None, Loan::given(upload)),
+        }
+    }
+
+    /// What is done about a request that got no answer.
+    async fn next(
+        &self,
+        failed: Unanswered,
+        (before, turn): (Use, Turn),
+        lender: Option<&Lender>,
+    ) -> (Error, Next) {
+        match failed {
+            Unanswered::Unsent(request, error) => {
+                let next = match (before, &error) {
+                    (Use::Again, _) => Next::Here(request.into_body()),
+                    (Use::First, Error::NotTaken(_)) => Next::Elsewhere(request.into_body()),
+                    (Use::First, _) => Next::GiveUp,
+                };
+                (error, next)
+            }
+            Unanswered::Unprocessed(error) => {
+                let content = match lender {
+                    Some(lender) => lender.regain().await,
+                    None => Some(Loan::default()),
+                };
+                let next = match (content, turn) {
+                    (Some(content), Turn::First) => Next::Here(content),
+                    (Some(content), Turn::Second) => Next::Elsewhere(content),
+                    (None, _) => Next::GiveUp,
+                };
+                (error, next)
+            }
+            Unanswered::Failed(error, seen) => {
+                let next = if before == Use::Again && self.may_repeat(&error, seen) {
+                    Next::Here(Loan::default())
+                } else {
+                    Next::GiveUp
+                };
+                (error, next)
+            }
+        }
     }
 
     /// Whether a request that failed on a used connection may be sent once more.
@@ -127,10 +190,11 @@ impl<'a> Exchange<'a> {
     }
 
     /// A connection to an endpoint: one that is there, or a new one.
-    async fn means(&self, place: usize) -> Result<(Means, Use), Error> {
-        let there = match self.proxy.settings.http {
-            UpstreamHttp::One => self.pool.take(place).map(Means::Http1),
-            UpstreamHttp::Two => self.pool.join(place).map(Means::Http2),
+    async fn means(&self, place: usize, turn: Turn) -> Result<(Means, Use), Error> {
+        let there = match (turn, self.proxy.settings.http) {
+            (Turn::First, UpstreamHttp::One) => self.pool.take(place).map(Means::Http1),
+            (Turn::First, UpstreamHttp::Two) => self.pool.join(place).map(Means::Http2),
+            (Turn::Second, _) => None,
         };
         match there {
             Some(means) => Ok((means, Use::Again)),
@@ -211,9 +275,9 @@ impl<'a> Exchange<'a> {
         &self,
         (place, head): (usize, Parts),
         means: Means,
-        upload: Upload,
+        content: Loan,
     ) -> Result<Response<Feed>, Unanswered> {
-        let mut request = Request::from_parts(head, upload);
+        let mut request = Request::from_parts(head, content);
         self.watch.permit_when_told(&mut request);
         let settings = &self.proxy.settings;
         let timeouts = Timeouts {
@@ -241,7 +305,7 @@ impl<'a> Exchange<'a> {
     async fn send_on(
         &self,
         stream: &StreamPlace,
-        request: Request<Upload>,
+        request: Request<Loan>,
         timeouts: Timeouts,
     ) -> Result<Response<Incoming>, Unanswered> {
         let mut response = pin!(stream.sender().try_send_request(request));
@@ -258,19 +322,14 @@ impl<'a> Exchange<'a> {
         .await;
         match outcome {
             Ok(Ok(response)) => Ok(response),
-            Ok(Err(mut failed)) => Err(match failed.take_message() {
-                Some(request) => {
-                    Unanswered::Unsent(Box::new(request), Error::RequestFailed(failed.into_error()))
-                }
-                // Of an answer there is nothing before its head.
-                None => {
-                    Unanswered::Failed(Error::RequestFailed(failed.into_error()), Seen::Nothing)
-                }
-            }),
+            Ok(Err(mut failed)) => {
+                let request = failed.take_message();
+                Err(stream.unanswered(request, failed.into_error()))
+            }
             Err(overdue) => {
                 // If it is the connection that is gone, the next request must not wait for it, too.
                 if traffic.n_received() == n_received {
-                    stream.note_silence();
+                    stream.leave();
                 }
                 Err(Unanswered::Failed(overdue, Seen::Nothing))
             }
@@ -281,7 +340,9 @@ impl<'a> Exchange<'a> {
 impl From<Unanswered> for Error {
     fn from(unanswered: Unanswered) -> Self {
         match unanswered {
-            Unanswered::Failed(error, _) | Unanswered::Unsent(_, error) => error,
+            Unanswered::Failed(error, _)
+            | Unanswered::Unprocessed(error)
+            | Unanswered::Unsent(_, error) => error,
         }
     }
 }

@@ -17,8 +17,9 @@ use hyper_util::rt::TokioIo;
 use tokio::time::Instant;
 
 use super::error::Error;
+use super::loan::Loan;
 use super::patience::Patience;
-use super::upload::{Upload, Watch};
+use super::upload::Watch;
 use super::wire::{Traffic, Wire};
 use crate::net::connect::Connection;
 use crate::net::descriptors::Descriptor;
@@ -26,14 +27,13 @@ use crate::net::descriptors::Descriptor;
 /// A connection and what drives it. Dropping it closes it.
 #[derive(Debug)]
 pub(super) struct Link {
-    sender: http1::SendRequest<Upload>,
+    sender: http1::SendRequest<Loan>,
     /// `None`: it has ended.
-    connection: Option<http1::Connection<TokioIo<Wire>, Upload>>,
+    connection: Option<http1::Connection<TokioIo<Wire>, Loan>>,
     traffic: Arc<Traffic>,
     patience: Patience,
     /// Since when nobody has used it.
     pub(super) idle_since: Instant,
-    _descriptor: Descriptor,
 }
 
 /// How long a request may take.
@@ -49,8 +49,10 @@ pub(super) struct Timeouts {
 pub(super) enum Unanswered {
     /// Something may have been sent; and whether something has come.
     Failed(Error, Seen),
+    /// Something was sent, and the upstream says that it has done nothing about it.
+    Unprocessed(Error),
     /// Nothing was sent: here it is.
-    Unsent(Box<Request<Upload>>, Error),
+    Unsent(Box<Request<Loan>>, Error),
 }
 
 /// Whether anything of a response has come.
@@ -69,7 +71,7 @@ impl Link {
         connection: Connection,
         descriptor: Descriptor,
     ) -> Result<Self, Error> {
-        let wire = Wire::new(connection);
+        let wire = Wire::new(connection, descriptor);
         let traffic = wire.traffic();
         let (sender, connection) = http1::Builder::new()
             .max_buf_size(BUFFER_BYTES)
@@ -82,7 +84,6 @@ impl Link {
             traffic,
             patience: Patience::default(),
             idle_since: Instant::now(),
-            _descriptor: descriptor,
         })
     }
 
@@ -93,7 +94,7 @@ impl Link {
     /// If it is dropped, the connection can't be used any more.
     pub(super) async fn send(
         &mut self,
-        request: Request<Upload>,
+        request: Request<Loan>,
         (watch, timeouts): (&Watch, Timeouts),
     ) -> Result<Response<Incoming>, Unanswered> {
         let Self {
@@ -156,7 +157,7 @@ impl Link {
     }
 }
 
-fn drive(connection: &mut Option<http1::Connection<TokioIo<Wire>, Upload>>, cx: &mut Context<'_>) {
+fn drive(connection: &mut Option<http1::Connection<TokioIo<Wire>, Loan>>, cx: &mut Context<'_>) {
     let Some(running) = connection else { return };
     if let Poll::Ready(ended) = Pin::new(running).poll(cx) {
         // An error reaches the response or its body, too, where it is reported.

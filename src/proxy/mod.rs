@@ -17,6 +17,7 @@ pub mod fields;
 mod heartbeat;
 mod in_flight;
 mod link;
+mod loan;
 mod patience;
 mod pool;
 mod reach;

@@ -86,6 +86,12 @@ impl Proxy {
         tracing::debug!(proxy = self.settings.name, upstream, "a request fails over");
     }
 
+    /// Notes that a request is sent to the same endpoint once more.
+    pub(super) fn note_retry(&self) {
+        self.counters.retries.add(1);
+        tracing::debug!(proxy = self.settings.name, "a request is sent once more");
+    }
+
     fn tell(&self, place: usize, error: &Error) {
         let Some(withheld) = self.telling.admit(Instant::now()) else {
             return;

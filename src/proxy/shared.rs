@@ -1,17 +1,21 @@
 //! A connection of HTTP/2 to an endpoint, shared by the requests of a shard.
 
+use std::error::Error as _;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
+use http::Request;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::error::Error;
-use super::upload::Upload;
+use super::link::{Seen, Unanswered};
+use super::loan::Loan;
 use super::wire::{Traffic, Wire};
 use crate::net::connect::Connection;
 use crate::net::descriptors::Descriptor;
@@ -32,13 +36,13 @@ pub(super) struct StreamPlace {
 
 #[derive(Debug)]
 struct Line {
-    sender: http2::SendRequest<Upload>,
+    sender: http2::SendRequest<Loan>,
     n_streams: AtomicUsize,
     /// How many the upstream allows.
     max_streams: Arc<AtomicUsize>,
     traffic: Arc<Traffic>,
-    /// Nothing came any more while an answer was waited for: whoever was there may have gone.
-    is_silent: AtomicBool,
+    /// It gets no more requests.
+    is_left: AtomicBool,
     /// What drives it.
     _task: AbortOnDropHandle<()>,
 }
@@ -57,7 +61,7 @@ impl Shared {
         connection: Connection,
         descriptor: Descriptor,
     ) -> Result<(Self, StreamPlace), Error> {
-        let wire = Wire::new(connection);
+        let wire = Wire::new(connection, descriptor);
         let traffic = wire.traffic();
         let (sender, connection) = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
@@ -74,24 +78,33 @@ impl Shared {
         let (allowed, received) = (Arc::clone(&max_streams), Arc::clone(&traffic));
         let task = tokio::spawn(async move {
             let ended = poll_fn(|cx| {
-                let ended = connection.as_mut().poll(cx);
                 // What the upstream allows it says first of all, and again when it likes.
-                if received.n_received() > 0 {
-                    allowed.store(connection.current_max_send_streams(), Ordering::Relaxed);
+                let note = |most| {
+                    if received.n_received() > 0 {
+                        allowed.store(most, Ordering::Relaxed);
+                    }
+                };
+                let most = connection.current_max_send_streams();
+                note(most);
+                if most == 0 {
+                    // Who gives it a request would wait until it allows one, and can't take it back. Those
+                    // that it has go on.
+                    return Poll::Ready(Ok(()));
                 }
+                let ended = connection.as_mut().poll(cx);
+                note(connection.current_max_send_streams());
                 ended
             });
             if let Err(error) = ended.await {
                 tracing::debug!(%error, "an upstream connection of HTTP/2 ended");
             }
-            drop(descriptor);
         });
         let line = Arc::new(Line {
             sender,
             n_streams: AtomicUsize::new(1),
             max_streams,
             traffic,
-            is_silent: AtomicBool::new(false),
+            is_left: AtomicBool::new(false),
             _task: AbortOnDropHandle::new(task),
         });
         let place = StreamPlace {
@@ -106,7 +119,7 @@ impl Shared {
 
     /// Whether it can take requests, as far as it is known.
     pub(super) fn is_open(&self) -> bool {
-        !self.line.sender.is_closed() && !self.line.is_silent.load(Ordering::Relaxed)
+        !self.line.sender.is_closed() && !self.line.is_left.load(Ordering::Relaxed)
     }
 
     /// A place on it, if there is room.
@@ -132,7 +145,7 @@ impl Shared {
 }
 
 impl StreamPlace {
-    pub(super) fn sender(&self) -> http2::SendRequest<Upload> {
+    pub(super) fn sender(&self) -> http2::SendRequest<Loan> {
         self.line.sender.clone()
     }
 
@@ -141,13 +154,91 @@ impl StreamPlace {
     }
 
     /// Gives its connection no more requests. Those that it has may still be answered.
-    pub(super) fn note_silence(&self) {
-        self.line.is_silent.store(true, Ordering::Relaxed);
+    pub(super) fn leave(&self) {
+        self.line.is_left.store(true, Ordering::Relaxed);
     }
+}
+
+impl StreamPlace {
+    /// Why there is no answer; `request`: that was not sent.
+    pub(super) fn unanswered(
+        &self,
+        request: Option<Request<Loan>>,
+        error: hyper::Error,
+    ) -> Unanswered {
+        if let Some(request) = request {
+            let takes_none = self.line.max_streams.load(Ordering::Relaxed) == 0;
+            let error = if takes_none {
+                Error::NotTaken(error)
+            } else {
+                Error::RequestFailed(error)
+            };
+            return Unanswered::Unsent(Box::new(request), error);
+        }
+        if is_about_nothing(&error) {
+            // It goes away, or has too much to do.
+            self.leave();
+            return Unanswered::Unprocessed(Error::NotTaken(error));
+        }
+        // Of an answer there is nothing before its head.
+        Unanswered::Failed(Error::RequestFailed(error), Seen::Nothing)
+    }
+}
+
+/// Whether it says that the upstream has done nothing about a request (RFC 9113, 8.7). That a connection
+/// goes away is an error only of the streams that it leaves out.
+fn is_about_nothing(error: &hyper::Error) -> bool {
+    let cause = error
+        .source()
+        .and_then(|cause| cause.downcast_ref::<h2::Error>());
+    cause.is_some_and(|cause| {
+        let is_refused = cause.is_reset() && cause.reason() == Some(h2::Reason::REFUSED_STREAM);
+        cause.is_remote() && (cause.is_go_away() || is_refused)
+    })
 }
 
 impl Drop for StreamPlace {
     fn drop(&mut self) {
         self.line.n_streams.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::time::timeout;
+    use tokio_util::either::Either;
+
+    use super::*;
+    use crate::net::descriptors::Descriptors;
+
+    /// `SETTINGS`: no stream may be opened (RFC 9113, 6.5.2).
+    const NO_STREAMS: &[u8] = b"\0\0\x06\x04\0\0\0\0\0\0\x03\0\0\0\0";
+
+    #[tokio::test]
+    async fn a_request_that_may_not_be_sent_comes_back() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await;
+        let stream = stream.unwrap();
+        let (mut upstream, _) = listener.accept().await.unwrap();
+        // Before we have said a word.
+        upstream.write_all(NO_STREAMS).await.unwrap();
+        stream.readable().await.unwrap();
+        let connection: Connection = Either::Left(Either::Left(stream));
+        let descriptor = Descriptors::new(1).take().unwrap();
+        let (shared, place) = Shared::begin(connection, descriptor).await.unwrap();
+        let sent = place
+            .sender()
+            .try_send_request(Request::new(Loan::default()));
+        let answer = timeout(Duration::from_secs(10), sent).await;
+        let mut failed = answer.expect("soon").expect_err("no answer");
+        let request = failed.take_message();
+        let unanswered = place.unanswered(request, failed.into_error());
+        assert!(matches!(
+            unanswered,
+            Unanswered::Unsent(_, Error::NotTaken(_))
+        ));
+        assert!(!shared.is_open() && shared.join().is_none());
     }
 }

@@ -12,6 +12,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::net::connect::Connection;
+use crate::net::descriptors::Descriptor;
 
 /// What has gone over a connection. Its own thread writes it, and nobody waits for it.
 #[derive(Debug, Default)]
@@ -25,6 +26,7 @@ pub(super) struct Traffic {
 pub(super) struct Wire {
     connection: Connection,
     traffic: Arc<Traffic>,
+    _descriptor: Descriptor,
 }
 
 impl Traffic {
@@ -40,10 +42,11 @@ impl Traffic {
 }
 
 impl Wire {
-    pub(super) fn new(connection: Connection) -> Self {
+    pub(super) fn new(connection: Connection, descriptor: Descriptor) -> Self {
         Self {
             connection,
             traffic: Arc::default(),
+            _descriptor: descriptor,
         }
     }
 

@@ -18,6 +18,7 @@ mod stalled;
 mod targets;
 mod trailers;
 mod tunnel;
+mod unprocessed;
 mod upstream_http2;
 mod upstream_tls;
 mod versions;

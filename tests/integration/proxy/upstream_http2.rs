@@ -7,20 +7,20 @@ use super::{answered, get, one_proxy};
 use crate::support::{ANYWHERE, Admin, Client, Gateway, within};
 
 /// An upstream that accepts connections, and does nothing by itself.
-struct Upstream(TcpListener);
+pub(super) struct Upstream(TcpListener);
 
 impl Upstream {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.2:0").await;
         Self(listener.expect("an address for the upstream"))
     }
 
-    fn authority(&self) -> String {
+    pub(super) fn authority(&self) -> String {
         let address = self.0.local_addr();
         address.expect("the address of the upstream").to_string()
     }
 
-    async fn accept(&self) -> TcpStream {
+    pub(super) async fn accept(&self) -> TcpStream {
         let accepted = within("a connection", self.0.accept(), || "none".to_owned());
         accepted.await.expect("a connection").0
     }
