@@ -1,8 +1,10 @@
 //! Connecting to the endpoints of a proxy.
 
+use std::io;
 use std::sync::Arc;
 
 use http::uri::Scheme as UriScheme;
+use rustix::io::Errno;
 use tokio::time::timeout;
 
 use super::error::Error;
@@ -31,7 +33,8 @@ impl Dialer {
         settings: &config::Proxy,
         (target, protocol): (&Target, Protocol),
     ) -> Result<(Connection, Descriptor), Error> {
-        let descriptor = self.descriptors.take().ok_or(Error::NoDescriptor)?;
+        let descriptor = self.descriptors.take();
+        let descriptor = descriptor.ok_or(Error::NoDescriptor(None))?;
         let means = Means {
             tls: &self.tls,
             settings: &settings.tls,
@@ -41,13 +44,20 @@ impl Dialer {
         let connecting = connect::open(target, protocol, means, patience);
         match timeout(patience, connecting).await {
             Ok(Ok(connection)) => Ok((connection, descriptor)),
-            Ok(Err(error)) if error.kind() == std::io::ErrorKind::TimedOut => {
+            Ok(Err(error)) if error.kind() == io::ErrorKind::TimedOut => {
                 Err(Error::ConnectTimedOut)
             }
+            Ok(Err(error)) if is_about_descriptors(&error) => Err(Error::NoDescriptor(Some(error))),
             Ok(Err(error)) => Err(Error::ConnectFailed(error)),
             Err(_elapsed) => Err(Error::ConnectTimedOut),
         }
     }
+}
+
+/// Whether it is the process, or the system, that has no descriptor left.
+fn is_about_descriptors(error: &io::Error) -> bool {
+    let number = Errno::from_io_error(error);
+    matches!(number, Some(Errno::MFILE | Errno::NFILE))
 }
 
 /// Whom to connect to for a URL.

@@ -27,9 +27,9 @@ pub(super) enum Error {
     /// No memory for the request's content.
     #[error("the memory of the gateway is full")]
     NoMemory,
-    /// No descriptor for a connection.
+    /// No descriptor for a connection: of ours, or, as the system says, at all.
     #[error("no descriptor is left for a connection")]
-    NoDescriptor,
+    NoDescriptor(#[source] Option<io::Error>),
     /// It says that it has done nothing about the request, or takes none.
     #[error("the upstream takes no request")]
     NotTaken(#[source] hyper::Error),
@@ -140,7 +140,7 @@ impl Error {
             }
             Self::ConnectTimedOut => Reason::ConnectTimedOut,
             Self::NoEndpoint => Reason::ConnectFailed,
-            Self::NoDescriptor => Reason::NoDescriptor,
+            Self::NoDescriptor(_) => Reason::NoDescriptor,
             Self::NoMemory => Reason::NoMemory,
             Self::NotTaken(_) => Reason::RequestNotTaken,
             Self::Refused(refused) => Reason::Refused(*refused),

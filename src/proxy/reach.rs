@@ -70,7 +70,7 @@ impl Proxy {
             }
             Err(error) => {
                 // That is not its fault.
-                if !matches!(error, Error::NoDescriptor) {
+                if !matches!(error, Error::NoDescriptor(_)) {
                     pool.failed(place);
                     self.tell(place, &error);
                 }

@@ -75,6 +75,39 @@ async fn without_a_descriptor_for_the_upstream_a_request_is_sent_away_and_the_up
     assert_eq!(answered(&mut client).await.1, "here");
 }
 
+#[tokio::test]
+async fn that_the_system_has_no_descriptor_is_no_fault_of_the_upstream() {
+    let (first, second) = (Backend::start().await, Backend::start().await);
+    let both = format!("[\"{}\", \"{}\"]", first.url(), second.url());
+    let config = config(&first.url(), "", "").replace(&format!("\"{}\"", first.url()), &both);
+    let gateway = Gateway::with_config(&config).await;
+    let admin = Admin::of(&gateway).await;
+    let mut client = gateway.connect().await;
+    // It is accepted.
+    let nothing = "OPTIONS * HTTP/1.1\r\nHost: a.example\r\n\r\n";
+    client.send(nothing).await;
+    assert_eq!(answered(&mut client).await.0.status, 404);
+    let allowed = gateway.limit_descriptors(3);
+    client.send(get("/none")).await;
+    let told = answered(&mut client).await;
+    gateway.limit_descriptors(allowed);
+    is_sent_away(&told, "too many connections are open");
+    let lines = ["a request was not passed on", "Too many open files"];
+    gateway.logged(1, &lines).await;
+    client.send(get("/one")).await;
+    // It does not rest.
+    let (mut line, asked) = first.asked().await;
+    assert_eq!(asked.line(), "GET /one HTTP/1.1");
+    line.answer("here").await;
+    assert_eq!(answered(&mut client).await.1, "here");
+    admin
+        .until(&[
+            (&failures("no-descriptor"), 1.0),
+            (&failures("connect-failed"), 0.0),
+        ])
+        .await;
+}
+
 /// Idle clients that may take all memory there is.
 async fn fill_memory(gateway: &Gateway) -> Vec<Client> {
     const N_IDLE: usize = 16 * MIB / (16 * 1024) + 8;
