@@ -40,7 +40,7 @@ impl App {
         }
         let shards = self.delivery.shards();
         let goodbyes = spread_goodbyes(shards, &channels, Departure::Stopped, deadline);
-        let tunnels = end_tunnels(self.proxies.all(), Farewell::Stopped, deadline);
+        let tunnels = end_tunnels(self.proxies.all_with_tunnels(), Farewell::Stopped, deadline);
         let all = async {
             tokio::join!(goodbyes, tunnels);
             while retiring.join_next().await.is_some() {}

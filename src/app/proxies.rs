@@ -14,6 +14,8 @@ use crate::proxy::{Dialer, Proxy};
 #[derive(Debug)]
 pub(super) struct Proxies {
     by_name: BTreeMap<String, Arc<Proxy>>,
+    /// Those that were removed, some of whose tunnels may still be there.
+    leaving: Vec<Arc<Proxy>>,
     dialer: Dialer,
     n_shards: usize,
 }
@@ -41,6 +43,7 @@ impl Proxies {
     pub(super) fn new(dialer: Dialer, n_shards: usize) -> Self {
         Self {
             by_name: BTreeMap::new(),
+            leaving: Vec::new(),
             dialer,
             n_shards,
         }
@@ -65,11 +68,20 @@ impl Proxies {
 
     /// Takes a proxy out, which is to be retired.
     pub(super) fn remove(&mut self, name: &str) -> Option<Arc<Proxy>> {
-        self.by_name.remove(name)
+        let removed = self.by_name.remove(name)?;
+        self.leaving.retain(|proxy| proxy.n_tunnels() > 0);
+        self.leaving.push(Arc::clone(&removed));
+        Some(removed)
     }
 
     /// The proxies, ordered by name.
     pub(super) fn all(&self) -> Vec<Arc<Proxy>> {
         self.by_name.values().map(Arc::clone).collect()
+    }
+
+    /// All that may have tunnels: those that were removed, too.
+    pub(super) fn all_with_tunnels(&self) -> Vec<Arc<Proxy>> {
+        let all = self.by_name.values().chain(&self.leaving);
+        all.map(Arc::clone).collect()
     }
 }

@@ -159,16 +159,23 @@ impl Tunnels {
 }
 
 impl Place {
-    /// Ready when the tunnel is to end, with its slot.
+    /// Ready when the tunnel is to end, with its slot. `latest`: until then it is to end in any case, so
+    /// that only a word of less time is news.
     ///
     /// # Cancel safety
     ///
     /// May be dropped at any time.
-    pub(super) fn slot(&self) -> impl Future<Output = Slot> + Send + use<> {
+    pub(super) fn slot(
+        &self,
+        latest: Option<Instant>,
+    ) -> impl Future<Output = Slot> + Send + use<> {
         let shared = Arc::clone(&self.shared);
         async move {
+            let is_news = |order: &Option<Order>| {
+                order.is_some_and(|order| latest.is_none_or(|latest| order.deadline < latest))
+            };
             let mut orders = shared.order.subscribe();
-            let order = match orders.wait_for(Option::is_some).await {
+            let order = match orders.wait_for(is_news).await {
                 Ok(order) => *order,
                 // The sender is ours.
                 Err(_gone) => None,
@@ -209,6 +216,10 @@ impl Drop for Place {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+
+    use futures_util::FutureExt as _;
+
     use super::*;
 
     #[tokio::test]
@@ -236,7 +247,7 @@ mod tests {
         tunnels.part(Farewell::Stopped, deadline);
         assert_eq!(tunnels.enter(1000).expect_err("none"), NoPlace::Closing);
         for (number, place) in places.iter().enumerate() {
-            let slot = place.slot().await;
+            let slot = place.slot(None).await;
             assert_eq!((slot.why, slot.deadline), (Farewell::Stopped, deadline));
             let after = slot.begin - now;
             let begin = Duration::from_millis(190 * number as u64);
@@ -255,7 +266,24 @@ mod tests {
         tunnels.part(Farewell::Removed, now + Duration::from_secs(60));
         tunnels.part(Farewell::Stopped, now + Duration::from_secs(5));
         tunnels.part(Farewell::Removed, now + Duration::from_secs(9));
-        let slot = place.slot().await;
+        let slot = place.slot(None).await;
+        assert_eq!(slot.why, Farewell::Stopped);
+        assert_eq!(slot.deadline, now + Duration::from_secs(5));
+    }
+
+    #[tokio::test]
+    async fn who_has_a_slot_is_told_of_a_sooner_end_and_of_no_other() {
+        let tunnels = Tunnels::default();
+        let place = tunnels.enter(1).expect("a place");
+        let now = Instant::now();
+        tunnels.part(Farewell::Removed, now + Duration::from_secs(60));
+        let slot = place.slot(None).await;
+        let mut next = pin!(place.slot(Some(slot.deadline)));
+        assert!(next.as_mut().now_or_never().is_none());
+        tunnels.part(Farewell::Stopped, now + Duration::from_secs(90));
+        assert!(next.as_mut().now_or_never().is_none());
+        tunnels.part(Farewell::Stopped, now + Duration::from_secs(5));
+        let slot = next.await;
         assert_eq!(slot.why, Farewell::Stopped);
         assert_eq!(slot.deadline, now + Duration::from_secs(5));
     }

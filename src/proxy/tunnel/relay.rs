@@ -163,7 +163,7 @@ where
         mut moved: impl FnMut(u64, u64),
     ) -> End {
         let mut gone = pin!(gone);
-        let mut slot = pin!(self.place.slot());
+        let mut slot = pin!(self.place.slot(None));
         let mut timer = pin!(sleep(self.idle_timeout.unwrap_or_default()));
         let mut watch = Watch {
             stage: Stage::Open,
@@ -171,11 +171,13 @@ where
             n_held: self.held.bytes(),
         };
         poll_fn(|cx| {
-            if matches!(watch.stage, Stage::Open)
-                && let Poll::Ready(slot) = slot.as_mut().poll(cx)
+            while matches!(watch.stage, Stage::Open | Stage::Called(_))
+                && let Poll::Ready(called) = slot.as_mut().poll(cx)
             {
-                watch.stage = Stage::Called(slot);
-                timer.as_mut().reset(slot.begin);
+                watch.stage = Stage::Called(called);
+                timer.as_mut().reset(called.begin);
+                // It may have to be sooner.
+                slot.set(self.place.slot(Some(called.deadline)));
             }
             while self.is_timed(&watch) && (watch.is_due() || timer.as_mut().poll(cx).is_ready()) {
                 if let Some(end) = self.turn_over(&mut watch, timer.as_mut()) {

@@ -160,6 +160,25 @@ async fn a_reload_that_removes_the_proxy_ends_its_tunnels_and_no_other_does() {
 }
 
 #[tokio::test]
+async fn a_stop_in_less_time_than_a_removal_was_to_take_says_goodbye_too() {
+    let backend = Backend::start().await;
+    let config = config_with_drain(&backend.url(), "10m", "");
+    let mut gateway = Gateway::with_config(&config).await;
+    let mut client = gateway.connect().await;
+    let mut line = super::open(&mut client, &backend).await;
+    let removed = config.replace("[proxies.web]", "[proxies.wob]");
+    gateway.reload(&removed, "applied").await;
+    let sooner = removed.replace("10m", "500ms");
+    gateway.reload(&sooner, "applied").await;
+    gateway.signal("TERM");
+    let heard = frames(&client.rest().await.0);
+    assert!(heard.len() == 1 && goes_away(&heard[0]), "{heard:?}");
+    let heard = frames(&line.closed().await);
+    assert!(heard.len() == 1 && goes_away(&heard[0]), "{heard:?}");
+    assert_eq!(gateway.ended().await.code, Some(0));
+}
+
+#[tokio::test]
 async fn no_tunnel_begins_while_the_gateway_stops() {
     let (backend, mut gateway, mut client) = draining("1s").await;
     let mut other = gateway.connect().await;
