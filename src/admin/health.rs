@@ -50,7 +50,8 @@ pub(super) fn missing(facts: &Facts) -> Vec<String> {
 /// What a channel waits for that must have been connected once.
 fn lacks_upstream(channel: &Channel) -> Option<String> {
     let settings = channel.settings();
-    let must_wait = settings.ready == Ready::Connected;
+    // What a bundle has, its channels wait for.
+    let must_wait = settings.ready == Ready::Connected && settings.bundle.is_none();
     (must_wait && channel.counters().upstream_opened.value() == 0).then(|| {
         let (name, status) = (&settings.name, channel.status());
         let state = status.state.name();

@@ -100,8 +100,11 @@ struct ChannelStatus {
     instances: Option<InstancesStatus>,
     /// Sets of event types, or of channels, that somebody reads right now.
     views: usize,
-    log: LogStatus,
-    upstream: UpstreamStatus,
+    /// What they keep for replay.
+    view_log_bytes: usize,
+    /// `None`: it is a bundle, which has neither log nor upstream.
+    log: Option<LogStatus>,
+    upstream: Option<UpstreamStatus>,
 }
 
 #[derive(Debug, Serialize)]
@@ -244,6 +247,8 @@ impl ListenerStatus {
 impl ChannelStatus {
     fn of(source: &Source, (facts, survey): (&Facts, &Survey)) -> Self {
         let (settings, counters) = (source.kind().settings(), source.kind().counters());
+        let views = source.kind().views();
+        let has_upstream = settings.bundle.is_none();
         let channels = source.channels();
         let lag = survey.lag_of_all(&source.all());
         let sizes = channels.iter().map(|channel| channel.log().size());
@@ -264,9 +269,10 @@ impl ChannelStatus {
                 max: settings.max_instances,
                 made: counters.instances.value(),
             }),
-            views: source.kind().views().map_or(0, Views::len),
-            log: LogStatus { events, bytes },
-            upstream: UpstreamStatus::of(source, &channels, facts),
+            views: views.map_or(0, Views::len),
+            view_log_bytes: views.map_or(0, Views::held_bytes),
+            log: has_upstream.then_some(LogStatus { events, bytes }),
+            upstream: has_upstream.then(|| UpstreamStatus::of(source, &channels, facts)),
         }
     }
 }

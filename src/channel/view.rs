@@ -219,6 +219,12 @@ impl Views {
         self.shared.instances.take_out()
     }
 
+    /// Bytes that their logs hold.
+    pub fn held_bytes(&self) -> usize {
+        let channels = self.channels().into_iter();
+        channels.map(|view| view.log().size().held_bytes).sum()
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.shared.instances.len()

@@ -1,6 +1,8 @@
 //! Several channels on one connection, in front of an origin each.
 
-use crate::support::{Event, Gateway, Origin, Subscriber};
+use serde_json::Value;
+
+use crate::support::{ANYWHERE, Admin, Event, Gateway, Origin, Subscriber, until_async};
 
 struct World {
     a: Origin,
@@ -160,6 +162,75 @@ async fn prefixed_types_are_selected_as_clients_see_them() {
     let mut again = world.subscribe("channel=a,b&event=b:t1,a:t1", id).await;
     world.say(5..6).await;
     assert_eq!(said(take(&mut again, 2).await), ["a:t1 a 5", "b:t1 b 5"]);
+}
+
+/// It has clients and views, and no upstream of its own: nothing is waited for, and nothing is told.
+#[tokio::test]
+async fn what_is_told_of_a_bundle_is_about_its_clients_and_its_views() {
+    let server = format!("[defaults]\nready = \"connected\"\n{ANYWHERE}");
+    let world = World::new("select_events = true", &server).await;
+    let admin = Admin::of(&world.gateway).await;
+    let ready = until_async("the gateway to be ready", async || {
+        match admin.get("/ready").await {
+            (200, _) => Ok(()),
+            (_, why) => Err(why),
+        }
+    });
+    ready.await;
+    let mut subs = [
+        (world.subscribe("channel=a,b", None).await, 6),
+        (world.subscribe("channel=b,a", None).await, 6),
+        (world.subscribe("channel=a", None).await, 3),
+        (world.subscribe("channel=a&event=t1", None).await, 1),
+    ];
+    world.say(0..3).await;
+    for (sub, n) in &mut subs {
+        take(sub, *n).await;
+    }
+    let of = |name: &str| format!("ssecast_{name}{{channel=\"all\"}}");
+    let [views, subscribers, connects, delivered, gaps] = [
+        "views",
+        "subscribers",
+        "connects_total",
+        "delivered_events_total",
+        "gaps_total",
+    ]
+    .map(of);
+    let told = [
+        (&*views, 3.0),
+        (&*subscribers, 4.0),
+        (&*connects, 4.0),
+        (&*delivered, 16.0),
+        (&*gaps, 0.0),
+    ];
+    admin.until(&told).await;
+    let metrics = admin.metrics().await;
+    let of_bundle = metrics
+        .text
+        .lines()
+        .filter(|line| line.contains("channel=\"all\""));
+    let of_upstream =
+        |line: &&str| line.starts_with("ssecast_upstream_") || line.starts_with("ssecast_log_");
+    let untrue: Vec<&str> = of_bundle.filter(of_upstream).collect();
+    assert_eq!(untrue, [""; 0]);
+    assert!(
+        metrics.value(&of("view_log_bytes")) > 100.0,
+        "{}",
+        metrics.text
+    );
+    let status = admin.status().await;
+    let all = &status["channels"].as_array().expect("channels")[1];
+    assert_eq!(
+        (&all["name"], &all["clients"]),
+        (&"all".into(), &4.into()),
+        "{all}"
+    );
+    assert_eq!(
+        (&all["upstream"], &all["log"]),
+        (&Value::Null, &Value::Null),
+        "{all}"
+    );
+    assert!(all["view_log_bytes"].as_u64() > Some(100), "{all}");
 }
 
 #[tokio::test]

@@ -74,6 +74,10 @@ const COUNTERS: &[ChannelCounter] = &[
         ),
         |counters| counters.gaps.value(),
     ),
+];
+
+/// The same of what comes from an upstream.
+const UPSTREAM_COUNTERS: &[ChannelCounter] = &[
     (
         ("ssecast_upstream_events", "Events that the origin sent"),
         |counters| counters.events.value(),
@@ -150,19 +154,41 @@ pub(super) fn encode(
     }
     encode_subscribers(encoder, &seen)?;
     encode_instances(encoder, &seen)?;
+    encode_views(encoder, &seen)?;
+    // A bundle has no upstream, and no log: what its clients read are its views.
+    let has_upstream = |one: &Seen<'_>| one.source.kind().settings().bundle.is_none();
+    let seen: Vec<Seen<'_>> = seen.into_iter().filter(has_upstream).collect();
+    for (described, value) in UPSTREAM_COUNTERS {
+        let values = seen.iter().map(|one| (one.label(), value(one.counters())));
+        counters(encoder, *described, values)?;
+    }
+    encode_upstreams(encoder, &seen)?;
+    encode_logs(encoder, &seen)
+}
+
+fn encode_views(encoder: &mut DescriptorEncoder<'_>, seen: &[Seen<'_>]) -> fmt::Result {
+    let values = |of: fn(&Views) -> usize| {
+        seen.iter().map(move |one| {
+            let views = one.source.kind().views();
+            (one.label(), views.map_or(0, of))
+        })
+    };
     gauges(
         encoder,
         (
             "ssecast_views",
             "Sets of event types, or of channels, that somebody reads right now",
         ),
-        seen.iter().map(|one| {
-            let views = one.source.kind().views();
-            (one.label(), views.map_or(0, Views::len))
-        }),
+        values(Views::len),
     )?;
-    encode_upstreams(encoder, &seen)?;
-    encode_logs(encoder, &seen)
+    gauges(
+        encoder,
+        (
+            "ssecast_view_log_bytes",
+            "Bytes that views keep for replay, besides those of their channels",
+        ),
+        values(Views::held_bytes),
+    )
 }
 
 fn encode_subscribers(encoder: &mut DescriptorEncoder<'_>, seen: &[Seen<'_>]) -> fmt::Result {
