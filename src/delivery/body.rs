@@ -15,6 +15,7 @@
 use std::fmt;
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -61,7 +62,11 @@ pub enum Ending {
 pub struct WasCut;
 
 #[derive(Debug)]
-struct Shared(Mutex<State>);
+struct Shared {
+    state: Mutex<State>,
+    /// Whether anything was sent since somebody asked.
+    has_sent: AtomicBool,
+}
 
 #[derive(Debug)]
 struct State {
@@ -119,7 +124,10 @@ pub fn body(budget: &Budget) -> (BodyWriter, EventBody) {
         writer: None,
         awaited: None,
     };
-    let shared = Arc::new(Shared(Mutex::new(state)));
+    let shared = Arc::new(Shared {
+        state: Mutex::new(state),
+        has_sent: AtomicBool::new(false),
+    });
     (BodyWriter(Arc::clone(&shared)), EventBody(shared))
 }
 
@@ -174,6 +182,11 @@ impl BodyWriter {
         }
         state.register_writer(cx);
         Poll::Pending
+    }
+
+    /// Whether a byte was sent since this was asked last. There is room only once many were.
+    pub fn has_sent(&self) -> bool {
+        self.0.has_sent.swap(false, Ordering::Relaxed)
     }
 
     /// Ends the stream.
@@ -271,6 +284,7 @@ impl Buf for Taken {
 
     fn advance(&mut self, n: usize) {
         self.n_sent = self.n_sent.saturating_add(n);
+        self.shared.has_sent.store(true, Ordering::Relaxed);
     }
 }
 
@@ -303,7 +317,7 @@ impl Drop for Taken {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Only the first ending counts.
@@ -382,7 +396,7 @@ fn wake(waker: Option<Waker>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::AtomicUsize;
     use std::task::Wake;
 
     #[derive(Default)]

@@ -81,7 +81,7 @@ pub(super) enum Wrote {
 pub(super) enum Patience {
     /// It is blocked.
     Needed,
-    /// It is not.
+    /// It is not, or somebody else looks after it.
     NotNeeded,
     /// It was blocked for too long.
     Over,
@@ -432,10 +432,14 @@ impl Subscriber {
         self.pace != Pace::Flowing && self.leaving.is_none() && !self.is_adrift()
     }
 
-    /// Looks whether its socket takes anything.
+    /// Looks whether its client takes anything, where the kernel does not.
     pub(super) fn look(&mut self) -> Patience {
-        if self.pace != Pace::Blocked || self.leaving.is_some() {
+        let is_free = self.pace != Pace::Blocked || self.leaving.is_some();
+        if is_free || self.transport.is_watched_by_kernel() {
             return Patience::NotNeeded;
+        }
+        if self.transport.has_sent() {
+            self.n_looks = 0;
         }
         self.n_looks = self.n_looks.saturating_add(1);
         if self.n_looks > N_LOOKS {

@@ -39,6 +39,26 @@ impl Transport {
         }
     }
 
+    /// Whether the kernel ends the connection by itself when its peer takes nothing
+    /// ([`Transport::set_write_timeout`]). It sees every byte that the peer acknowledges; writable is a
+    /// socket only once tens of kilobytes were, for which a slow network needs minutes.
+    pub(super) fn is_watched_by_kernel(&self) -> bool {
+        match self {
+            Self::Http2(_) => false,
+            Self::Socket(socket) => socket.is_tcp(),
+        }
+    }
+
+    /// Whether, where the kernel does not watch, anything was taken since this was asked last, though
+    /// there is no room yet.
+    pub(super) fn has_sent(&self) -> bool {
+        match self {
+            Self::Http2(body) => body.has_sent(),
+            // Who is at the other end of a unix socket is near and fast, or stands still.
+            Self::Socket(_) => false,
+        }
+    }
+
     /// Writes what is taken now.
     pub(super) fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {

@@ -129,6 +129,15 @@ impl Socket {
         }
     }
 
+    /// Whether it is one of TCP, with or without TLS.
+    pub fn is_tcp(&self) -> bool {
+        match self {
+            Self::Tcp(_) => true,
+            Self::Tls(stream) => stream.socket().is_tcp(),
+            Self::Unix(_) => false,
+        }
+    }
+
     /// Writes what the socket takes now. Over TLS that means encrypted, and not sent:
     /// [`Socket::wants_flush`] says whether something is left to send.
     ///

@@ -189,3 +189,34 @@ async fn a_client_that_is_frozen_is_found_once_its_buffers_are_full() {
     })
     .await;
 }
+
+/// Its network takes a little in a second: far less within the timeout than there is for it to take.
+#[tokio::test]
+async fn a_client_of_a_slow_network_is_not_cut_while_bytes_get_through() {
+    const DURATION: Duration = Duration::from_secs(12);
+    let origin = Origin::start().await;
+    let lines = "heartbeat = \"1s\"\nwrite_timeout = \"3s\"\nlag.limit = \"4MiB\"";
+    let gateway = gateway(&origin, ("", lines), "").await;
+    let admin = Admin::of(&gateway).await;
+    let network = Network::new();
+    let mut reader = healthy(&gateway, None).await;
+    let slow = Curl::start(&network, &gateway, &[]);
+    until_metric(&admin, (SUBSCRIBERS, 2.0), Duration::from_secs(10)).await;
+    send(&origin, &mut reader, 0..1).await;
+    slow.until_data(&["0"]).await;
+    network.slow_down("16kbit");
+    let padding = "x".repeat(200_000);
+    origin.send(format!("id: 1\ndata: {padding}\n\n")).await;
+    reader.expect_event(&padding).await;
+    let begin = Instant::now();
+    while begin.elapsed() < DURATION {
+        let subscribers = admin.metrics().await.value(SUBSCRIBERS);
+        assert!(subscribers > 1.5, "cut after {:?}", begin.elapsed());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    // Bytes did get through; and when none do, it is gone.
+    assert!(slow.n_bytes() > 10_000, "{} bytes", slow.n_bytes());
+    network.drop_link();
+    let gone = until_metric(&admin, (SUBSCRIBERS, 1.0), Duration::from_secs(20)).await;
+    eprintln!("gone after {gone:?}");
+}

@@ -62,6 +62,14 @@ impl Network {
         ip(&["-n", &self.name, "link", "set", "client", "up"]);
     }
 
+    /// From now on, little gets through to there in a second, and little waits on the way.
+    pub(crate) fn slow_down(&self, rate: &str) {
+        let device = format!("gw{}", self.number);
+        let shape = ["qdisc", "add", "dev", &device, "root", "tbf", "rate", rate];
+        let limits = ["burst", "1600", "limit", "6000"];
+        command("tc", &[&shape[..], &limits].concat());
+    }
+
     /// A connection from there to the gateway.
     pub(crate) fn connect(&self, gateway: &Gateway) -> tokio::net::TcpStream {
         let (_, port) = gateway.address().rsplit_once(':').expect("a port");
@@ -154,6 +162,12 @@ impl Curl {
         .await;
     }
 
+    /// How much it has got.
+    pub(crate) fn n_bytes(&self) -> u64 {
+        let output = fs::metadata(output(&self.directory));
+        output.map_or(0, |output| output.len())
+    }
+
     /// Has it do nothing any more.
     pub(crate) fn freeze(&self) {
         // `ip netns exec` becomes what it executes.
@@ -176,11 +190,15 @@ fn output(directory: &TempDir) -> PathBuf {
 }
 
 fn ip(arguments: &[&str]) {
-    let outcome = Command::new("ip").args(arguments).output();
-    let outcome = outcome.expect("the command ip");
+    command("ip", arguments);
+}
+
+fn command(name: &str, arguments: &[&str]) {
+    let outcome = Command::new(name).args(arguments).output();
+    let outcome = outcome.unwrap_or_else(|error| panic!("the command {name}: {error}"));
     assert!(
         outcome.status.success(),
-        "ip {arguments:?}: {}",
+        "{name} {arguments:?}: {}",
         String::from_utf8_lossy(&outcome.stderr)
     );
 }

@@ -107,6 +107,32 @@ async fn who_takes_a_little_now_and_then_is_not_cut() {
     }
 }
 
+/// Far more is unsent for it than it takes within the timeout.
+#[tokio::test]
+async fn a_stream_of_http_2_that_takes_a_little_now_and_then_is_not_cut() {
+    let origin = Origin::start().await;
+    let (gateway, admin) = gateway(&origin, "").await;
+    let mut reader = gateway.subscribe().await;
+    let windows = Windows {
+        stream: 400,
+        ..Windows::default()
+    };
+    let client = Http2::with_windows(&gateway, windows).await;
+    let mut slow = client.subscribe().await;
+    fill(&origin, &mut reader).await;
+    let started = Instant::now();
+    let mut ticks = tokio::time::interval(TIMEOUT / 10);
+    while started.elapsed() < 3 * TIMEOUT {
+        ticks.tick().await;
+        slow.piece().await.expect("a frame");
+    }
+    let stalled = admin.metrics().await.value(STALLED);
+    assert!(stalled < 1.0, "{stalled} are cut");
+    // Now it takes nothing at all.
+    admin.until(&[(STALLED, 1.0)]).await;
+    drop(slow);
+}
+
 #[tokio::test]
 async fn a_reload_brings_a_write_timeout_to_those_who_are_stalled_already() {
     let origin = Origin::start().await;

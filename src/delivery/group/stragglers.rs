@@ -5,8 +5,9 @@
 //! the policy of that moment gives it. **Every Loss Is Told**, if the channel has notices; it is
 //! counted in any case.
 //!
-//! Who takes nothing at all is found by looking at the blocked ones a few times within
-//! `write_timeout`: there is no timer per subscriber, and no clock in a pass.
+//! Who takes nothing at all for `write_timeout` is found by the kernel where a subscriber has a TCP
+//! connection of its own, and else by looking at the blocked ones a few times within that time: there is
+//! no timer per subscriber, and no clock in a pass.
 
 use std::time::Duration;
 
