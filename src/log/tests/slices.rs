@@ -93,8 +93,7 @@ fn a_flood_leaves_no_hole() {
         events: 2 * SLICE + 1,
         ..roomy()
     };
-    let (log, mut writer) = Log::new(limits, Ids::Fill);
-    let reader = log.clone();
+    let (reader, mut writer) = Log::new(limits, Ids::Fill);
     let flood = std::thread::spawn(move || {
         for n in 0..20 * N {
             append(&mut writer, &[(None, &n.to_string())], Instant::now());
