@@ -2,8 +2,6 @@
 
 mod check;
 mod explain;
-mod explain_proxy;
-mod explain_view;
 mod generate;
 mod log;
 mod machine;

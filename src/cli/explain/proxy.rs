@@ -10,6 +10,7 @@ use http::request::Parts;
 use http::uri::Scheme;
 use http::{HeaderMap, HeaderName, Request, Uri, Version};
 
+use super::Rows;
 use crate::config::{Proxy, ProxyUrl, TrustedProxies, UpstreamHost, UpstreamHttp, without_secrets};
 use crate::net::peer::PeerAddr;
 use crate::proxy::fields::{self, Content, Hop};
@@ -27,7 +28,7 @@ pub(super) fn rows(
     proxy: &Proxy,
     trusted: &TrustedProxies,
     (uri, named): (&Uri, &HeaderMap),
-) -> Result<Vec<(&'static str, String)>, String> {
+) -> Result<Rows, String> {
     let name = &proxy.name;
     let upstream = proxy.upstreams.first();
     let upstream = upstream.ok_or_else(|| format!("the proxy `{name}` has no upstream"))?;
