@@ -1,72 +1,15 @@
 //! What HTTP/2 connections send that is not as it should be, and what they may have at most.
 
+use crate::support::frames::{
+    CANCEL, DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, Frame, GOAWAY, HEADERS, NO_ERROR,
+    NO_SETTINGS, PREFACE, REFUSED_STREAM, RST_STREAM, SETTINGS, STATUS_200, STATUS_400,
+    WINDOW_UPDATE, encode, greeting,
+};
 use crate::support::{Client, End, Gateway, Http2, Origin, one_channel};
-
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
-/// SETTINGS without any (RFC 9113, 6.5).
-const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
-
-// Types of frames (RFC 9113, 6) and of errors (7).
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const GOAWAY: u8 = 7;
-const NO_ERROR: u32 = 0;
-const REFUSED_STREAM: u32 = 7;
-const CANCEL: u32 = 8;
-const ENHANCE_YOUR_CALM: u32 = 11;
-
-// Header fields of the static table (RFC 7541, appendix A).
-const STATUS_200: u8 = 0x80 | 8;
-const STATUS_400: u8 = 0x80 | 12;
-
-/// A frame as it came.
-#[derive(Debug)]
-struct Frame {
-    kind: u8,
-    stream: u32,
-    payload: Vec<u8>,
-}
-
-impl Frame {
-    /// The last four bytes of the payload's first `n`: the error that ends a stream (n = 4) or a
-    /// connection (n = 8).
-    fn error(&self, n: usize) -> u32 {
-        let bytes = self.payload[n - 4..n].try_into();
-        u32::from_be_bytes(bytes.expect("four bytes"))
-    }
-}
-
-/// The next frame of this type.
-async fn frame(client: &mut Client, kind: u8) -> Frame {
-    loop {
-        let head = client.take(9, &format!("a frame of type {kind}")).await;
-        let length = (usize::from(head[1]) << 8) | usize::from(head[2]);
-        let frame = Frame {
-            kind: head[3],
-            stream: u32::from_be_bytes([head[5], head[6], head[7], head[8]]),
-            payload: client.take(length, "the payload of a frame").await,
-        };
-        if frame.kind == kind {
-            return frame;
-        }
-    }
-}
-
-/// A whole frame.
-fn encode(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).expect("a short payload");
-    let mut frame = length.to_be_bytes()[1..].to_vec();
-    frame.extend([kind, flags]);
-    frame.extend(stream.to_be_bytes());
-    frame.extend_from_slice(payload);
-    frame
-}
 
 /// A request for `/events`, without a body.
 fn request(stream: u32) -> Vec<u8> {
-    request_with(0x5, stream)
+    request_with(END_HEADERS | END_STREAM, stream)
 }
 
 /// A request for `/events`, with these flags.
@@ -78,17 +21,17 @@ fn request_with(flags: u8, stream: u32) -> Vec<u8> {
     // accept
     fields.extend([0x0f, 4, 17]);
     fields.extend_from_slice(b"text/event-stream");
-    encode(HEADERS, flags, stream, &fields)
+    encode((HEADERS, flags, stream), &fields)
 }
 
 fn reset(stream: u32) -> Vec<u8> {
-    encode(RST_STREAM, 0, stream, &8_u32.to_be_bytes())
+    encode((RST_STREAM, 0, stream), &CANCEL.to_be_bytes())
 }
 
 /// A connection that has sent its preface and then these bytes.
 async fn speak(gateway: &Gateway, bytes: &[u8]) -> Client {
     let mut client = gateway.connect().await;
-    client.send([PREFACE, SETTINGS, bytes].concat()).await;
+    client.send([&greeting(), bytes].concat()).await;
     client
 }
 
@@ -106,35 +49,35 @@ async fn streams_beyond_the_limit_are_refused_and_the_others_stay() {
     let gateway = with_http2("max_concurrent_streams = 2", &origin).await;
     let requests = [request(1), request(3), request(5)].concat();
     let mut client = speak(&gateway, &requests).await;
-    let refused = frame(&mut client, RST_STREAM).await;
-    assert_eq!((refused.stream, refused.error(4)), (5, REFUSED_STREAM));
+    let refused = Frame::next_of(&mut client, RST_STREAM).await;
+    assert_eq!((refused.stream, refused.error()), (5, REFUSED_STREAM));
     // A place that is given back can be had.
     client.send([reset(1), request(7)].concat()).await;
-    while frame(&mut client, HEADERS).await.stream != 7 {}
+    while Frame::next_of(&mut client, HEADERS).await.stream != 7 {}
 }
 
 /// A client that keeps its window shut must not keep what the gateway has ended, nor what it refuses.
 #[tokio::test]
 async fn a_stream_that_may_not_send_is_reset_when_it_ends() {
     // SETTINGS_INITIAL_WINDOW_SIZE = 0 (RFC 9113, 6.5.2).
-    let no_window = encode(4, 0, 0, &[0, 4, 0, 0, 0, 0]);
+    let no_window = encode((SETTINGS, 0, 0), &[0, 4, 0, 0, 0, 0]);
     let origin = Origin::start().await;
     let keys = "lag = { limit = \"64KiB\" }\nmax_subscribers = 2";
     let gateway = Gateway::with(keys, &origin).await;
     let mut reader = gateway.subscribe().await;
     let mut client = speak(&gateway, &[no_window, request(1)].concat()).await;
-    frame(&mut client, HEADERS).await;
+    Frame::next_of(&mut client, HEADERS).await;
     // There is no place for it.
     client.send(request(3)).await;
-    let refused = frame(&mut client, RST_STREAM).await;
-    assert_eq!((refused.stream, refused.error(4)), (3, CANCEL));
+    let refused = Frame::next_of(&mut client, RST_STREAM).await;
+    assert_eq!((refused.stream, refused.error()), (3, CANCEL));
     let data = "x".repeat(1000);
     for _ in 0..200 {
         origin.send(format!("data: {data}\n\n")).await;
         reader.expect_event(&data).await;
     }
-    let cut = frame(&mut client, RST_STREAM).await;
-    assert_eq!((cut.stream, cut.error(4)), (1, CANCEL));
+    let cut = Frame::next_of(&mut client, RST_STREAM).await;
+    assert_eq!((cut.stream, cut.error()), (1, CANCEL));
 }
 
 #[tokio::test]
@@ -149,10 +92,10 @@ async fn a_flood_of_resets_ends_the_connection_and_no_other() {
     }
     let mut client = gateway.connect().await;
     // It may be closed in the middle of it.
-    let sent = client.try_send([PREFACE, SETTINGS, &flood].concat()).await;
+    let sent = client.try_send([greeting(), flood].concat()).await;
     if sent.is_ok() {
-        let goaway = frame(&mut client, GOAWAY).await;
-        assert_eq!(goaway.error(8), ENHANCE_YOUR_CALM, "{goaway:?}");
+        let goaway = Frame::next_of(&mut client, GOAWAY).await;
+        assert_eq!(goaway.error(), ENHANCE_YOUR_CALM, "{goaway:?}");
     }
     origin.send("data: a\n\n").await;
     standing.expect_event("a").await;
@@ -168,13 +111,13 @@ async fn streams_that_break_the_rules_end_the_connection_when_they_are_many() {
     let mut flood = Vec::new();
     for n in 0..2_000 {
         flood.extend(request(2 * n + 1));
-        flood.extend(encode(8, 0, 2 * n + 1, &[0; 4]));
+        flood.extend(encode((WINDOW_UPDATE, 0, 2 * n + 1), &[0; 4]));
     }
     let mut client = gateway.connect().await;
-    let sent = client.try_send([PREFACE, SETTINGS, &flood].concat()).await;
+    let sent = client.try_send([greeting(), flood].concat()).await;
     if sent.is_ok() {
-        let goaway = frame(&mut client, GOAWAY).await;
-        assert_ne!(goaway.error(8), NO_ERROR, "{goaway:?}");
+        let goaway = Frame::next_of(&mut client, GOAWAY).await;
+        assert_ne!(goaway.error(), NO_ERROR, "{goaway:?}");
     }
     let mut sub = gateway.subscribe().await;
     origin.send("data: a\n\n").await;
@@ -230,16 +173,21 @@ async fn a_request_with_a_body_is_refused_and_siblings_stay() {
     let origin = Origin::start().await;
     let gateway = Gateway::start(&origin).await;
     let mut client = speak(&gateway, &request(1)).await;
-    assert_eq!(frame(&mut client, HEADERS).await.payload[0], STATUS_200);
-    let body = encode(DATA, 0, 3, &[b'x'; 1000]);
-    client.send([request_with(0x4, 3), body].concat()).await;
-    let refused = frame(&mut client, HEADERS).await;
+    assert_eq!(
+        Frame::next_of(&mut client, HEADERS).await.payload[0],
+        STATUS_200
+    );
+    let body = encode((DATA, 0, 3), &[b'x'; 1000]);
+    client
+        .send([request_with(END_HEADERS, 3), body].concat())
+        .await;
+    let refused = Frame::next_of(&mut client, HEADERS).await;
     assert_eq!((refused.stream, refused.payload[0]), (3, STATUS_400));
-    while frame(&mut client, DATA).await.stream != 3 {}
+    while Frame::next_of(&mut client, DATA).await.stream != 3 {}
     origin.send("data: a\n\n").await;
     loop {
         // Its prologue may come first.
-        let piece = frame(&mut client, DATA).await;
+        let piece = Frame::next_of(&mut client, DATA).await;
         if piece.stream == 1 && piece.payload.starts_with(b"data: a\n") {
             break;
         }
@@ -253,11 +201,11 @@ async fn a_preface_may_come_byte_by_byte() {
     let origin = Origin::start().await;
     let gateway = Gateway::start(&origin).await;
     let mut client = gateway.connect().await;
-    for byte in PREFACE.iter().chain(SETTINGS) {
+    for byte in PREFACE.iter().chain(NO_SETTINGS) {
         client.send([*byte]).await;
     }
     client.send(request(1)).await;
-    assert_eq!(frame(&mut client, HEADERS).await.stream, 1);
+    assert_eq!(Frame::next_of(&mut client, HEADERS).await.stream, 1);
 }
 
 #[tokio::test]

@@ -2,21 +2,9 @@
 
 use super::smuggling::World;
 use crate::support::Client;
-
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// SETTINGS without any (RFC 9113, 6.5).
-const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
-
-// Types of frames (RFC 9113, 6) and flags.
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const GOAWAY: u8 = 7;
-const END_STREAM: u8 = 0x1;
-const END_HEADERS: u8 = 0x4;
-
-/// `:status: 200` of the static table (RFC 7541, appendix A).
-const STATUS_200: u8 = 0x80 | 8;
+use crate::support::frames::{
+    DATA, END_HEADERS, END_STREAM, Frame, GOAWAY, HEADERS, RST_STREAM, STATUS_200, encode, greeting,
+};
 
 type Fields<'a> = &'a [(&'a [u8], &'a [u8])];
 
@@ -28,13 +16,9 @@ enum Answer {
     Refused,
 }
 
+/// A frame of the one stream.
 fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).expect("a short payload");
-    let mut frame = length.to_be_bytes()[1..].to_vec();
-    frame.extend([kind, flags]);
-    frame.extend(1_u32.to_be_bytes());
-    frame.extend_from_slice(payload);
-    frame
+    encode((kind, flags, 1), payload)
 }
 
 /// Literals that are indexed nowhere (RFC 7541, 6.2.2).
@@ -75,22 +59,19 @@ fn request(fields: Fields<'_>, content: &[u8], trailers: Fields<'_>) -> Vec<u8> 
 /// Sends a request on a connection of its own, and waits for what becomes of it.
 async fn ask(world: &World, bytes: &[u8]) -> Answer {
     let mut client: Client = world.gateway.connect().await;
-    client.send([PREFACE, SETTINGS, bytes].concat()).await;
+    client.send([&greeting(), bytes].concat()).await;
     let mut answer = None;
     loop {
-        let head = client.take(9, "a frame").await;
-        let length = (usize::from(head[1]) << 8) | usize::from(head[2]);
-        let payload = client.take(length, "the payload of a frame").await;
-        let has_ended = head[4] & END_STREAM != 0;
-        match head[3] {
-            HEADERS if answer.is_none() && payload.contains(&STATUS_200) => {
+        let frame = Frame::next(&mut client).await;
+        match frame.kind {
+            HEADERS if answer.is_none() && frame.payload.contains(&STATUS_200) => {
                 answer = Some(Answer::Ok);
             }
-            HEADERS | RST_STREAM | GOAWAY if answer.is_none() => return Answer::Refused,
+            HEADERS if answer.is_none() => return Answer::Refused,
             RST_STREAM | GOAWAY => return Answer::Refused,
             _ => {}
         }
-        if has_ended && matches!(head[3], HEADERS | DATA) {
+        if frame.ends_stream() {
             return answer.unwrap_or(Answer::Refused);
         }
     }

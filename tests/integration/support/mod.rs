@@ -7,6 +7,7 @@ mod admin;
 mod backend;
 mod caller;
 mod client;
+pub(crate) mod frames;
 mod gateway;
 mod http2;
 mod origin;

@@ -6,6 +6,9 @@ use http_body_util::Full;
 
 use super::{PAIRS, World};
 use crate::proxy::{get, world};
+use crate::support::frames::{
+    DATA, END_HEADERS, END_STREAM, Frame, HEADERS, PING, RST_STREAM, encode, greeting,
+};
 use crate::support::{Checker, Pattern, nothing, piece, pieces, request};
 
 fn trailers() -> HeaderMap {
@@ -154,39 +157,25 @@ async fn an_answer_may_come_before_the_content_has() {
 /// Some clients take it for a failure if they are told to stop sending what nobody wants.
 #[tokio::test]
 async fn who_has_its_answer_by_http2_may_send_its_content_to_the_end() {
-    const HEADERS: u8 = 1;
-    const RST_STREAM: u8 = 3;
-    const PING: u8 = 6;
     let (backend, gateway, _client) = world("").await;
     let mut client = gateway.connect().await;
-    let frame = |kind: u8, flags: u8, stream: u8, payload: &[u8]| {
-        let length = u8::try_from(payload.len()).expect("a short payload");
-        [&[0, 0, length, kind, flags, 0, 0, 0, stream], payload].concat()
-    };
     // POST, http, and two literals (RFC 7541, appendix A).
     let head = b"\x83\x86\x04\x05/file\x01\x09a.example";
-    let begin = [
-        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
-        frame(4, 0, 0, b""),
-        frame(HEADERS, 0x4, 1, head),
-    ];
-    client.send(begin.concat()).await;
+    let request = encode((HEADERS, END_HEADERS, 1), head);
+    client.send([greeting(), request].concat()).await;
     let (mut line, _) = backend.asked().await;
     line.answer("enough").await;
     let mut kinds = Vec::new();
     let mut is_answered = false;
     loop {
-        let head = client.take(9, "a frame").await;
-        client.take(usize::from(head[2]), "its payload").await;
-        let (kind, flags) = (head[3], head[4]);
-        kinds.push(kind);
-        let has_ended = kind <= HEADERS && flags & 0x1 != 0;
-        if has_ended && !is_answered {
+        let frame = Frame::next(&mut client).await;
+        kinds.push(frame.kind);
+        if frame.ends_stream() && !is_answered {
             is_answered = true;
-            client.send(frame(0, 0x1, 1, b"a=1")).await;
-            client.send(frame(PING, 0, 0, &[0; 8])).await;
+            client.send(encode((DATA, END_STREAM, 1), b"a=1")).await;
+            client.send(encode((PING, 0, 0), &[0; 8])).await;
         }
-        if kind == PING && is_answered {
+        if frame.kind == PING && is_answered {
             break;
         }
     }
