@@ -5,28 +5,17 @@ use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
 use http::Request;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
 use super::upstream_http2::Upstream;
 use super::{answered, get, one_proxy};
-use crate::support::{ANYWHERE, Admin, Client, Gateway, within};
+use crate::support::frames::{
+    DATA, Frame, GOAWAY, HEADERS, NO_SETTINGS, PREFACE, WINDOW_UPDATE, encode,
+};
+use crate::support::{ANYWHERE, Admin, Client, Gateway};
 
 const LINES: &str = "upstream_http = \"2\"\nresponse_timeout = \"1m\"";
-
-/// The types of frames (RFC 9113, 6).
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-
-/// `GOAWAY`: no stream was or will be processed, and nothing is wrong (6.8).
-const NOTHING_PROCESSED: &[u8] = b"\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\0";
-
-/// `SETTINGS`: nothing else than what they are by themselves.
-const NO_SETTINGS: &[u8] = b"\0\0\0\x04\0\0\0\0\0";
-
-/// `WINDOW_UPDATE`: room for a mebibyte more, on the connection and on its first stream (6.9).
-const ROOM: &[u8] = b"\0\0\x04\x08\0\0\0\0\0\0\x10\0\0\0\0\x04\x08\0\0\0\0\x01\0\x10\0\0";
 
 /// What a client is told.
 const NOT_TAKEN: &str = "proxy `web`: its upstream takes no requests right now, try again later\n";
@@ -82,32 +71,27 @@ async fn echo(request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
     answering.send_data(text.into(), true).expect("room");
 }
 
-/// Reads frames of the gateway, after the preface, through the first of this type; returns its length.
-async fn read_through(stream: &mut TcpStream, wanted: u8) -> usize {
-    let reading = async {
-        loop {
-            let mut head = [0; 9];
-            stream.read_exact(&mut head).await.expect("a frame");
-            let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
-            let mut payload = vec![0; length as usize];
-            stream.read_exact(&mut payload).await.expect("a payload");
-            if head[3] == wanted {
-                return payload.len();
-            }
-        }
-    };
-    let none = || format!("none of type {wanted}");
-    within("a frame of the gateway", reading, none).await
+/// A request that the gateway has sent on a connection that is byte by byte the test's.
+async fn asked(upstream: &Upstream) -> Client {
+    let mut line = Client::over(upstream.accept().await);
+    line.send(NO_SETTINGS).await;
+    let preface = line.take(PREFACE.len(), "a preface").await;
+    assert_eq!(preface, PREFACE);
+    Frame::next_of(&mut line, HEADERS).await;
+    line
 }
 
-/// A request that the gateway has sent on a connection that is byte by byte the test's.
-async fn asked(upstream: &Upstream) -> TcpStream {
-    let mut stream = upstream.accept().await;
-    stream.write_all(NO_SETTINGS).await.expect("room");
-    let mut preface = [0; 24];
-    stream.read_exact(&mut preface).await.expect("a preface");
-    read_through(&mut stream, HEADERS).await;
-    stream
+/// `GOAWAY`: no stream was or will be processed, and nothing is wrong (RFC 9113, 6.8).
+fn nothing_processed() -> Vec<u8> {
+    encode((GOAWAY, 0, 0), &[0; 8])
+}
+
+/// `WINDOW_UPDATE`: room for a mebibyte more, on the connection and on its first stream (6.9).
+fn room() -> Vec<u8> {
+    let more = (1_u32 << 20).to_be_bytes();
+    [0, 1]
+        .map(|stream| encode((WINDOW_UPDATE, 0, stream), &more))
+        .concat()
 }
 
 #[tokio::test]
@@ -115,7 +99,7 @@ async fn what_goaway_leaves_out_is_sent_again_with_its_content() {
     let (upstream, _gateway, mut client) = world(LINES).await;
     client.send(post("/order", "a book")).await;
     let mut first = asked(&upstream).await;
-    first.write_all(NOTHING_PROCESSED).await.expect("room");
+    first.send(nothing_processed()).await;
     // It need not close the connection at once.
     let _second = serve(upstream.accept().await, "/");
     assert_eq!(answered(&mut client).await.1, "POST /order a book");
@@ -151,7 +135,7 @@ async fn a_content_that_has_not_begun_goes_with_the_second_request() {
         format!("POST /order HTTP/1.1\r\nHost: a.example\r\nContent-Length: {length}\r\n\r\n");
     client.send(head).await;
     let mut first = asked(&upstream).await;
-    first.write_all(NOTHING_PROCESSED).await.expect("room");
+    first.send(nothing_processed()).await;
     let _second = serve(upstream.accept().await, "/");
     client.send(&content).await;
     assert_eq!(
@@ -169,13 +153,13 @@ async fn a_content_of_which_more_is_gone_than_is_kept_is_not_sent_again() {
     client.send(head).await;
     let mut first = asked(&upstream).await;
     // As much as it likes.
-    first.write_all(ROOM).await.expect("room");
+    first.send(room()).await;
     client.send("x".repeat(200_000)).await;
     let mut n_taken = 0;
     while n_taken < 200_000 {
-        n_taken += read_through(&mut first, DATA).await;
+        n_taken += Frame::next_of(&mut first, DATA).await.payload.len();
     }
-    first.write_all(NOTHING_PROCESSED).await.expect("room");
+    first.send(nothing_processed()).await;
     let (head, body) = answered(&mut client).await;
     assert_eq!((head.status, &*body), (503, NOT_TAKEN));
     assert!(head.field("retry-after").is_some(), "{head:?}");
