@@ -30,7 +30,8 @@ const SUBSCRIBERS: &str = "ssecast_subscribers{channel=\"events\"}";
 /// A gateway that clients of other networks can reach, with short times.
 async fn gateway(origin: &Origin, (listener, channel): (&str, &str), server: &str) -> Gateway {
     let config = format!(
-        "[server]\n{server}\n[listen.public]\naddress = \"0.0.0.0:0\"\n{listener}\n{ANYWHERE}\n\
+        // What a channel does not say here is as it is by default, and not as in other tests.
+        "[server]\n{server}\n[defaults]\n[listen.public]\naddress = \"0.0.0.0:0\"\n{listener}\n{ANYWHERE}\n\
          [channels.events]\npath = \"/events\"\nupstream = \"{}\"\n{channel}\n",
         origin.url()
     );
