@@ -27,6 +27,9 @@ use self::support::{ANYWHERE, Admin, Gateway, Origin, Pair, Subscriber, until_as
 
 const SUBSCRIBERS: &str = "ssecast_subscribers{channel=\"events\"}";
 
+/// Those who get what comes from now on. Who is only counted among the subscribers may begin later.
+const ARRIVALS: &str = "ssecast_connects_total{channel=\"events\"}";
+
 /// A gateway that clients of other networks can reach, with short times.
 async fn gateway(origin: &Origin, (listener, channel): (&str, &str), server: &str) -> Gateway {
     let config = format!(
@@ -92,7 +95,7 @@ async fn link_drops(
     let network = Network::new();
     let mut reader = healthy(gateway, pair).await;
     let client = Curl::start(&network, gateway, options);
-    until_metric(&admin, (SUBSCRIBERS, 2.0), Duration::from_secs(10)).await;
+    until_metric(&admin, (ARRIVALS, 2.0), Duration::from_secs(10)).await;
     send(origin, &mut reader, 0..5).await;
     client.until_data(&["0", "1", "2", "3", "4"]).await;
     network.drop_link();
@@ -169,7 +172,7 @@ async fn a_client_that_is_frozen_is_found_once_its_buffers_are_full() {
     let network = Network::new();
     let mut reader = healthy(&gateway, None).await;
     let client = Curl::start(&network, &gateway, &[]);
-    until_metric(&admin, (SUBSCRIBERS, 2.0), Duration::from_secs(10)).await;
+    until_metric(&admin, (ARRIVALS, 2.0), Duration::from_secs(10)).await;
     client.freeze();
     // More than a kernel takes for somebody, 6 MiB at most.
     let padding = "x".repeat(500_000);
@@ -202,7 +205,7 @@ async fn a_client_of_a_slow_network_is_not_cut_while_bytes_get_through() {
     let network = Network::new();
     let mut reader = healthy(&gateway, None).await;
     let slow = Curl::start(&network, &gateway, &[]);
-    until_metric(&admin, (SUBSCRIBERS, 2.0), Duration::from_secs(10)).await;
+    until_metric(&admin, (ARRIVALS, 2.0), Duration::from_secs(10)).await;
     send(&origin, &mut reader, 0..1).await;
     slow.until_data(&["0"]).await;
     network.slow_down("16kbit");

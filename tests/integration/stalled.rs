@@ -111,7 +111,10 @@ async fn who_takes_a_little_now_and_then_is_not_cut() {
 #[tokio::test]
 async fn a_stream_of_http_2_that_takes_a_little_now_and_then_is_not_cut() {
     let origin = Origin::start().await;
-    let (gateway, admin) = gateway(&origin, "").await;
+    let timeout = 2 * TIMEOUT;
+    let lines = format!("write_timeout = \"2s\"\n{ANYWHERE}");
+    let gateway = Gateway::with(&lines, &origin).await;
+    let admin = Admin::of(&gateway).await;
     let mut reader = gateway.subscribe().await;
     let windows = Windows {
         stream: 400,
@@ -121,8 +124,8 @@ async fn a_stream_of_http_2_that_takes_a_little_now_and_then_is_not_cut() {
     let mut slow = client.subscribe().await;
     fill(&origin, &mut reader).await;
     let started = Instant::now();
-    let mut ticks = tokio::time::interval(TIMEOUT / 10);
-    while started.elapsed() < 3 * TIMEOUT {
+    let mut ticks = tokio::time::interval(timeout / 10);
+    while started.elapsed() < 3 * timeout {
         ticks.tick().await;
         slow.piece().await.expect("a frame");
     }
