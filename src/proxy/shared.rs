@@ -43,6 +43,8 @@ struct Line {
     traffic: Arc<Traffic>,
     /// It gets no more requests.
     is_left: AtomicBool,
+    /// Because its upstream allows none; those that were not sent by then were dropped.
+    is_let_go: Arc<AtomicBool>,
     /// What drives it.
     _task: AbortOnDropHandle<()>,
 }
@@ -76,23 +78,23 @@ impl Shared {
         let mut connection = Box::pin(connection);
         let max_streams = Arc::new(AtomicUsize::new(MOST_STREAMS));
         let (allowed, received) = (Arc::clone(&max_streams), Arc::clone(&traffic));
+        let is_let_go = Arc::new(AtomicBool::new(false));
+        let let_go = Arc::clone(&is_let_go);
         let task = tokio::spawn(async move {
             let ended = poll_fn(|cx| {
-                // What the upstream allows it says first of all, and again when it likes.
-                let note = |most| {
-                    if received.n_received() > 0 {
-                        allowed.store(most, Ordering::Relaxed);
-                    }
-                };
+                received.wake_early(cx.waker());
+                let ended = connection.as_mut().poll(cx);
                 let most = connection.current_max_send_streams();
-                note(most);
-                if most == 0 {
-                    // Who gives it a request would wait until it allows one, and can't take it back. Those
-                    // that it has go on.
+                // What the upstream allows it says first of all, and again when it likes.
+                if received.n_received() > 0 {
+                    allowed.store(most, Ordering::Relaxed);
+                }
+                if most == 0 && ended.is_pending() {
+                    // Who gives it a request would wait until it allows one, and can't take it back. What
+                    // is sent is in other hands by now, and goes on.
+                    let_go.store(true, Ordering::Relaxed);
                     return Poll::Ready(Ok(()));
                 }
-                let ended = connection.as_mut().poll(cx);
-                note(connection.current_max_send_streams());
                 ended
             });
             if let Err(error) = ended.await {
@@ -105,6 +107,7 @@ impl Shared {
             max_streams,
             traffic,
             is_left: AtomicBool::new(false),
+            is_let_go,
             _task: AbortOnDropHandle::new(task),
         });
         let place = StreamPlace {
@@ -166,16 +169,18 @@ impl StreamPlace {
         request: Option<Request<Loan>>,
         error: hyper::Error,
     ) -> Unanswered {
+        let is_let_go = self.line.is_let_go.load(Ordering::Relaxed);
         if let Some(request) = request {
-            let takes_none = self.line.max_streams.load(Ordering::Relaxed) == 0;
-            let error = if takes_none {
+            let error = if is_let_go {
                 Error::NotTaken(error)
             } else {
                 Error::RequestFailed(error)
             };
             return Unanswered::Unsent(Box::new(request), error);
         }
-        if is_about_nothing(&error) {
+        // hyper calls it a fault of its user that what drives the connection is gone.
+        let was_dropped = is_let_go && error.is_user();
+        if was_dropped || is_about_nothing(&error) {
             // It goes away, or has too much to do.
             self.leave();
             return Unanswered::Unprocessed(Error::NotTaken(error));
@@ -216,6 +221,7 @@ mod tests {
     /// `SETTINGS`: no stream may be opened (RFC 9113, 6.5.2).
     const NO_STREAMS: &[u8] = b"\0\0\x06\x04\0\0\0\0\0\0\x03\0\0\0\0";
 
+    /// Also when that is said while the request waits to be sent.
     #[tokio::test]
     async fn a_request_that_may_not_be_sent_comes_back() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -237,7 +243,7 @@ mod tests {
         let unanswered = place.unanswered(request, failed.into_error());
         assert!(matches!(
             unanswered,
-            Unanswered::Unsent(_, Error::NotTaken(_))
+            Unanswered::Unsent(_, Error::NotTaken(_)) | Unanswered::Unprocessed(_)
         ));
         assert!(!shared.is_open() && shared.join().is_none());
     }

@@ -7,8 +7,9 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
+use futures_util::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::net::connect::Connection;
@@ -19,7 +20,13 @@ use crate::net::descriptors::Descriptor;
 pub(super) struct Traffic {
     n_received: AtomicU64,
     n_sent: AtomicU64,
+    /// Of who is told of the first bytes.
+    early: AtomicWaker,
 }
+
+/// The bytes of which somebody is told that they have come: those of the first words, in more than one
+/// piece if need be.
+const EARLY_BYTES: u64 = 1024;
 
 /// A connection whose bytes are counted.
 #[derive(Debug)]
@@ -33,6 +40,11 @@ impl Traffic {
     /// Bytes that have come.
     pub(super) fn n_received(&self) -> u64 {
         self.n_received.load(Ordering::Relaxed)
+    }
+
+    /// Wakes this task whenever some of the first bytes have come, and whoever reads has looked at them.
+    pub(super) fn wake_early(&self, waker: &Waker) {
+        self.early.register(waker);
     }
 
     /// Bytes that the socket has taken.
@@ -71,9 +83,10 @@ impl AsyncRead for Wire {
         ready!(Pin::new(&mut self.connection).poll_read(cx, buffer))?;
         let n_bytes = buffer.filled().len().saturating_sub(n_before);
         let n_bytes = u64::try_from(n_bytes).unwrap_or(u64::MAX);
-        self.traffic
-            .n_received
-            .fetch_add(n_bytes, Ordering::Relaxed);
+        let n_received = &self.traffic.n_received;
+        if n_received.fetch_add(n_bytes, Ordering::Relaxed) < EARLY_BYTES {
+            self.traffic.early.wake();
+        }
         Poll::Ready(Ok(()))
     }
 }
