@@ -13,6 +13,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use slab::Slab;
+use tokio::task::yield_now;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::Arrival;
@@ -94,7 +95,8 @@ impl Shard {
             self.step(&mut mail, Instant::now());
             if self.has_work() {
                 self.share.pause(Instant::now());
-                go_to_the_end_of_the_queue().await;
+                // Until the thread has looked at its sockets, and then at the end of the queue.
+                yield_now().await;
             }
         }
     }
@@ -448,22 +450,6 @@ impl Shard {
     pub(super) fn has_work(&self) -> bool {
         !self.passes.is_empty() || !self.queue.is_empty()
     }
-}
-
-/// Lets every other task of the thread that is ready have one turn.
-///
-/// `tokio::task::yield_now` waits until *no* other task is ready, or for dozens of turns: an upstream
-/// that floods would have all of them.
-async fn go_to_the_end_of_the_queue() {
-    let mut has_gone = false;
-    poll_fn(|cx| {
-        if std::mem::replace(&mut has_gone, true) {
-            return Poll::Ready(());
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
 }
 
 #[cfg(test)]
