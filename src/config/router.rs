@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
 use matchit::InsertError;
+use matchit::Match;
 use matchit::Router;
 
 use crate::config::path::normalize_path;
@@ -15,8 +16,10 @@ use crate::config::path::normalize_path;
 /// Paths with variables, by host.
 #[derive(Debug, Clone)]
 pub struct PathRouter<T> {
-    /// By host, in lower case; an empty one is any.
+    /// By host, in lower case.
     by_host: HashMap<String, Paths<T>>,
+    /// Those of any host.
+    of_any: Paths<T>,
 }
 
 /// A path that leads elsewhere already.
@@ -54,6 +57,7 @@ impl<T> Default for PathRouter<T> {
     fn default() -> Self {
         Self {
             by_host: HashMap::new(),
+            of_any: Paths::default(),
         }
     }
 }
@@ -68,8 +72,7 @@ impl<T: Clone> PathRouter<T> {
         let any = [String::new()];
         let hosts = if hosts.is_empty() { &any[..] } else { hosts };
         for host in hosts {
-            let paths = self.by_host.entry(host.to_ascii_lowercase()).or_default();
-            paths.insert(path, depth(path), what)?;
+            self.paths_of(host).insert(path, depth(path), what)?;
         }
         Ok(())
     }
@@ -83,23 +86,42 @@ impl<T: Clone> PathRouter<T> {
         let any = [String::new()];
         let hosts = if hosts.is_empty() { &any[..] } else { hosts };
         for host in hosts {
-            let paths = self.by_host.entry(host.to_ascii_lowercase()).or_default();
             // Whoever has it has said so in more words.
-            drop(paths.insert(start, None, what));
+            drop(self.paths_of(host).insert(start, None, what));
         }
     }
 
     /// What a path leads to, and what its variables stand for, in their order and in its normal form. A
     /// path of the host goes before one of any.
     pub fn find(&self, host: &str, path: &str) -> Option<(&T, Vec<String>)> {
+        self.lead(host, path, |what, captured| {
+            (what, captured.map(str::to_owned).collect())
+        })
+    }
+
+    /// The same, for who has its own use for them.
+    pub fn lead<'a, R>(
+        &'a self,
+        host: &str,
+        path: &str,
+        found: impl FnOnce(&'a T, &mut dyn Iterator<Item = &str>) -> R,
+    ) -> Option<R> {
         let path = normalize_path(path)?;
         let of_the_host = match host.bytes().any(|byte| byte.is_ascii_uppercase()) {
             true => self.by_host.get(&host.to_ascii_lowercase()),
             false => self.by_host.get(host),
         };
-        let of_any = self.by_host.get("");
-        let mut paths = of_the_host.into_iter().chain(of_any);
-        paths.find_map(|paths| paths.find(&path))
+        let mut paths = of_the_host.into_iter().chain([&self.of_any]);
+        let best = paths.find_map(|paths| paths.find(&path))?;
+        let mut captured = best.params.iter().map(|(_, value)| value);
+        Some(found(&best.value.to, &mut captured))
+    }
+
+    fn paths_of(&mut self, host: &str) -> &mut Paths<T> {
+        if host.is_empty() {
+            return &mut self.of_any;
+        }
+        self.by_host.entry(host.to_ascii_lowercase()).or_default()
     }
 }
 
@@ -132,12 +154,10 @@ impl<T: Clone> Paths<T> {
         }
     }
 
-    fn find(&self, path: &str) -> Option<(&T, Vec<String>)> {
+    fn find<'a, 'p>(&'a self, path: &'p str) -> Option<Match<'a, 'p, &'a Leads<T>>> {
         let routers = self.by_depth.values();
         let found = routers.filter_map(|router| router.at(path).ok());
-        let best = found.max_by(|a, b| a.value.says.cmp(&b.value.says))?;
-        let captured = best.params.iter().map(|(_, value)| value.to_owned());
-        Some((&best.value.to, captured.collect()))
+        found.max_by(|a, b| a.value.says.cmp(&b.value.says))
     }
 }
 

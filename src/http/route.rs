@@ -190,10 +190,16 @@ impl Routes {
     /// What the path of a request leads to. A channel that names the host goes before one that
     /// answers to any, and of those a literal path before a variable.
     pub(super) fn find(&self, host: &str, path: &str) -> Found<'_> {
-        match self.by_path.find(host, path) {
-            Some((Place::Channel(route), captured)) => return Found::Channel(route, captured),
-            Some((Place::Proxy(proxy), _)) => return Found::Proxy(proxy),
-            None => {}
+        let found = self
+            .by_path
+            .lead(host, path, |place, captured| match place {
+                Place::Channel(route) => {
+                    Found::Channel(route, captured.map(str::to_owned).collect())
+                }
+                Place::Proxy(proxy) => Found::Proxy(proxy),
+            });
+        if let Some(found) = found {
+            return found;
         }
         let Some(path) = normalize_path(path) else {
             return Found::Nothing;
@@ -206,8 +212,8 @@ impl Routes {
 
     /// The proxy that a path leads to, whatever channels are there.
     pub(super) fn find_proxy(&self, host: &str, path: &str) -> Option<&Arc<Proxy>> {
-        let (proxy, _) = self.proxies_by_path.find(host, path)?;
-        Some(proxy)
+        self.proxies_by_path
+            .lead(host, path, |proxy, _captured| proxy)
     }
 }
 
