@@ -6,7 +6,7 @@
 //! that this works; `tests/integration/handover.rs` would notice if it no longer did.
 
 use std::convert::Infallible;
-use std::future::{Future, pending, poll_fn};
+use std::future::{Future as _, pending, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
@@ -78,8 +78,6 @@ impl From<Outcome> for Turn {
     }
 }
 
-type ResponseFuture = Pin<Box<dyn Future<Output = Result<Response<Reply>, Infallible>> + Send>>;
-
 /// While a channel has fewer subscribers than this, they all live on the shard of its upstream, so
 /// that an event of a small channel wakes one thread. A large one is spread over all shards.
 const HOME_SUBSCRIBERS: usize = 64;
@@ -100,11 +98,12 @@ pub(super) async fn serve(io: Io, peer: Peer) {
         let (gateway, left) = (Arc::clone(&peer.gateway), Arc::clone(&left));
         let (admission, address) = (peer.permit.admission(), peer.address);
         let (scheme, shard) = (peer.scheme.clone(), peer.shard);
-        service_fn(move |request: Request<Incoming>| -> ResponseFuture {
+        // Not boxed: hyper has a place for it with the connection, which one request after the other has.
+        service_fn(move |request: Request<Incoming>| {
             let (request, body) = Content::split(request);
             let (gateway, left) = (Arc::clone(&gateway), Arc::clone(&left));
             let scheme = scheme.clone();
-            Box::pin(async move {
+            async move {
                 let visitor = Visitor {
                     gateway: &gateway,
                     admission,
@@ -113,7 +112,7 @@ pub(super) async fn serve(io: Io, peer: Peer) {
                     shard,
                 };
                 answer(&visitor, (request, body), &left).await
-            })
+            }
         })
     };
     let current = Arc::clone(&peer.gateway.current());

@@ -48,13 +48,14 @@ pub(super) async fn pass(
     };
     let opened = match Wish::of(proxy.settings(), head, &body) {
         Wish::Ordinary => proxy.forward(&asked, body).await.map(Opened::Answered),
-        Wish::Switch(offer) => proxy.open(&asked, &offer).await,
+        // Boxed: there are many of the others, which need not have room for it.
+        Wish::Switch(offer) => Box::pin(proxy.open(&asked, &offer)).await,
         Wish::Connect(offer, head) => {
             let asked = Asked {
                 head: &head,
                 ..asked
             };
-            proxy.open(&asked, &offer).await
+            Box::pin(proxy.open(&asked, &offer)).await
         }
         Wish::Unknown => return refuse(head, &Refusal::UnknownProtocol),
     };

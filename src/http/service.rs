@@ -75,9 +75,9 @@ impl Content {
 ///
 /// May be dropped at any time: a place that was taken is given back.
 pub(super) async fn respond(visitor: &Visitor<'_>, request: &Request<Content>) -> Outcome {
-    let form = preferred_form(request.headers());
+    let form = || preferred_form(request.headers());
     let Some(host) = host(request) else {
-        return Outcome::Answer(Refusal::BadHost.answer(form));
+        return Outcome::Answer(Refusal::BadHost.answer(form()));
     };
     let method = request.method();
     let is_for_nobody = is_for_nobody(method, request.extensions().get::<Protocol>());
@@ -94,25 +94,26 @@ pub(super) async fn respond(visitor: &Visitor<'_>, request: &Request<Content>) -
                 return Outcome::PassOn(Arc::clone(proxy));
             }
             let key = key_of(route, &captured, request);
-            respond_for_channel((route, key), visitor, request).await
+            // Boxed: requests that pass through need not have room for it.
+            Box::pin(respond_for_channel((route, key), visitor, request)).await
         }
-        _ if is_for_nobody => Outcome::Answer(Refusal::ForNobody.answer(form)),
+        _ if is_for_nobody => Outcome::Answer(Refusal::ForNobody.answer(form())),
         // Also what could be answered: the connection must end, so that its place can be had.
         Found::Nothing | Found::Page(_) | Found::Proxy(_)
             if visitor.admission != Admission::Admitted =>
         {
-            Outcome::Answer(Refusal::AtLimit(random_time(&REFUSED_RETRY)).answer(form))
+            Outcome::Answer(Refusal::AtLimit(random_time(&REFUSED_RETRY)).answer(form()))
         }
         Found::Proxy(proxy) => Outcome::PassOn(Arc::clone(proxy)),
         Found::Page(page) if matches!(*request.method(), Method::GET | Method::HEAD) => {
             let body = Bytes::from_static(page.text.as_bytes());
             Outcome::Answer(full(StatusCode::OK, page.media_type, body))
         }
-        Found::Page(_) => Outcome::Answer(Refusal::MethodNotAllowed.answer(form)),
+        Found::Page(_) => Outcome::Answer(Refusal::MethodNotAllowed.answer(form())),
         Found::Nothing => {
             let paths = (current.server.unknown_path == UnknownPath::ListPaths)
                 .then(|| routes.paths().join(", "));
-            Outcome::Answer(Refusal::NotFound(paths).answer(form))
+            Outcome::Answer(Refusal::NotFound(paths).answer(form()))
         }
     }
 }

@@ -198,7 +198,8 @@ impl<'a> Exchange<'a> {
         };
         match there {
             Some(means) => Ok((means, Use::Again)),
-            None => Ok((self.connect(place).await?, Use::First)),
+            // Boxed: requests that need no new one are many, and need not have room for it.
+            None => Ok((Box::pin(self.connect(place)).await?, Use::First)),
         }
     }
 
@@ -296,7 +297,9 @@ impl<'a> Exchange<'a> {
                 Ok(response.map(|incoming| Feed::new(incoming, carrier)))
             }
             Means::Http2(stream) => {
-                let response = self.accept(self.send_on(&stream, request, timeouts).await?)?;
+                // Boxed: those by HTTP/1.1 need not have room for it.
+                let sending = Box::pin(self.send_on(&stream, request, timeouts));
+                let response = self.accept(sending.await?)?;
                 Ok(response.map(|incoming| Feed::new(incoming, Carrier::Http2(stream))))
             }
         }
