@@ -59,7 +59,8 @@ fn is_authority(text: &[u8]) -> bool {
     } else {
         text.split_once(':').unwrap_or((text, ""))
     };
-    let is_of_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    let is_of_name =
+        |byte: u8| matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.');
     !host.is_empty() && host.len() <= 255 && host.bytes().all(is_of_name) && is_port(port)
 }
 

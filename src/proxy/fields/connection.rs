@@ -4,8 +4,8 @@
 //! what is not of the connection (`Connection: Authorization`, `X-Forwarded-For`, `Content-Type`), of
 //! standardised fields only those are that the standard says so of; anything else is believed.
 
-use http::HeaderMap;
 use http::header::{CONNECTION, TE};
+use http::{HeaderMap, HeaderValue};
 
 use super::names::{Kind, kind_of_token};
 
@@ -18,7 +18,12 @@ pub(super) struct Nominated<'a>(Vec<&'a str>);
 
 impl<'a> Nominated<'a> {
     pub(super) fn of(fields: &'a HeaderMap) -> Self {
-        let tokens = tokens(fields, &CONNECTION).filter(|token| !is_option(token));
+        // Nearly all messages say one thing at most, and that is no name.
+        let names = |line: &HeaderValue| !is_option(line.as_bytes());
+        if !fields.get_all(CONNECTION).iter().any(names) {
+            return Self::default();
+        }
+        let tokens = tokens(fields, &CONNECTION).filter(|token| !is_option(token.as_bytes()));
         let named = tokens.filter(|token| kind_of_token(token) == Kind::Other);
         Self(named.take(MOST_NAMES).collect())
     }
@@ -29,11 +34,11 @@ impl<'a> Nominated<'a> {
 }
 
 /// Options that are no names of fields.
-fn is_option(token: &str) -> bool {
-    token.is_empty()
-        || ["close", "keep-alive", "upgrade"]
-            .iter()
-            .any(|option| token.eq_ignore_ascii_case(option))
+fn is_option(token: &[u8]) -> bool {
+    let options: [&[u8]; 4] = [b"", b"close", b"keep-alive", b"upgrade"];
+    options
+        .iter()
+        .any(|option| token.eq_ignore_ascii_case(option))
 }
 
 /// Whether the sender takes trailer fields: all that `TE` can say which a proxy can pass on.

@@ -5,7 +5,6 @@
 //! passes `Forwarded` on as a client wrote it; so that is believed only where both name the same
 //! client, and else made anew from what is known.
 
-use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use bytes::Bytes;
@@ -50,12 +49,16 @@ pub(super) fn tell(
             (None, Some(client)) => text(&format!("for={}, ", node(client)), &own),
             (None, None) => Some(own),
         };
-        fields.extend(value.map(|value| (FORWARDED, value)));
+        if let Some(value) = value {
+            fields.append(FORWARDED, value);
+        }
     }
 }
 
 /// What is believed of what came before.
 struct Chain<'a> {
+    /// Whether who asks is believed.
+    is_trusted: bool,
     /// The fields whose `X-Forwarded-For` is appended to.
     x: Option<&'a HeaderMap>,
     /// The fields whose `Forwarded` is appended to.
@@ -66,13 +69,13 @@ struct Chain<'a> {
 
 impl<'a> Chain<'a> {
     fn of(said: &'a HeaderMap, hop: &Hop<'_>) -> Self {
-        let nothing = Self {
-            x: None,
-            forwarded: None,
-            client: None,
-        };
         if !hop.peer.is_trusted(hop.trusted) {
-            return nothing;
+            return Self {
+                is_trusted: false,
+                x: None,
+                forwarded: None,
+                client: None,
+            };
         }
         let (has_x, has_forwarded) = (
             said.contains_key(X_FORWARDED_FOR),
@@ -83,6 +86,7 @@ impl<'a> Chain<'a> {
             && is_whole(said)
             && (!has_x || client == client::by_forwarded(said, hop.peer, hop.trusted));
         Self {
+            is_trusted: true,
             x: has_x.then_some(said),
             forwarded: agrees.then_some(said),
             client: client.ip().filter(|_| client != hop.peer),
@@ -104,24 +108,30 @@ fn tell_x(
         },
         (None, None) => peer.cloned(),
     };
-    fields.extend(value.map(|value| (X_FORWARDED_FOR, value)));
-    let scheme = if *hop.scheme == Scheme::HTTPS {
-        "https"
-    } else {
-        "http"
-    };
-    // A trusted proxy's word is there already.
-    let proto = fields.entry(X_FORWARDED_PROTO);
-    let is_https = *proto.or_insert(HeaderValue::from_static(scheme)) == "https";
+    if let Some(value) = value {
+        fields.append(X_FORWARDED_FOR, value);
+    }
+    // A trusted proxy's word is there already; of anybody else there is nothing.
+    let is_said = |fields: &HeaderMap, name| chain.is_trusted && fields.contains_key(name);
+    if !is_said(fields, X_FORWARDED_PROTO) {
+        fields.append(
+            X_FORWARDED_PROTO,
+            HeaderValue::from_static(name(hop.scheme)),
+        );
+    }
     let Some(host) = host else { return };
-    let told = fields
-        .entry(X_FORWARDED_HOST)
-        .or_insert_with(|| host.clone());
-    let port = match told.to_str().ok().and_then(port_of) {
-        Some(port) => HeaderValue::from(port),
-        None => HeaderValue::from_static(if is_https { "443" } else { "80" }),
-    };
-    fields.entry(X_FORWARDED_PORT).or_insert(port);
+    if !is_said(fields, X_FORWARDED_HOST) {
+        fields.append(X_FORWARDED_HOST, host.clone());
+    }
+    if !is_said(fields, X_FORWARDED_PORT) {
+        let told = |name| fields.get(name).and_then(|value| value.to_str().ok());
+        let port = match told(X_FORWARDED_HOST).and_then(port_of) {
+            Some(port) => HeaderValue::from(port),
+            None if told(X_FORWARDED_PROTO) == Some("https") => HeaderValue::from_static("443"),
+            None => HeaderValue::from_static("80"),
+        };
+        fields.append(X_FORWARDED_PORT, port);
+    }
 }
 
 /// The port of an authority, where it has one.
@@ -133,37 +143,62 @@ fn port_of(authority: &str) -> Option<u16> {
 
 /// Our own element of `Forwarded`.
 fn element(peer: Option<&HeaderValue>, host: Option<&HeaderValue>, scheme: &Scheme) -> HeaderValue {
-    let host = host.map(HeaderValue::to_str).and_then(Result::ok);
-    // Nearly every request has one of these: what is written piece by piece is allocated at once.
-    let mut element = String::with_capacity(80 + host.map_or(0, str::len));
-    element.push_str("for=");
-    match peer.map(HeaderValue::to_str) {
-        Some(Ok(address)) if address.contains(':') => {
-            element.extend(["\"[", address, "]\""]);
-        }
-        Some(Ok(address)) => element.push_str(address),
-        Some(Err(_)) | None => element.push_str("unknown"),
-    }
-    if let Some(host) = host {
-        // Of all that a host may be (`authority`), only these are not part of a token (RFC 9110, 5.6.2).
-        let quote = if host.contains([':', '[']) { "\"" } else { "" };
-        element.extend([";host=", quote, host, quote]);
-    }
-    element.push_str(";proto=");
-    element.push_str(if *scheme == Scheme::HTTPS {
-        "https"
-    } else {
-        "http"
-    });
-    HeaderValue::from_maybe_shared(Bytes::from(element))
+    let address = peer.and_then(|peer| peer.to_str().ok());
+    let address = address.unwrap_or("unknown");
+    let (open, close) = match address.contains(':') {
+        true => ("\"[", "]\""),
+        false => ("", ""),
+    };
+    let host = host.and_then(|host| host.to_str().ok());
+    let (says_host, host) = host.map_or(("", ""), |host| (";host=", host));
+    // Of all that a host may be (`authority`), only these are not part of a token (RFC 9110, 5.6.2).
+    let quote = if host.contains([':', '[']) { "\"" } else { "" };
+    let element = [
+        "for=",
+        open,
+        address,
+        close,
+        says_host,
+        quote,
+        host,
+        quote,
+        ";proto=",
+        name(scheme),
+    ];
+    HeaderValue::from_maybe_shared(Bytes::from(element.concat()))
         .unwrap_or(HeaderValue::from_static("for=unknown"))
 }
 
-/// An address as a value.
+fn name(scheme: &Scheme) -> &'static str {
+    if *scheme == Scheme::HTTPS {
+        "https"
+    } else {
+        "http"
+    }
+}
+
+/// An address as a value. Nearly every request has one, so it is not formatted as anything may be.
 fn value(address: IpAddr) -> Option<HeaderValue> {
-    let mut text = String::with_capacity(48);
-    write!(text, "{address}").ok()?;
-    HeaderValue::from_maybe_shared(Bytes::from(text)).ok()
+    let text = match address {
+        IpAddr::V4(address) => {
+            let mut text = String::with_capacity("255.255.255.255".len());
+            for (n, octet) in address.octets().into_iter().enumerate() {
+                if n > 0 {
+                    text.push('.');
+                }
+                if octet >= 100 {
+                    text.push(char::from(b'0' + octet / 100));
+                }
+                if octet >= 10 {
+                    text.push(char::from(b'0' + octet / 10 % 10));
+                }
+                text.push(char::from(b'0' + octet % 10));
+            }
+            text
+        }
+        IpAddr::V6(address) => address.to_string(),
+    };
+    HeaderValue::from_str(&text).ok()
 }
 
 /// An address as a node (RFC 7239, 6).

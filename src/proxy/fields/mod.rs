@@ -24,7 +24,7 @@ mod target;
 mod tests;
 mod via;
 
-use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST, MAX_FORWARDS, TE, TRAILER, VIA};
+use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST, MAX_FORWARDS, TE, TRAILER};
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version};
 use http::{request, response};
@@ -175,8 +175,10 @@ pub fn request(head: &request::Parts, hop: &Hop<'_>) -> Result<request::Parts, R
         }
         UpstreamHttp::Two => absolute(&sent_host, target, hop)?,
     };
-    keep(&mut fields, head, hop);
-    make(&mut fields, head, (hop, version))?;
+    if keep(&mut fields, head, hop) == Met::Ours {
+        make(&mut fields, head, (hop, version))?;
+    }
+    via::append(&mut fields, &head.headers, head.version);
     forwarded::tell(&mut fields, &head.headers, host.as_ref(), hop);
     framing::tell(&mut fields, &head.headers, hop.content, version);
     for (name, value) in &hop.proxy.headers {
@@ -192,7 +194,8 @@ pub fn request(head: &request::Parts, hop: &Hop<'_>) -> Result<request::Parts, R
     Ok(sent)
 }
 
-/// Makes of an origin's head what goes to the client that asked with this method.
+/// Makes of an origin's head what goes to the client that asked with this method. Fields of different
+/// names may come into another order, which means nothing (RFC 9110, 5.3).
 ///
 /// # Errors
 ///
@@ -209,27 +212,27 @@ pub fn response(head: &mut response::Parts, asked: &Method) -> Result<(), Unusab
     } else if may_have_content {
         framing::check_answer(&head.headers)?;
     }
-    let came = std::mem::take(&mut head.headers);
-    let nominated = Nominated::of(&came);
-    let mut fields = HeaderMap::with_capacity(came.len() + 2);
-    for (name, value) in &came {
-        let goes_on = match kind_of(name) {
-            // Of an origin nobody expects that it fools its own clients.
-            (Kind::EndToEnd | Kind::Hostile | Kind::Sender, _) => true,
-            (Kind::Other, _) => !nominated.contains(name.as_str()),
-            (Kind::Ours, _) => *name != VIA && *name != TRAILER,
-            (Kind::Connection | Kind::Framing, _) => false,
-        };
-        if goes_on {
-            fields.append(name, value.clone());
-        }
+    let fields = &mut head.headers;
+    let trailers = announced(fields, |_name| true);
+    let nominated = Nominated::of(fields);
+    let stays = |name: &&HeaderName| match kind_of(name) {
+        // Of an origin nobody expects that it fools its own clients.
+        (Kind::EndToEnd | Kind::Hostile | Kind::Sender, _) => false,
+        (Kind::Other, _) => nominated.contains(name.as_str()),
+        (Kind::Ours, _) => **name == TRAILER,
+        (Kind::Connection | Kind::Framing, _) => true,
+    };
+    let stay: Vec<HeaderName> = fields.keys().filter(stays).cloned().collect();
+    for name in stay {
+        fields.remove(name);
     }
-    announce_trailers(&mut fields, &came, |_name| true);
-    via::append(&mut fields, &came, head.version);
+    if let Some(names) = trailers {
+        fields.insert(TRAILER, names);
+    }
+    via::add(fields, head.version);
     if let Some(length) = length {
         fields.insert(CONTENT_LENGTH, HeaderValue::from(length));
     }
-    head.headers = fields;
     head.version = Version::HTTP_11;
     Ok(())
 }
@@ -281,21 +284,36 @@ fn absolute(host: &HeaderValue, target: PathAndQuery, hop: &Hop<'_>) -> Result<U
     Uri::from_parts(parts).map_err(|_impossible| Refused::BadTarget)
 }
 
+/// Whether there is anything among a request's fields that is made anew, besides what is in each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Met {
+    Nothing,
+    Ours,
+}
+
 /// Keeps what is for the origin.
-fn keep(fields: &mut HeaderMap, head: &request::Parts, hop: &Hop<'_>) {
+fn keep(fields: &mut HeaderMap, head: &request::Parts, hop: &Hop<'_>) -> Met {
     let nominated = Nominated::of(&head.headers);
+    let mut met = Met::Nothing;
     for (name, value) in &head.headers {
         let goes_on = match kind_of(name) {
             (Kind::EndToEnd, Spelling::Proper) => true,
             (Kind::Other, _) => !nominated.contains(name.as_str()),
             (Kind::Sender, Spelling::Proper) => forwarded::goes_on(name, hop),
-            (Kind::Connection | Kind::Framing | Kind::Hostile | Kind::Ours, _)
+            (Kind::Connection | Kind::Ours, _) => {
+                if *name != HOST && *name != CONNECTION {
+                    met = Met::Ours;
+                }
+                false
+            }
+            (Kind::Framing | Kind::Hostile, _)
             | (Kind::EndToEnd | Kind::Sender, Spelling::Underscored) => false,
         };
         if goes_on && !is_set(name, hop.proxy) {
             fields.append(name, value.clone());
         }
     }
+    met
 }
 
 /// Whether the gateway sets this field, or one that can't be told from it.
@@ -308,7 +326,7 @@ fn is_set(name: &HeaderName, proxy: &config::Proxy) -> bool {
     proxy.headers.iter().any(|(set, _)| is_same(set))
 }
 
-/// Makes anew what is read on every hop.
+/// Makes anew what is read on every hop, where there is any.
 fn make(
     fields: &mut HeaderMap,
     head: &request::Parts,
@@ -317,7 +335,8 @@ fn make(
     // HTTP/2 cuts it into crumbs, which HTTP/1.1 does not know (RFC 9113, 8.2.3).
     let cookie = joined(&head.headers, &COOKIE, b"; ", None);
     fields.extend(cookie.map(|cookie| (COOKIE, cookie)));
-    announce_trailers(fields, &head.headers, |name| !is_set(name, hop.proxy));
+    let trailers = announced(&head.headers, |name| !is_set(name, hop.proxy));
+    fields.extend(trailers.map(|names| (TRAILER, names)));
     if connection::takes_trailers(&head.headers) {
         fields.insert(TE, HeaderValue::from_static("trailers"));
         if version == Version::HTTP_11 {
@@ -333,26 +352,20 @@ fn make(
         };
         fields.insert(MAX_FORWARDS, max);
     }
-    via::append(fields, &head.headers, head.version);
     Ok(())
 }
 
-/// Announces those of the trailer fields that may come.
-fn announce_trailers(
-    fields: &mut HeaderMap,
-    came: &HeaderMap,
-    goes_on: impl Fn(&HeaderName) -> bool,
-) {
+/// Which of the trailer fields that are announced may come.
+fn announced(came: &HeaderMap, goes_on: impl Fn(&HeaderName) -> bool) -> Option<HeaderValue> {
     if !came.contains_key(TRAILER) {
-        return;
+        return None;
     }
     let names = connection::tokens(came, &TRAILER);
     let may_come = |name: HeaderName| names::may_trail(&name) && goes_on(&name);
     let names = names.filter(|name| name.parse().is_ok_and(may_come));
     let names: Vec<&str> = names.collect();
-    if let (Ok(value), false) = (HeaderValue::from_str(&names.join(", ")), names.is_empty()) {
-        fields.insert(TRAILER, value);
-    }
+    let value = HeaderValue::from_str(&names.join(", ")).ok();
+    value.filter(|_| !names.is_empty())
 }
 
 /// What all lines of a field say, in one, and then `last`.

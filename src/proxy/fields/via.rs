@@ -28,8 +28,19 @@ pub(super) fn is_circle(fields: &HeaderMap) -> bool {
     ours.count() > MOST_TIMES
 }
 
-/// Adds that a message of this version came to us: to those of `before`.
+/// Says in `fields` that a message of this version came to us: after what `before` says.
 pub(super) fn append(fields: &mut HeaderMap, before: &HeaderMap, version: Version) {
+    let value = with_own(before, version);
+    fields.insert(VIA, value);
+}
+
+/// The same for who keeps its fields.
+pub(super) fn add(fields: &mut HeaderMap, version: Version) {
+    let value = with_own(fields, version);
+    fields.insert(VIA, value);
+}
+
+fn with_own(before: &HeaderMap, version: Version) -> HeaderValue {
     let own: &'static str = match version {
         Version::HTTP_10 => "1.0 ssecast",
         Version::HTTP_2 => "2 ssecast",
@@ -37,6 +48,5 @@ pub(super) fn append(fields: &mut HeaderMap, before: &HeaderMap, version: Versio
         _ => "1.1 ssecast",
     };
     let own = HeaderValue::from_static(own);
-    let value = super::joined(before, &VIA, b", ", Some(&own)).unwrap_or(own);
-    fields.insert(VIA, value);
+    super::joined(before, &VIA, b", ", Some(&own)).unwrap_or(own)
 }
