@@ -59,8 +59,8 @@ impl Feed {
     fn release(&mut self) {
         match std::mem::replace(&mut self.carrier, Carrier::Gone) {
             Carrier::Http1(mut link, pool, place) => {
-                // Otherwise it closes.
-                if link.is_ready() {
+                // Otherwise it closes. Mostly the look that brought the end has found it ready.
+                if link.is_ready() || link.look() {
                     pool.put(place, link);
                 }
             }

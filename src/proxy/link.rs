@@ -107,9 +107,12 @@ impl Link {
         let n_received = traffic.n_received();
         let mut waiting = Waiting::new(watch, timeouts, traffic);
         let mut response = pin!(sender.try_send_request(request));
+        // Whatever there is of a response is there because the connection was driven, just before it is
+        // looked for. Were we woken for it, too, each request would cost a turn with nothing to do.
         let outcome = poll_fn(|cx| {
             drive(connection, cx);
-            if let Poll::Ready(response) = response.as_mut().poll(cx) {
+            let mut unwoken = Context::from_waker(Waker::noop());
+            if let Poll::Ready(response) = response.as_mut().poll(&mut unwoken) {
                 return Poll::Ready(Ok(response));
             }
             waiting.poll_overdue(patience, cx).map(Err)
@@ -137,11 +140,16 @@ impl Link {
         drive(&mut self.connection, cx);
     }
 
-    /// Whether it can take a request, as far as it is known.
-    pub(super) fn is_ready(&mut self) -> bool {
+    /// Whether it can take a request, as far as it is known without a look.
+    pub(super) fn is_ready(&self) -> bool {
+        self.connection.is_some() && self.sender.is_ready()
+    }
+
+    /// Looks whether it can take a request, or the upstream has closed it meanwhile.
+    pub(super) fn look(&mut self) -> bool {
         // Nobody need be woken: who has it looks.
         self.drive(&mut Context::from_waker(Waker::noop()));
-        self.connection.is_some() && self.sender.is_ready()
+        self.is_ready()
     }
 
     /// Goes on until the connection ends: for who does not want to drive it.

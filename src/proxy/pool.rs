@@ -99,7 +99,7 @@ impl Pool {
             let keep_alive = state.limits.keep_alive;
             let mut link = state.places.get_mut(place)?.idle.pop()?;
             drop(state);
-            if now - link.idle_since < keep_alive && link.is_ready() {
+            if now - link.idle_since < keep_alive && link.look() {
                 return Some(link);
             }
         }
@@ -178,8 +178,7 @@ impl Pool {
         let keep_alive = state.limits.keep_alive;
         for place in &mut state.places {
             let idle = std::mem::take(&mut place.idle);
-            let keeps =
-                |link: &mut Box<Link>| now - link.idle_since < keep_alive && link.is_ready();
+            let keeps = |link: &mut Box<Link>| now - link.idle_since < keep_alive && link.look();
             let (kept, gone): (Vec<_>, Vec<_>) = idle
                 .into_iter()
                 .map(|mut link| (keeps(&mut link), link))
