@@ -110,7 +110,7 @@ impl Channels {
         let shard = self.shards.get(home)?;
         let dialer = self.dialers.get(home)?.clone();
         let (channel, upstream) = self.make(settings);
-        let upstream = shard.spawn_vital(async move { Box::new(upstream).run(dialer).await });
+        let upstream = shard.spawn_vital(async move { match upstream.run(dialer).await {} });
         Some(Running::Channel {
             channel,
             home,

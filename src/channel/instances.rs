@@ -13,15 +13,19 @@
 //! What a key is, what the channel is told to do and who writes it is not known here.
 
 use std::collections::HashMap;
+use std::future::{Future as _, poll_fn};
 use std::hash::Hash;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::pin::Pin;
+use std::sync::PoisonError;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::{Channel, RefusedBy, Seat};
 use crate::config;
+use crate::sync::{Mutex, MutexGuard};
 
 /// Channels on demand, by key.
 #[derive(Debug)]
@@ -107,9 +111,8 @@ impl<K: Clone + Eq + Hash> Instances<K> {
         Ok((made, seat))
     }
 
-    /// Ready when nobody has been in `channel`, which has this key, for as long as its settings say,
-    /// and it was taken out; if somebody else took it out, for as long as that, too. `end` ends whoever writes it; it is called under the lock, so that what is
-    /// made next finds nothing left of this one.
+    /// Ready when nobody has been in `channel`, which has this key, for as long as its settings say, and
+    /// it was taken out; if somebody else took it out, for as long as that, too.
     ///
     /// # Cancel safety
     ///
@@ -119,31 +122,42 @@ impl<K: Clone + Eq + Hash> Instances<K> {
         key: &K,
         channel: &Channel,
         linger: impl Fn(&config::Channel) -> Duration,
-        end: impl FnOnce(),
     ) {
+        let mut alarm = Alarm::default();
+        poll_fn(|cx| self.poll_left(cx, (key, channel), &mut alarm, &linger, || ())).await;
+    }
+
+    /// The same. `end` ends whoever writes it; it is called under the lock, so that what is made next
+    /// finds nothing left of this one.
+    pub(super) fn poll_left(
+        &self,
+        cx: &mut Context<'_>,
+        (key, channel): (&K, &Channel),
+        alarm: &mut Alarm,
+        linger: impl Fn(&config::Channel) -> Duration,
+        end: impl FnOnce(),
+    ) -> Poll<()> {
+        // Before it looks.
+        channel.watch_with(cx);
         loop {
             let Some(left_at) = channel.deserted_since() else {
-                channel.left().await;
-                continue;
+                return Poll::Pending;
             };
             let until = left_at + linger(&channel.settings());
-            if until > Instant::now() {
-                tokio::select! {
-                    () = sleep_until(until) => {}
-                    // Somebody came and went, or the settings have changed.
-                    () = channel.left() => continue,
-                }
+            if until > Instant::now() && alarm.poll_until(until, cx).is_pending() {
+                return Poll::Pending;
             }
-            match self.find(key, channel) {
+            let Some(mut state) = self.find(key, channel) else {
                 // Somebody else has taken it out.
-                None if channel.n_subscribers() == 0 => return,
-                None => {}
-                Some(mut state) if channel.n_subscribers() == 0 => {
-                    end();
-                    state.forget(key);
-                    return;
+                if channel.n_subscribers() == 0 {
+                    return Poll::Ready(());
                 }
-                Some(_) => {}
+                continue;
+            };
+            if channel.n_subscribers() == 0 {
+                end();
+                state.forget(key);
+                return Poll::Ready(());
             }
         }
     }
@@ -222,6 +236,24 @@ impl<K: Clone + Eq + Hash> Instances<K> {
     }
 }
 
+/// Wakes a task at a time that may change. In a box, which is there only once somebody waits.
+#[derive(Debug, Default)]
+pub(super) struct Alarm {
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl Alarm {
+    fn poll_until(&mut self, until: Instant, cx: &mut Context<'_>) -> Poll<()> {
+        let sleep = self
+            .sleep
+            .get_or_insert_with(|| Box::pin(sleep_until(until)));
+        if sleep.deadline() != until {
+            sleep.as_mut().reset(until);
+        }
+        sleep.as_mut().poll(cx)
+    }
+}
+
 impl<K: Eq + Hash> State<K> {
     fn forget(&mut self, key: &K) {
         self.by_key.remove(key);
@@ -290,10 +322,12 @@ mod tests {
                     let end = || {
                         world.n_written.fetch_sub(1, Ordering::SeqCst);
                     };
-                    let left = world
-                        .instances
-                        .until_left(&key, &known, |_| world.linger, end);
-                    left.await;
+                    let mut alarm = Alarm::default();
+                    poll_fn(|cx| {
+                        let (instances, instance) = (&world.instances, (&key, &known));
+                        instances.poll_left(cx, instance, &mut alarm, |_| world.linger, end)
+                    })
+                    .await;
                 });
                 Ok(Instance {
                     channel,

@@ -14,6 +14,7 @@ mod first_answer;
 mod handover;
 mod instances;
 mod intake;
+mod presence;
 mod reconnect;
 mod refusals;
 mod request;
@@ -26,9 +27,10 @@ mod view;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 pub use self::coding::Undecodable;
@@ -40,6 +42,7 @@ pub use self::counters::{
 pub use self::error::{UpstreamError, with_causes};
 use self::first_answer::FirstAnswer;
 use self::handover::Place;
+use self::presence::Presence;
 pub use self::handover::{Heirlooms, KeyLeft, Legacy, rules_of};
 pub use self::instances::{Instance, Instances};
 pub use self::reconnect::Backoff;
@@ -70,10 +73,7 @@ struct Shared {
     n_subscribers: AtomicUsize,
     /// Whether there ever was one.
     was_entered: AtomicBool,
-    /// When the last subscriber left.
-    left_at: Mutex<Instant>,
-    /// Told then.
-    left: Notify,
+    presence: Presence,
     status: Mutex<Status>,
     place: Place,
     first_answer: FirstAnswer,
@@ -173,8 +173,7 @@ impl Channel {
             log,
             n_subscribers: AtomicUsize::new(0),
             was_entered: AtomicBool::new(false),
-            left_at: Mutex::new(Instant::now()),
-            left: Notify::new(),
+            presence: Presence::new(Instant::now()),
             status: Mutex::new(Status::new(SystemTime::now())),
             place: Place::default(),
             first_answer,
@@ -282,6 +281,7 @@ impl Channel {
     pub fn reconfigure(&self, settings: Arc<config::Channel>, now: Instant) {
         self.retain(&settings, now);
         self.shared.kind.reconfigure(settings);
+        self.look_again();
     }
 
     /// Retains as much as these settings say.
@@ -317,7 +317,7 @@ impl Channel {
 
     /// Since when nobody is there; `None`: somebody is.
     fn deserted_since(&self) -> Option<Instant> {
-        (self.n_subscribers() == 0).then(|| *self.shared.lock_left_at())
+        (self.n_subscribers() == 0).then(|| self.shared.presence.left_at())
     }
 
     /// Whether its upstream waits after a failure, and its log never had an event: nobody can have seen
@@ -326,15 +326,30 @@ impl Channel {
         self.status().state == State::Waiting && self.shared.log.is_untouched()
     }
 
-    /// Lets who waits for subscribers to leave look again.
+    /// Lets the channel's task look again at what it waits for.
     fn look_again(&self) {
-        self.shared.left.notify_one();
+        self.shared.presence.wake();
     }
 
-    /// Ready when the last subscriber has left; at once, if that was so since it was asked last. For
-    /// one who waits.
-    async fn left(&self) {
-        self.shared.left.notified().await;
+    /// Wakes the channel's task, which calls this before it looks, when the last subscriber has left, or
+    /// the settings have changed.
+    fn watch_with(&self, cx: &Context<'_>) {
+        self.shared.presence.watch_with(cx);
+    }
+
+    /// Ready when the settings are others than `seen` saw last. For the channel's task.
+    fn poll_changed(
+        &self,
+        cx: &Context<'_>,
+        seen: &watch::Receiver<Arc<config::Channel>>,
+    ) -> Poll<()> {
+        self.watch_with(cx);
+        // The sender is there as long as the channel is.
+        if seen.has_changed().is_ok_and(|has_changed| has_changed) {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
     }
 
     /// What the upstream is doing.
@@ -380,12 +395,6 @@ impl Channel {
             .status
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Shared {
-    fn lock_left_at(&self) -> MutexGuard<'_, Instant> {
-        self.left_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -445,8 +454,7 @@ impl Shared {
 
     fn give_place_back(&self) {
         if self.n_subscribers.fetch_sub(1, Ordering::Relaxed) == 1 {
-            *self.lock_left_at() = Instant::now();
-            self.left.notify_one();
+            self.presence.note_left(Instant::now());
         }
         if let Some(lens) = &self.view {
             lens.counted_in.shared.give_place_back();

@@ -6,14 +6,15 @@
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout};
 
+use super::instances::Alarm;
 use super::refusals::{REFUSED_FOR, Refused, Remembered};
 use super::{
     Channel, Counters, Dialer, Heirlooms, Instance, Instances, Kind, RefusedBy, Seat, Upstream,
@@ -227,79 +228,27 @@ impl Template {
             }
             (channel, upstream)
         });
-        let (template, known) = (self.clone(), channel.clone());
         let Berth {
             home,
             runtime,
             dialer,
             descriptor,
         } = berth;
-        let guard = OnEnd {
-            launch: Arc::clone(&shared.launch),
-            home,
+        let mut life = Life {
+            template: self.clone(),
             channel: channel.clone(),
+            writing: Some(Box::pin(upstream.run(dialer))),
+            home,
+            _descriptor: descriptor,
         };
-        let writing = write(Box::new(upstream), dialer);
         // It ends by itself, or with the runtime, which owns it.
-        let task = runtime.spawn(async move {
-            let _held = (guard, descriptor);
-            template.live(known, writing).await;
-        });
+        let task = runtime.spawn(async move { life.run().await });
         self.counters().instances.add(1);
         Ok(Instance {
             channel,
             home,
             task: task.abort_handle(),
         })
-    }
-
-    /// The life of an instance: until its origin refuses it, or nobody has been there for a while.
-    async fn live(self, channel: Channel, writing: Writing) {
-        let shared = &self.shared;
-        let writing = Mutex::new(Some(writing));
-        let lock = || writing.lock().unwrap_or_else(PoisonError::into_inner);
-        // Under the lock of the set.
-        let end = || *lock() = None;
-        let writing = || {
-            poll_fn(|cx| match lock().as_mut() {
-                Some(writing) => writing.as_mut().poll(cx),
-                None => Poll::Pending,
-            })
-        };
-        let key = Arc::clone(channel.key());
-        // Boxed: it is short, and most of an instance's life comes after it.
-        let refusal = Box::pin(async {
-            tokio::select! {
-                never = writing() => match never {},
-                refusal = self.first_answer(&channel) => refusal,
-            }
-        });
-        if let Some(refused) = refusal.await {
-            shared.instances.remove(&key, &channel, || {
-                let now = Instant::now();
-                let refusal = (refused, now + REFUSED_FOR);
-                shared.lock_refusals().note(&key, refusal, now);
-                end();
-            });
-            return;
-        }
-        // What has no history and no upstream is nothing that anybody could come back to.
-        let linger = |settings: &config::Channel| {
-            if channel.has_nothing_to_keep() {
-                Duration::ZERO
-            } else {
-                settings.linger
-            }
-        };
-        tokio::select! {
-            never = writing() => match never {},
-            () = shared.instances.until_left(&key, &channel, linger, || {
-                shared.note_rest(&channel, Instant::now());
-                end();
-            }) => {}
-        }
-        let n_ambiguous = channel.log().size().n_ambiguous;
-        self.counters().ambiguous_ids_gone.add(n_ambiguous);
     }
 
     /// What the first who ask are refused with; `None`: they get a stream, after `first_answer` at the
@@ -427,23 +376,103 @@ impl Shared {
 /// is needed for a connection is in boxes of its own.
 type Writing = Pin<Box<dyn Future<Output = Infallible> + Send>>;
 
-fn write(upstream: Box<Upstream>, dialer: Dialer) -> Writing {
-    Box::pin(async move { match upstream.run(dialer).await {} })
-}
-
-/// Lets nobody wait for an instance that has ended, and tells if it broke.
-struct OnEnd {
-    launch: Arc<dyn Launch>,
-    home: usize,
+/// What the task of an instance has. There is one for each, so what is needed for a moment only is in
+/// boxes.
+struct Life {
+    template: Template,
     channel: Channel,
+    /// Writes the channel's log; `None`: it has ended.
+    writing: Option<Writing>,
+    /// The number of the shard.
+    home: usize,
+    _descriptor: Descriptor,
 }
 
-impl Drop for OnEnd {
+impl Life {
+    /// Until its origin refuses it, or nobody has been there for a while.
+    async fn run(&mut self) {
+        if let Some(refused) = Box::pin(self.first_answer()).await {
+            self.refuse(refused);
+            return;
+        }
+        let mut alarm = Alarm::default();
+        poll_fn(|cx| {
+            self.poll_writing(cx);
+            self.poll_left(cx, &mut alarm)
+        })
+        .await;
+        let n_ambiguous = self.channel.log().size().n_ambiguous;
+        let counters = self.template.counters();
+        counters.ambiguous_ids_gone.add(n_ambiguous);
+    }
+
+    async fn first_answer(&mut self) -> Option<Refused> {
+        let (template, channel) = (self.template.clone(), self.channel.clone());
+        let mut answer = pin!(template.first_answer(&channel));
+        poll_fn(|cx| {
+            self.poll_writing(cx);
+            answer.as_mut().poll(cx)
+        })
+        .await
+    }
+
+    fn refuse(&mut self, refused: Refused) {
+        let Self {
+            template,
+            channel,
+            writing,
+            ..
+        } = self;
+        let shared = &template.shared;
+        shared.instances.remove(channel.key(), channel, || {
+            let now = Instant::now();
+            let refusal = (refused, now + REFUSED_FOR);
+            shared.lock_refusals().note(channel.key(), refusal, now);
+            *writing = None;
+        });
+    }
+
+    fn poll_writing(&mut self, cx: &mut Context<'_>) {
+        if let Some(writing) = &mut self.writing {
+            match writing.as_mut().poll(cx) {
+                Poll::Ready(never) => match never {},
+                Poll::Pending => {}
+            }
+        }
+    }
+
+    fn poll_left(&mut self, cx: &mut Context<'_>, alarm: &mut Alarm) -> Poll<()> {
+        let Self {
+            template,
+            channel,
+            writing,
+            ..
+        } = self;
+        let shared = &template.shared;
+        // What has no history and no upstream is nothing that anybody could come back to.
+        let linger = |settings: &config::Channel| {
+            if channel.has_nothing_to_keep() {
+                Duration::ZERO
+            } else {
+                settings.linger
+            }
+        };
+        let end = || {
+            shared.note_rest(channel, Instant::now());
+            *writing = None;
+        };
+        let instance = (channel.key(), &*channel);
+        shared.instances.poll_left(cx, instance, alarm, linger, end)
+    }
+}
+
+impl Drop for Life {
+    /// Lets nobody wait for an instance that has ended, and tells if it broke.
     fn drop(&mut self) {
         // If it is removed before its origin has answered: who waits is sent away with the others.
         self.channel.shared.first_answer.note_silence();
         if std::thread::panicking() {
-            self.launch.note_broken(self.home);
+            self.template.shared.launch.note_broken(self.home);
         }
     }
 }

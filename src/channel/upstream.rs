@@ -3,7 +3,8 @@
 //! It connects, reads, and when that fails waits and connects again, until the origin says that the
 //! channel is over; and it follows the channel's settings, whatever it is doing. It is the log's **One Writer**, and never waits for a subscriber.
 
-use std::future::poll_fn;
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,6 +59,15 @@ enum Finished {
     Over,
     /// A better endpoint, this one, is well again.
     Return(usize),
+}
+
+/// What comes next.
+enum Then {
+    Connect,
+    /// An attempt at that time.
+    Pause(Instant),
+    /// Nothing, until a change says so much.
+    Rest(UpstreamChange),
 }
 
 /// How long an origin may ask to be left alone by `Retry-After`. Clients wait for it.
@@ -118,44 +128,67 @@ impl Upstream {
         self.resting_until = Some(until);
     }
 
-    async fn rest_first(&mut self, until: Instant) {
-        self.channel.shared.first_answer.note_silence();
-        self.channel.enter(State::Waiting);
-        let wait = until.saturating_duration_since(Instant::now());
-        self.channel.will_try_after(wait);
-        loop {
-            tokio::select! {
-                () = sleep_until(until) => return,
-                Ok(()) = self.changes.changed() => {
-                    if self.follow() >= UpstreamChange::Reconnect {
-                        return;
-                    }
+    /// Holds the connection, for ever. Of what it takes, only what is needed without a connection is in
+    /// the future itself: an instance on demand may be without one for long.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped at any time; the log keeps what was appended.
+    pub fn run(mut self, dialer: Dialer) -> impl Future<Output = Infallible> + Send {
+        // An async function would keep its arguments twice.
+        async move {
+            self.begun_at = Instant::now();
+            if let Some(until) = self.resting_until.take() {
+                self.channel.shared.first_answer.note_silence();
+                self.channel.enter(State::Waiting);
+                self.pause(until).await;
+            }
+            loop {
+                self.channel.enter(State::Connecting);
+                self.intake.tell_health();
+                let finished = Box::pin(self.hold_connection(&dialer)).await;
+                match self.judge_end(finished) {
+                    Then::Connect => {}
+                    Then::Pause(until) => self.pause(until).await,
+                    Then::Rest(least) => self.rest(least).await,
                 }
             }
         }
     }
 
-    /// Holds the connection, for ever.
-    ///
-    /// # Cancel safety
-    ///
-    /// May be dropped at any time; the log keeps what was appended.
-    pub async fn run(mut self: Box<Self>, dialer: Dialer) -> ! {
-        self.begun_at = Instant::now();
-        if let Some(until) = self.resting_until.take() {
-            self.rest_first(until).await;
-        }
-        loop {
-            self.channel.enter(State::Connecting);
-            self.intake.tell_health();
-            // In a box, which is gone while it waits.
-            match Box::pin(self.hold_connection(&dialer)).await {
-                Ok(Finished::Changed) => {}
-                Ok(Finished::Over) => self.rest(State::Over).await,
-                Ok(Finished::Return(place)) => self.endpoints.go_back(place),
-                Err(failure) => self.wait_after(failure).await,
+    /// What comes after a connection, or an attempt. Not part of what waits then, so that nothing of a
+    /// failure is kept meanwhile.
+    fn judge_end(&mut self, finished: Result<Finished, Failure>) -> Then {
+        match finished {
+            Ok(Finished::Changed) => Then::Connect,
+            Ok(Finished::Over) => {
+                self.enter_rest(State::Over);
+                let name = self.channel.name();
+                tracing::info!(channel = name, "the origin says that the channel is over");
+                self.intake.writer.end(Ending::Over, Instant::now());
+                self.channel.shared.first_answer.note_stream();
+                Then::Rest(UpstreamChange::Reconnect)
+            }
+            Ok(Finished::Return(place)) => {
+                self.endpoints.go_back(place);
+                Then::Connect
+            }
+            Err(failure) => {
+                let next = self.note_failure(&failure);
+                self.has_failed = true;
+                let Next::After(wait) = next else {
+                    self.enter_rest(State::GaveUp);
+                    return Then::Rest(UpstreamChange::Follow);
+                };
+                self.enter_rest(State::Waiting);
+                Then::Pause(Instant::now() + wait)
             }
         }
+    }
+
+    fn enter_rest(&mut self, state: State) {
+        self.channel.enter(state);
+        self.intake.tell_health();
     }
 
     /// Tells of a failure; returns what comes after it.
@@ -188,34 +221,27 @@ impl Upstream {
         next
     }
 
-    /// Waits after a failure, or until a change gives hope.
-    async fn wait_after(&mut self, failure: Failure) {
-        let next = self.note_failure(&failure);
-        self.has_failed = true;
-        // It need not be kept meanwhile.
-        drop(failure);
-        let Next::After(wait) = next else {
-            self.rest(State::GaveUp).await;
-            return;
-        };
-        self.channel.enter(State::Waiting);
-        self.intake.tell_health();
+    /// Asks nobody until then, unless a change gives hope.
+    async fn pause(&mut self, mut until: Instant) {
+        let wait = until.saturating_duration_since(Instant::now());
         self.channel.will_try_after(wait);
         // Somebody may only wait for the outcome of this attempt.
         self.channel.look_again();
-        let mut until = Instant::now() + wait;
+        // In a box, like all that only some need.
+        let mut alarm = Box::pin(sleep_until(until));
         loop {
             tokio::select! {
-                () = sleep_until(until) => return,
-                Ok(()) = self.changes.changed() => match self.follow() {
-                    UpstreamChange::Reconnect | UpstreamChange::OtherSource => return,
-                    UpstreamChange::None | UpstreamChange::Follow => {
-                        let now = Instant::now();
-                        until = until.min(now + *self.settings.upstream.backoff.end());
-                        self.channel.will_try_after(until.saturating_duration_since(now));
-                    }
-                }
+                () = alarm.as_mut() => return,
+                () = changed(&self.channel, &self.changes) => {}
             }
+            if self.follow() >= UpstreamChange::Reconnect {
+                return;
+            }
+            let now = Instant::now();
+            until = until.min(now + *self.settings.upstream.backoff.end());
+            self.channel
+                .will_try_after(until.saturating_duration_since(now));
+            alarm.as_mut().reset(until);
         }
     }
 
@@ -273,22 +299,10 @@ impl Upstream {
         }
     }
 
-    /// Waits, when the channel is over or its upstream is given up, until it is told to ask again.
-    async fn rest(&mut self, state: State) {
-        self.channel.enter(state);
-        self.intake.tell_health();
-        if state == State::Over {
-            let name = self.channel.name();
-            tracing::info!(channel = name, "the origin says that the channel is over");
-            self.intake.writer.end(Ending::Over, Instant::now());
-            self.channel.shared.first_answer.note_stream();
-        }
-        let least = if state == State::Over {
-            UpstreamChange::Reconnect
-        } else {
-            UpstreamChange::Follow
-        };
-        while self.changes.changed().await.is_ok() {
+    /// Asks nobody, when the channel is over or its upstream is given up, until a change says so much.
+    async fn rest(&mut self, least: UpstreamChange) {
+        loop {
+            changed(&self.channel, &self.changes).await;
             if self.follow() >= least {
                 break;
             }
@@ -400,7 +414,7 @@ impl Upstream {
             tokio::select! {
                 biased;
                 answer = &mut answer => break answer?,
-                Ok(()) = self.changes.changed() => {
+                () = changed(&self.channel, &self.changes) => {
                     if self.follow() >= UpstreamChange::Reconnect {
                         return Ok(Finished::Changed);
                     }
@@ -460,7 +474,7 @@ impl Upstream {
                     self.note_last_event_id(&stream.parser);
                     return Err(error);
                 }
-                Ok(()) = self.changes.changed() => {}
+                () = changed(&self.channel, &self.changes) => {}
                 () = sleep_until(well_at), if is_on_probation => {
                     self.intake.note_life();
                     continue;
@@ -514,6 +528,11 @@ impl Upstream {
             self.n_fruitless = 0;
         }
     }
+}
+
+/// Ready when there are settings that the upstream has not followed yet.
+async fn changed(channel: &Channel, seen: &watch::Receiver<Arc<config::Channel>>) {
+    poll_fn(|cx| channel.poll_changed(cx, seen)).await;
 }
 
 fn endpoints(settings: &config::Channel) -> Endpoints {

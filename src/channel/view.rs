@@ -200,7 +200,7 @@ impl Views {
         let Shared {
             instances, linger, ..
         } = &*self.shared;
-        let gone = instances.until_left(&key, &channel, |_| *linger, || ());
+        let gone = instances.until_left(&key, &channel, |_| *linger);
         tokio::select! {
             never = write(writer, &channel, &bell) => match never {},
             () = gone => drop(holds),
