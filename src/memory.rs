@@ -37,6 +37,8 @@ pub enum WhatFor {
     Events,
     /// Buffers of HTTP/2.
     Http2,
+    /// Channels on demand and views without their events: clients make them, and choose their keys.
+    Instances,
     /// TLS sessions.
     Tls,
 }
@@ -55,7 +57,13 @@ struct Shared {
 
 impl WhatFor {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Connections, Self::Events, Self::Http2, Self::Tls];
+    pub const ALL: [Self; 5] = [
+        Self::Connections,
+        Self::Events,
+        Self::Http2,
+        Self::Instances,
+        Self::Tls,
+    ];
 
     /// A word for metrics.
     pub fn name(self) -> &'static str {
@@ -63,6 +71,7 @@ impl WhatFor {
             Self::Connections => "connections",
             Self::Events => "events",
             Self::Http2 => "http2",
+            Self::Instances => "instances",
             Self::Tls => "tls",
         }
     }
@@ -149,11 +158,12 @@ impl Budget {
     }
 
     fn part(&self, what_for: WhatFor) -> &AtomicUsize {
-        let [connections, events, http2, tls] = &self.shared.parts;
+        let [connections, events, http2, instances, tls] = &self.shared.parts;
         match what_for {
             WhatFor::Connections => connections,
             WhatFor::Events => events,
             WhatFor::Http2 => http2,
+            WhatFor::Instances => instances,
             WhatFor::Tls => tls,
         }
     }
@@ -232,7 +242,7 @@ mod tests {
         assert_eq!((budget.used(), tls.bytes()), (10, 10));
         drop(tls);
         let parts = WhatFor::ALL.map(|what_for| budget.used_for(what_for));
-        assert_eq!((budget.used(), parts), (0, [0; 4]));
+        assert_eq!((budget.used(), parts), (0, [0; 5]));
     }
 
     #[test]

@@ -56,8 +56,8 @@ fn lacks_upstream(channel: &Channel) -> Option<String> {
         let (name, status) = (&settings.name, channel.status());
         let state = status.state.name();
         let cause = status
-            .last_error
-            .map(|error| format!(": {error}"))
+            .last_failure
+            .map(|failure| format!(": {}", failure.error))
             .unwrap_or_default();
         format!("channel `{name}`: its upstream was not open yet ({state}{cause})")
     })

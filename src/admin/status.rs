@@ -157,7 +157,7 @@ struct UpstreamStatus {
 #[derive(Debug, Serialize)]
 struct ErrorStatus {
     message: String,
-    at: Option<String>,
+    at: String,
 }
 
 /// `/status`
@@ -302,8 +302,8 @@ impl UpstreamStatus {
         let status = source.eager().map(Channel::status);
         let in_use = status.as_ref().map_or(0, |status| status.endpoint);
         // Of many, the failure that was last.
-        let statuses = channels.iter().map(Channel::status);
-        let failed = statuses.max_by_key(|status| status.failed_at);
+        let failures = channels.iter().filter_map(|one| one.status().last_failure);
+        let last = failures.max_by_key(|failure| failure.at);
         let since = |of: fn(&channel::Status) -> SystemTime| {
             time(status.as_ref().map_or(facts.started_at(), of))
         };
@@ -323,11 +323,9 @@ impl UpstreamStatus {
                 .map(|at| time(SystemTime::now() + at.saturating_duration_since(Instant::now()))),
             connects: counters.upstream_opened.value(),
             failures: counters.failures.sum(),
-            last_error: failed.and_then(|status| {
-                Some(ErrorStatus {
-                    message: status.last_error?,
-                    at: status.failed_at.map(time),
-                })
+            last_error: last.map(|failure| ErrorStatus {
+                message: failure.error,
+                at: time(failure.at),
             }),
         }
     }

@@ -42,14 +42,14 @@ pub use self::counters::{
 pub use self::error::{UpstreamError, with_causes};
 use self::first_answer::FirstAnswer;
 use self::handover::Place;
-use self::presence::Presence;
 pub use self::handover::{Heirlooms, KeyLeft, Legacy, rules_of};
 pub use self::instances::{Instance, Instances};
+use self::presence::Presence;
 pub use self::reconnect::Backoff;
 pub use self::refusals::{Challenges, Refused};
 use self::request::Wanted;
 pub use self::request::{Dialer, describe};
-pub use self::status::{Health, State, Status, UPSTREAM_NOTICE};
+pub use self::status::{Health, LastFailure, State, Status, UPSTREAM_NOTICE};
 pub use self::template::{Berth, Launch, NoSeat, Source, Template, is_seed};
 pub use self::upstream::Upstream;
 use self::view::Lens;
@@ -323,7 +323,7 @@ impl Channel {
     /// Whether its upstream waits after a failure, and its log never had an event: nobody can have seen
     /// anything of it.
     fn has_nothing_to_keep(&self) -> bool {
-        self.status().state == State::Waiting && self.shared.log.is_untouched()
+        self.lock_status().state == State::Waiting && self.shared.log.is_untouched()
     }
 
     /// Lets the channel's task look again at what it waits for.

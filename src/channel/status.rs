@@ -59,16 +59,23 @@ pub struct Status {
     pub endpoint_since: SystemTime,
     /// When the outage began, if there is one.
     pub down_since: Option<SystemTime>,
-    /// Why it failed last, in a word.
-    pub reason: &'static str,
-    /// Why it failed last.
-    pub last_error: Option<String>,
-    /// When it failed last.
-    pub failed_at: Option<SystemTime>,
+    /// How it failed last. In a box: most upstreams have never failed.
+    pub last_failure: Option<Box<LastFailure>>,
     /// When it tries again, while it waits.
     ///
     /// By the monotonic clock: what waits for it must not wait longer because the wall clock was set.
     pub next_try: Option<Instant>,
+}
+
+/// How an upstream failed.
+#[derive(Debug, Clone)]
+pub struct LastFailure {
+    /// Why, in a word.
+    pub reason: &'static str,
+    /// Why.
+    pub error: String,
+    /// When.
+    pub at: SystemTime,
 }
 
 impl State {
@@ -101,9 +108,7 @@ impl Status {
             endpoint: 0,
             endpoint_since: now,
             down_since: None,
-            reason: "",
-            last_error: None,
-            failed_at: None,
+            last_failure: None,
             next_try: None,
         }
     }
@@ -120,9 +125,11 @@ impl Status {
     pub(super) fn fail(&mut self, reason: &'static str, error: String) {
         let now = SystemTime::now();
         self.down_since.get_or_insert(now);
-        self.reason = reason;
-        self.last_error = Some(error);
-        self.failed_at = Some(now);
+        self.last_failure = Some(Box::new(LastFailure {
+            reason,
+            error,
+            at: now,
+        }));
     }
 
     pub(super) fn recover(&mut self) {
@@ -153,8 +160,10 @@ impl Status {
     /// origin or a configuration has written.
     pub fn notice(&self) -> String {
         let health = self.health();
+        let failure = self.last_failure.as_ref();
+        let reason = failure.map_or("", |failure| failure.reason);
         let (since, reason) = match (health, self.down_since) {
-            (Health::Down, Some(since)) => (since, format!(r#","reason":"{}""#, self.reason)),
+            (Health::Down, Some(since)) => (since, format!(r#","reason":"{reason}""#)),
             _ => (self.since, String::new()),
         };
         let since = format_rfc3339_millis(since);

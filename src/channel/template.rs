@@ -23,7 +23,7 @@ use super::{
 use crate::config::diff::UpstreamChange;
 use crate::config::{self, Ids, Key};
 use crate::log::{MAX_ID_BYTES, may_be_of_a_gateway};
-use crate::memory::Budget;
+use crate::memory::{Budget, Held, WhatFor};
 use crate::net::descriptors::Descriptor;
 
 /// A handle to a template.
@@ -240,6 +240,10 @@ impl Template {
             writing: Some(Box::pin(upstream.run(dialer))),
             home,
             _descriptor: descriptor,
+            _held: shared.budget.hold(
+                WhatFor::Instances,
+                Instance::BYTES_BUT_KEY + key.footprint(),
+            ),
         };
         // It ends by itself, or with the runtime, which owns it.
         let task = runtime.spawn(async move { life.run().await });
@@ -386,6 +390,7 @@ struct Life {
     /// The number of the shard.
     home: usize,
     _descriptor: Descriptor,
+    _held: Held,
 }
 
 impl Life {

@@ -189,6 +189,7 @@ impl Upstream {
     fn enter_rest(&mut self, state: State) {
         self.channel.enter(state);
         self.intake.tell_health();
+        self.intake.writer.rest(Instant::now());
     }
 
     /// Tells of a failure; returns what comes after it.

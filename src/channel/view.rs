@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout};
 use super::{Channel, Instance, Instances, RefusedBy, Seat, State, Status};
 use crate::config;
 use crate::log::{Outlet, Progress, Recipe, Selection, Tagging, ViewWriter};
-use crate::memory::Budget;
+use crate::memory::{Budget, Held, WhatFor};
 
 /// The views of one table of the configuration.
 #[derive(Debug, Clone)]
@@ -101,6 +101,15 @@ const LINGER: Duration = Duration::from_secs(10);
 /// view's task; who waits longer is told that its place is not known.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+impl Key {
+    /// About what it takes in memory.
+    fn footprint(&self) -> usize {
+        let types = self.selection.types().unwrap_or_default().iter();
+        let types: usize = types.map(|name| name.len() + size_of_val(name)).sum();
+        size_of::<Self>() + size_of_val(&*self.sources) + types
+    }
+}
+
 impl Views {
     /// No views as yet.
     pub fn new(budget: &Budget, threads: Arc<dyn Threads>) -> Self {
@@ -178,9 +187,12 @@ impl Views {
             bell: bell.clone(),
         };
         let channel = Channel::of_view(log, lens);
+        let bytes = Instance::BYTES_BUT_KEY + key.footprint();
+        let held = self.shared.budget.hold(WhatFor::Instances, bytes);
+        let owned = (writer, holds, held);
         let life = self
             .clone()
-            .live(Arc::clone(key), channel.clone(), (writer, holds), bell);
+            .live(Arc::clone(key), channel.clone(), owned, bell);
         let task = self.shared.threads.spawn(wanted.home, Box::pin(life));
         Ok(Instance {
             channel,
@@ -194,7 +206,7 @@ impl Views {
         self,
         key: Arc<Key>,
         channel: Channel,
-        (writer, holds): (ViewWriter, Vec<Seat>),
+        (writer, holds, _held): (ViewWriter, Vec<Seat>, Held),
         bell: Bell,
     ) {
         let Shared {

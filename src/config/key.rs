@@ -28,8 +28,8 @@ pub struct KeyRules {
 /// A key. Its `Debug` shows no header field.
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct Key {
-    /// Of the variables, decoded.
-    values: Box<[Box<str>]>,
+    /// Of the variables, decoded; between two of them is a NUL, which is in none. None is empty.
+    values: Box<str>,
     /// The parameters, encoded, in the order of the rules.
     query: Box<str>,
     /// The header fields by their places in the rules, each as it came, marked as sensitive.
@@ -94,8 +94,9 @@ impl KeyRules {
     ) -> Result<Key, KeyError> {
         let values = self.variables.iter().zip(captured);
         let values = values.map(|(variable, raw)| value_of(variable, raw));
+        let values = values.collect::<Result<Vec<_>, _>>()?;
         Ok(Key {
-            values: values.collect::<Result<_, _>>()?,
+            values: joined(values.iter().map(String::as_str)),
             query: self.query(query.unwrap_or_default())?,
             fields: self.fields(fields)?,
         })
@@ -186,7 +187,7 @@ impl Key {
     /// A key that an earlier process had; it has no header fields.
     pub fn restored<'a>(values: impl Iterator<Item = &'a str>, query: &str) -> Self {
         Self {
-            values: values.map(Box::from).collect(),
+            values: joined(values),
             query: Box::from(query),
             fields: Box::default(),
         }
@@ -194,12 +195,12 @@ impl Key {
 
     /// The values of the path's variables, decoded.
     pub fn values(&self) -> impl Iterator<Item = &str> {
-        self.values.iter().map(|value| &**value)
+        self.values.split(NUL).filter(|value| !value.is_empty())
     }
 
     /// The value of the variable with this place.
     pub(super) fn value(&self, place: usize) -> Option<&str> {
-        self.values.get(place).map(|value| &**value)
+        self.values().nth(place)
     }
 
     /// The query parameters, encoded and in their order; empty: there are none.
@@ -214,16 +215,22 @@ impl Key {
 
     /// About what it takes in memory.
     pub fn footprint(&self) -> usize {
-        let values: usize = self.values.iter().map(|value| value.len() + 16).sum();
         let fields = self.fields.iter();
         let fields: usize = fields
             .map(|(_, value)| value.len() + size_of::<(usize, HeaderValue)>())
             .sum();
-        size_of::<Self>() + values + self.query.len() + fields
+        size_of::<Self>() + self.values.len() + self.query.len() + fields
     }
 }
 
-fn value_of(variable: &Variable, raw: &str) -> Result<Box<str>, KeyError> {
+const NUL: char = '\0';
+
+fn joined<'a>(values: impl Iterator<Item = &'a str>) -> Box<str> {
+    let values: Vec<_> = values.collect();
+    values.join("\0").into()
+}
+
+fn value_of(variable: &Variable, raw: &str) -> Result<String, KeyError> {
     let part = || KeyPart::Variable(variable.name.clone());
     // Each segment for itself: a slash that is encoded is no end of one.
     let n_segments = match variable.extent {
@@ -251,7 +258,7 @@ fn value_of(variable: &Variable, raw: &str) -> Result<Box<str>, KeyError> {
             return Err(KeyError::Forbidden(part()));
         }
     }
-    Ok(value.into_boxed_str())
+    Ok(value)
 }
 
 /// What a percent-encoded text says; `None` if it is not well-formed, or not UTF-8.
@@ -276,7 +283,7 @@ fn form_decoded(text: &str) -> Option<String> {
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Key")
-            .field("values", &self.values)
+            .field("values", &self.values().collect::<Vec<_>>())
             .field("query", &self.query)
             .field("n_fields", &self.fields.len())
             .finish()

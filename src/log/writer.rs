@@ -23,19 +23,32 @@ pub struct Writer {
     log: Log,
     ids: Ids,
     epoch: Epoch,
-    builder: BatchBuilder,
-    /// Entries of the events in `builder`; their ends count from its start.
-    entries: Vec<Entry>,
-    /// What makes the key of an event, if somebody wants to know.
-    by: Option<ConflateBy>,
-    /// Keys of the events in `builder`.
-    keys: Vec<(Seq, Keyed)>,
+    /// What is encoded and not yet appended. In a box, because most logs of a gateway with many are idle
+    /// most of the time; it is kept for its capacity, until [`Writer::rest`].
+    pending: Option<Box<Pending>>,
+    /// The keys of events, if somebody wants to know.
+    keys: Option<Box<Keys>>,
     /// The number that the next event gets.
     next_seq: Seq,
     /// The head of the log, without what is in `builder`.
     head: Position,
     /// What the log has had up to there.
     count: Count,
+}
+
+#[derive(Debug, Default)]
+struct Pending {
+    builder: BatchBuilder,
+    /// Entries of the events in `builder`; their ends count from its start.
+    entries: Vec<Entry>,
+}
+
+#[derive(Debug)]
+struct Keys {
+    /// What makes the key of an event.
+    by: ConflateBy,
+    /// Those of the events that are pending.
+    pending: Vec<(Seq, Keyed)>,
 }
 
 /// Longest id that anybody can resume from. What is longer fits into no header field on its way
@@ -49,10 +62,8 @@ impl Writer {
             log,
             ids,
             epoch,
-            builder: BatchBuilder::default(),
-            entries: Vec::new(),
-            by: None,
-            keys: Vec::new(),
+            pending: None,
+            keys: None,
             next_seq: Seq::FIRST,
             head: 0,
             count: Count::default(),
@@ -69,13 +80,13 @@ impl Writer {
             (Ids::Fill, None) | (Ids::Gateway, _) => WireId::Gateway,
             (Ids::Upstream, None) => WireId::None,
         };
-        if let Some(by) = &self.by {
-            self.keys.push((self.next_seq, Keyed::of(event, by)));
+        if let Some(Keys { by, pending }) = self.keys.as_deref_mut() {
+            pending.push((self.next_seq, Keyed::of(event, by)));
         }
         let ours = (wire_id == WireId::Gateway).then(|| self.epoch.id(self.next_seq));
         // An empty id takes the last one back (WHATWG HTML, 9.2.6), which only the origin may do.
         let theirs = origin_id.or(event.id.filter(|id| id.is_empty()));
-        self.builder.push(&Event {
+        self.pending().builder.push(&Event {
             id: ours.as_deref().or(theirs),
             ..*event
         });
@@ -84,31 +95,32 @@ impl Writer {
 
     /// Encodes a notice: an event of ours, without an id, so that no cursor moves.
     pub fn push_notice(&mut self, event_type: &str, data: &str) {
-        if self.by.is_some()
+        if let Some(keys) = &mut self.keys
             && let Some(keyed) = Keyed::of_notice(event_type)
         {
-            self.keys.push((self.next_seq, keyed));
+            keys.pending.push((self.next_seq, keyed));
         }
-        self.builder.push_notice(event_type, data);
+        self.pending().builder.push_notice(event_type, data);
         self.note_entry(None, WireId::Notice);
     }
 
     /// Takes an event that is encoded already, with an id of its own.
     pub(super) fn push_block(&mut self, block: &[u8]) {
-        self.builder.push_block(block);
+        self.pending().builder.push_block(block);
         self.note_entry(None, WireId::None);
     }
 
     /// Takes a notice that is encoded already.
     pub(super) fn push_notice_block(&mut self, block: &[u8]) {
-        self.builder.push_notice_block(block);
+        self.pending().builder.push_notice_block(block);
         self.note_entry(None, WireId::Notice);
     }
 
     fn note_entry(&mut self, origin_id: Option<Arc<str>>, wire_id: WireId) {
-        let end = self.head + self.builder.len() as u64;
-        self.entries.push(Entry {
-            end,
+        let head = self.head;
+        let Pending { builder, entries } = self.pending();
+        entries.push(Entry {
+            end: head + builder.len() as u64,
             origin_id,
             wire_id,
             kind: Kind::ANY,
@@ -161,7 +173,12 @@ impl Writer {
     pub fn set_keying(&mut self, keying: Option<Keying>, now: Instant) {
         // What is pending is known by the keys before.
         self.commit(now);
-        self.by = keying.as_ref().map(|keying| keying.by.clone());
+        self.keys = keying.as_ref().map(|keying| {
+            Box::new(Keys {
+                by: keying.by.clone(),
+                pending: Vec::new(),
+            })
+        });
         self.log.lock().ring.set_keying(keying);
     }
 
@@ -184,12 +201,29 @@ impl Writer {
 
     /// Bytes encoded and not yet appended.
     pub fn pending_bytes(&self) -> usize {
-        self.builder.len()
+        let pending = self.pending.as_ref();
+        pending.map_or(0, |pending| pending.builder.len())
+    }
+
+    /// Appends what was encoded, and gives up the memory that it was encoded in: nothing comes for a
+    /// while.
+    pub fn rest(&mut self, now: Instant) {
+        self.commit(now);
+        self.pending = None;
+    }
+
+    fn pending(&mut self) -> &mut Pending {
+        self.pending.get_or_insert_default()
+    }
+
+    fn has_pending(&self) -> bool {
+        let pending = self.pending.as_ref();
+        pending.is_some_and(|pending| !pending.builder.is_empty())
     }
 
     /// Appends what was encoded and tells the shards; returns how many events that were.
     pub fn commit(&mut self, now: Instant) -> usize {
-        if self.builder.is_empty() {
+        if !self.has_pending() {
             return 0;
         }
         self.commit_places(now, |_, _| {})
@@ -203,12 +237,16 @@ impl Writer {
         note: impl FnOnce(&mut Places, Seq),
     ) -> usize {
         let batch = self.take_batch(now);
-        let n_events = self.entries.len();
+        let mut n_events = 0;
         let mut state = self.log.lock();
         let state = &mut *state;
-        if let Some(batch) = &batch {
-            let entries = self.entries.drain(..);
-            state.ring.append(batch, entries, &mut self.keys, now);
+        if let (Some(batch), Some(pending)) = (&batch, &mut self.pending) {
+            n_events = pending.entries.len();
+            let keys = self.keys.iter_mut();
+            let keys = keys.flat_map(|keys| keys.pending.drain(..));
+            state
+                .ring
+                .append(batch, pending.entries.drain(..), keys, now);
         }
         if let Some(places) = &mut state.places {
             note(places, state.ring.first_seq());
@@ -223,12 +261,11 @@ impl Writer {
     }
 
     fn take_batch(&mut self, now: Instant) -> Option<Arc<Batch>> {
-        if self.builder.is_empty() {
-            return None;
-        }
+        let pending = self.pending.as_mut();
+        let builder = &mut pending.filter(|one| !one.builder.is_empty())?.builder;
         let start = (self.head, self.count);
-        let batch = Arc::new(self.builder.build(start, now, self.log.budget()));
-        self.builder.clear();
+        let batch = Arc::new(builder.build(start, now, self.log.budget()));
+        builder.clear();
         self.head = batch.end();
         self.count = batch.count_at(self.head);
         Some(batch)

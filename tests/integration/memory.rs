@@ -2,7 +2,10 @@
 
 use std::fmt::Write as _;
 
-use crate::support::{Connector, End, Gateway, Item, Origin, Subscriber, one_channel, until};
+use crate::support::{
+    ANYWHERE, Admin, Connector, End, Gateway, Item, Origin, Subscriber, one_channel, until,
+    until_async,
+};
 
 const MIB: usize = 1024 * 1024;
 
@@ -264,4 +267,47 @@ async fn events_that_never_end_count_too() {
         origin.connection(number).await.send("\n").await;
     }
     gateway.logged(1, &["memory for new clients again"]).await;
+}
+
+#[tokio::test]
+async fn channels_on_demand_and_views_count_with_their_keys_as_long_as_they_are_there() {
+    const N: usize = 8;
+    const KEY_BYTES: usize = 1000;
+    let origin = Origin::start().await;
+    let url = origin.url();
+    let config = format!(
+        "{ANYWHERE}\n[listen.public]\naddress = \"127.0.0.1:0\"\n[channels.room]\n\
+         path = \"/rooms/{{room}}\"\nupstream = \"{url}/{{room}}\"\nlinger = \"0s\"\n\
+         [channels.events]\npath = \"/events\"\nupstream = \"{url}\"\nselect_events = true\n"
+    );
+    let gateway = Gateway::with_config(&config).await;
+    let admin = Admin::of(&gateway).await;
+    let n_held = async || {
+        let metrics = admin.metrics().await;
+        metrics.value("ssecast_memory_bytes{for=\"instances\"}")
+    };
+    assert_eq!(n_held().await, 0.0);
+    let key = "x".repeat(KEY_BYTES);
+    let mut subs = Vec::new();
+    for n in 0..N {
+        let client = gateway.connect().await;
+        subs.push(client.subscribe(&format!("/rooms/{n}{key}"), "").await);
+    }
+    let of_rooms = n_held().await;
+    assert!(of_rooms > (N * KEY_BYTES) as f64, "{of_rooms} are held");
+    let client = gateway.connect().await;
+    let path = format!("/events?event={key}");
+    let view = client.subscribe(&path, "").await;
+    let of_both = n_held().await;
+    assert!(of_both > of_rooms + KEY_BYTES as f64, "{of_both} are held");
+    drop(subs);
+    until_async("the rooms to be gone", async || {
+        // The view stays a while.
+        match n_held().await {
+            held if held == of_both - of_rooms => Ok(()),
+            held => Err(format!("{held} are held")),
+        }
+    })
+    .await;
+    drop(view);
 }

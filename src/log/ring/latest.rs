@@ -15,6 +15,7 @@ use crate::log::batch::Position;
 use crate::log::id::Seq;
 use crate::log::key::{Key, Keyed, Says};
 use crate::log::retained::{OfKey, Older};
+use crate::log::snapshot::Snapshots;
 use crate::memory::{Budget, Held, WhatFor};
 
 /// The newest event of each key, in the order of the log.
@@ -29,6 +30,8 @@ pub(in crate::log) struct Latest {
     /// What all of it takes in memory.
     held_bytes: usize,
     held: Held,
+    /// Made of it last.
+    pub(super) snapshots: Snapshots,
     /// See [`crate::log::Snapshot`].
     pub(super) lossy_until: Position,
     /// Whether keys are missing that no event took back.
@@ -67,6 +70,7 @@ impl Latest {
             kept_bytes: 0,
             held_bytes: 0,
             held: budget.hold(WhatFor::Events, 0),
+            snapshots: Snapshots::default(),
             lossy_until: 0,
             is_partial: false,
         }
@@ -163,6 +167,7 @@ impl Latest {
         self.seqs = HashMap::new();
         self.items = BTreeMap::new();
         (self.kept_bytes, self.held_bytes) = (0, 0);
+        self.snapshots.clear();
         self.lossy_until = head;
         self.is_partial = false;
         self.settle();
@@ -195,6 +200,7 @@ impl Latest {
 
     pub(super) fn set_limits(&mut self, keying: Keying) -> u64 {
         self.keying = keying;
+        self.snapshots.clear();
         self.evict()
     }
 

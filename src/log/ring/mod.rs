@@ -31,7 +31,6 @@ use crate::log::forgotten::{Forgotten, Kind};
 use crate::log::id::{Epoch, Seq};
 use crate::log::key::Keyed;
 use crate::log::ring::latest::Latest;
-use crate::log::snapshot::Snapshots;
 use crate::log::view::Selection;
 use crate::memory::{Budget, Held, WhatFor};
 
@@ -105,7 +104,6 @@ pub(in crate::log) struct Ring {
     latest: Option<Box<Latest>>,
     /// The first event of the present source.
     source_from: Seq,
-    snapshots: Snapshots,
     /// Keys that had to go, for want of room.
     n_keys_given_up: u64,
 }
@@ -155,7 +153,6 @@ impl Ring {
             forgotten: Forgotten::new(budget),
             latest: None,
             source_from: Seq::FIRST,
-            snapshots: Snapshots::default(),
             n_keys_given_up: 0,
         }
     }
@@ -170,12 +167,12 @@ impl Ring {
         &mut self,
         batch: &Arc<Batch>,
         entries: impl Iterator<Item = Entry>,
-        keys: &mut Vec<(Seq, Keyed)>,
+        keys: impl Iterator<Item = (Seq, Keyed)>,
         now: Instant,
     ) {
         let n_bytes = batch.len();
         self.push(batch, entries);
-        self.note_keys(keys.drain(..));
+        self.note_keys(keys);
         self.evict(now);
         if self.budget.is_exceeded() {
             // So that appending never makes it worse, until somebody evicts where it hurts least.
@@ -252,14 +249,18 @@ impl Ring {
         }
         self.held_entries.resize(self.entry_bytes);
         self.evict_keys();
-        self.snapshots.expire(now);
+        if let Some(latest) = &mut self.latest {
+            latest.snapshots.expire(now);
+        }
         self.held_bytes < held_before
     }
 
     /// Drops the oldest batches, as many as free `n_bytes`, but not the newest `n_kept`; returns how
     /// much was freed.
     pub(in crate::log) fn give_up(&mut self, n_bytes: usize, n_kept: usize) -> usize {
-        self.snapshots.clear();
+        if let Some(latest) = &mut self.latest {
+            latest.snapshots.clear();
+        }
         let held = |ring: &Self| ring.held_bytes + ring.entry_bytes + ring.latest_bytes();
         let held_before = held(self);
         // What is copied on the way out is not free.

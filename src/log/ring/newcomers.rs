@@ -123,11 +123,13 @@ impl Ring {
     ) -> Option<Arc<Snapshot>> {
         let latest = self.latest.as_ref()?;
         let retained = (self.tail(), self.head);
-        if let Some(made) = self.snapshots.usable(removals, retained, now) {
+        if let Some(made) = latest.snapshots.usable(removals, retained, now) {
             return Some(made);
         }
         let snapshot = Arc::new(self.make_snapshot(latest, removals, now));
-        self.snapshots.keep(removals, &snapshot, now);
+        if let Some(latest) = &mut self.latest {
+            latest.snapshots.keep(removals, &snapshot, now);
+        }
         Some(snapshot)
     }
 
@@ -223,7 +225,6 @@ impl Ring {
     /// What follows is of another source: what the one before said last is no state any more.
     pub(super) fn forget_source(&mut self) {
         self.source_from = self.next_seq();
-        self.snapshots.clear();
         if let Some(latest) = &mut self.latest {
             latest.clear(self.head);
         }
@@ -231,7 +232,6 @@ impl Ring {
 
     /// Knows events by these keys from now on, those that are retained too.
     pub(in crate::log) fn set_keying(&mut self, keying: Option<Keying>) {
-        self.snapshots.clear();
         let Some(keying) = keying else {
             self.latest = None;
             return;

@@ -12,6 +12,9 @@
 //!
 //! What a key is, what the channel is told to do and who writes it is not known here.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
 use std::future::{Future as _, poll_fn};
 use std::hash::Hash;
@@ -44,6 +47,11 @@ pub struct Instance {
     pub home: usize,
     /// Who writes it, and takes it out of the set in the end.
     pub task: AbortHandle,
+}
+
+impl Instance {
+    /// About what one takes that has no events and no connection, without its key.
+    pub(super) const BYTES_BUT_KEY: usize = 2 * 1024;
 }
 
 #[derive(Debug)]
@@ -267,158 +275,3 @@ impl<K: Eq + Hash> State<K> {
 
 /// Places that a table keeps in any case.
 const FEW: usize = 16;
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::thread;
-
-    use tokio::runtime::Handle;
-    use tokio::task::yield_now;
-    use tokio::time::{sleep, timeout};
-
-    use super::*;
-    use crate::channel::Kind;
-    use crate::config::Config;
-    use crate::memory::Budget;
-
-    /// A set, and how many of its instances were made and are written.
-    struct World {
-        instances: Instances<u32>,
-        kind: Kind,
-        n_made: AtomicUsize,
-        n_written: AtomicUsize,
-        linger: Duration,
-        /// Where instances live.
-        home: Handle,
-    }
-
-    impl World {
-        fn new(linger: Duration) -> Arc<Self> {
-            let text = "[listen.public]\naddress = \"127.0.0.1:0\"\n[channels.events]\n\
-                        path = \"/events\"\nupstream = \"http://127.0.0.1:1/\"\n\
-                        max_subscribers = 3\n";
-            let config = Config::parse("test.toml", text).expect("a configuration");
-            Arc::new(Self {
-                instances: Instances::default(),
-                kind: Kind::new(Arc::clone(&config.config.channels[0])),
-                n_made: AtomicUsize::new(0),
-                n_written: AtomicUsize::new(0),
-                linger,
-                home: Handle::current(),
-            })
-        }
-
-        fn enter(self: &Arc<Self>, key: u32, max: usize) -> Result<(Instance, Seat), RefusedBy> {
-            let make = || -> Result<Instance, RefusedBy> {
-                self.n_made.fetch_add(1, Ordering::SeqCst);
-                let n_written = self.n_written.fetch_add(1, Ordering::SeqCst);
-                assert_eq!(n_written, 0, "two upstreams at once");
-                let (channel, writer) = Channel::within(&self.kind, &Budget::unlimited());
-                let (world, known) = (Arc::clone(self), channel.clone());
-                let task = self.home.spawn(async move {
-                    let _writer = writer;
-                    let end = || {
-                        world.n_written.fetch_sub(1, Ordering::SeqCst);
-                    };
-                    let mut alarm = Alarm::default();
-                    poll_fn(|cx| {
-                        let (instances, instance) = (&world.instances, (&key, &known));
-                        instances.poll_left(cx, instance, &mut alarm, |_| world.linger, end)
-                    })
-                    .await;
-                });
-                Ok(Instance {
-                    channel,
-                    home: 0,
-                    task: task.abort_handle(),
-                })
-            };
-            self.instances.enter(&key, max, make)
-        }
-
-        async fn until_empty(&self) {
-            let empty = async {
-                while !self.instances.is_empty() {
-                    sleep(Duration::from_millis(1)).await;
-                }
-            };
-            timeout(Duration::from_secs(10), empty)
-                .await
-                .expect("nobody is there, and the instance stays");
-        }
-    }
-
-    #[tokio::test]
-    async fn an_instance_lingers_and_who_comes_back_finds_it() {
-        let world = World::new(Duration::from_secs(30));
-        let (first, seat) = world.enter(1, 1).expect("a seat");
-        drop(seat);
-        for _ in 0..100 {
-            yield_now().await;
-        }
-        let (again, _seat) = world.enter(1, 1).expect("a seat");
-        assert_eq!(first.channel.identity(), again.channel.identity());
-        assert_eq!(world.n_made.load(Ordering::SeqCst), 1);
-    }
-
-    #[tokio::test]
-    async fn limits_refuse_newcomers_and_make_nothing() {
-        let world = World::new(Duration::from_secs(30));
-        let seats: Vec<_> = (0..3).map(|_| world.enter(1, 1).expect("a seat")).collect();
-        let refused = |key| world.enter(key, 1).expect_err("a limit");
-        assert_eq!(refused(1), RefusedBy::MaxSubscribers);
-        assert_eq!(refused(2), RefusedBy::MaxInstances);
-        world.instances.close(Instant::now());
-        assert_eq!(refused(1), RefusedBy::Stop);
-        assert_eq!(refused(2), RefusedBy::Stop);
-        assert_eq!(world.n_made.load(Ordering::SeqCst), 1);
-        drop(seats);
-    }
-
-    /// The edge of linger: the last leaves and the first returns, at every moment relative to each
-    /// other, on threads of their own.
-    #[tokio::test]
-    async fn last_leaves_and_first_returns_never_make_two_nor_lose_one() {
-        /// It takes more rounds than that.
-        const EDGES: usize = 3_000;
-        let world = World::new(Duration::ZERO);
-        let clients: Vec<_> = (0..3)
-            .map(|_| {
-                let world = Arc::clone(&world);
-                thread::spawn(move || visit(&world, EDGES))
-            })
-            .collect();
-        let visits = async {
-            while !clients.iter().all(thread::JoinHandle::is_finished) {
-                sleep(Duration::from_millis(1)).await;
-            }
-        };
-        timeout(Duration::from_secs(60), visits)
-            .await
-            .expect("rounds end");
-        for client in clients {
-            client.join().expect("no client fails");
-        }
-        world.until_empty().await;
-        assert_eq!(world.n_written.load(Ordering::SeqCst), 0, "a leak");
-    }
-
-    /// Comes and goes until the instance was made so often.
-    fn visit(world: &Arc<World>, n_edges: usize) {
-        while world.n_made.load(Ordering::SeqCst) < n_edges {
-            let (instance, seat) = world.enter(1, 1).expect("a seat");
-            for _ in 0..fastrand::u8(0..4) {
-                thread::yield_now();
-            }
-            let known = world.instances.get(&1).expect("who is seated keeps it");
-            assert_eq!(known.channel.identity(), instance.channel.identity());
-            drop(seat);
-            // Sometimes long enough for it to go.
-            for _ in 0..fastrand::u8(0..16) {
-                thread::yield_now();
-            }
-        }
-    }
-}
