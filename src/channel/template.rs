@@ -467,7 +467,9 @@ impl Life {
             *writing = None;
         };
         let instance = (channel.key(), &*channel);
-        shared.instances.poll_left(cx, instance, alarm, linger, end)
+        shared
+            .instances
+            .poll_left(cx, instance, alarm, (linger, end))
     }
 }
 

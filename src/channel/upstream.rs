@@ -134,8 +134,11 @@ impl Upstream {
     /// # Cancel safety
     ///
     /// May be dropped at any time; the log keeps what was appended.
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "an async function keeps its arguments twice"
+    )]
     pub fn run(mut self, dialer: Dialer) -> impl Future<Output = Infallible> + Send {
-        // An async function would keep its arguments twice.
         async move {
             self.begun_at = Instant::now();
             if let Some(until) = self.resting_until.take() {

@@ -132,7 +132,7 @@ impl<K: Clone + Eq + Hash> Instances<K> {
         linger: impl Fn(&config::Channel) -> Duration,
     ) {
         let mut alarm = Alarm::default();
-        poll_fn(|cx| self.poll_left(cx, (key, channel), &mut alarm, &linger, || ())).await;
+        poll_fn(|cx| self.poll_left(cx, (key, channel), &mut alarm, (&linger, || ()))).await;
     }
 
     /// The same. `end` ends whoever writes it; it is called under the lock, so that what is made next
@@ -142,8 +142,7 @@ impl<K: Clone + Eq + Hash> Instances<K> {
         cx: &mut Context<'_>,
         (key, channel): (&K, &Channel),
         alarm: &mut Alarm,
-        linger: impl Fn(&config::Channel) -> Duration,
-        end: impl FnOnce(),
+        (linger, end): (impl Fn(&config::Channel) -> Duration, impl FnOnce()),
     ) -> Poll<()> {
         // Before it looks.
         channel.watch_with(cx);

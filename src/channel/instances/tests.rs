@@ -61,7 +61,7 @@ impl World {
                 let mut alarm = Alarm::default();
                 poll_fn(|cx| {
                     let (instances, instance) = (&world.instances, (&key, &known));
-                    instances.poll_left(cx, instance, &mut alarm, |_| world.linger, end)
+                    instances.poll_left(cx, instance, &mut alarm, (|_: &_| world.linger, end))
                 })
                 .await;
             });
@@ -208,7 +208,7 @@ impl Modelled {
                 self.n_written.fetch_sub(1, Ordering::SeqCst);
             };
             let instance = (&1, channel);
-            (self.instances).poll_left(cx, instance, &mut alarm, |_| Duration::ZERO, end)
+            (self.instances).poll_left(cx, instance, &mut alarm, (|_: &_| Duration::ZERO, end))
         }));
     }
 }
