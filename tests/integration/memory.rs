@@ -276,7 +276,7 @@ async fn channels_on_demand_and_views_count_with_their_keys_as_long_as_they_are_
     let origin = Origin::start().await;
     let url = origin.url();
     let config = format!(
-        "{ANYWHERE}\n[listen.public]\naddress = \"127.0.0.1:0\"\n[channels.room]\n\
+        "[listen.public]\naddress = \"127.0.0.1:0\"\n{ANYWHERE}\n[channels.room]\n\
          path = \"/rooms/{{room}}\"\nupstream = \"{url}/{{room}}\"\nlinger = \"0s\"\n\
          [channels.events]\npath = \"/events\"\nupstream = \"{url}\"\nselect_events = true\n"
     );
