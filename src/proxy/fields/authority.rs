@@ -9,6 +9,7 @@ use http::request::Parts;
 use http::{HeaderValue, Version};
 
 use super::Refused;
+use super::framing::number;
 
 /// The host and the port that a request names; `None`: it names none, as it may.
 ///
@@ -47,27 +48,33 @@ pub(super) fn of(head: &Parts) -> Result<Option<HeaderValue>, Refused> {
 /// Whether this is a host with or without a port: a name of letters, digits, `-`, `_` and `.`, or an
 /// address. No user info, and nothing of which somebody might read something else.
 fn is_authority(text: &[u8]) -> bool {
-    let Ok(text) = str::from_utf8(text) else {
-        return false;
-    };
-    let (host, port) = if let Some(rest) = text.strip_prefix('[') {
-        let Some((address, rest)) = rest.split_once(']') else {
-            return false;
+    if let Some(rest) = text.strip_prefix(b"[") {
+        return is_rest_of_address(rest);
+    }
+    let mut parts = text.splitn(2, |byte| *byte == b':');
+    let mut part = || parts.next().unwrap_or_default();
+    let (host, port) = (part(), part());
+    let is_of_name = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    !host.is_empty() && host.len() <= 255 && host.iter().all(is_of_name) && is_port(port)
+}
+
+/// Whether this may stand behind the bracket that opens an IPv6 address.
+fn is_rest_of_address(rest: &[u8]) -> bool {
+    let parts = str::from_utf8(rest).ok();
+    let parts = parts.and_then(|rest| rest.split_once(']'));
+    parts.is_some_and(|(address, rest)| {
+        let is_rest = || {
+            rest.strip_prefix(':')
+                .map(str::as_bytes)
+                .is_some_and(is_port)
         };
-        return address.parse::<Ipv6Addr>().is_ok()
-            && (rest.is_empty() || rest.strip_prefix(':').is_some_and(is_port));
-    } else {
-        text.split_once(':').unwrap_or((text, ""))
-    };
-    let is_of_name =
-        |byte: u8| matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.');
-    !host.is_empty() && host.len() <= 255 && host.bytes().all(is_of_name) && is_port(port)
+        address.parse::<Ipv6Addr>().is_ok() && (rest.is_empty() || is_rest())
+    })
 }
 
 /// Whether this may stand behind the colon: nothing, too (RFC 3986, 3.2.3).
-fn is_port(text: &str) -> bool {
-    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
-    text.is_empty() || is_number && text.parse::<u16>().is_ok()
+fn is_port(text: &[u8]) -> bool {
+    text.is_empty() || number(text).is_some_and(|port| port <= u64::from(u16::MAX))
 }
 
 #[cfg(test)]

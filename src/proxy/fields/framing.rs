@@ -107,19 +107,25 @@ pub(super) struct Contradiction;
 pub(super) fn length(fields: &HeaderMap) -> Result<Option<u64>, Contradiction> {
     let mut found = None;
     for line in fields.get_all(CONTENT_LENGTH) {
-        for one in line.to_str().map_err(|_no_text| Contradiction)?.split(',') {
-            let one = one.trim_matches([' ', '\t']);
-            // Without a sign, which Rust would read.
-            if !one.bytes().all(|byte| byte.is_ascii_digit()) {
-                return Err(Contradiction);
-            }
-            let length: u64 = one.parse().map_err(|_no_number| Contradiction)?;
+        for one in line.as_bytes().split(|byte| *byte == b',') {
+            let length = number(one.trim_ascii()).ok_or(Contradiction)?;
             if found.replace(length).is_some_and(|other| other != length) {
                 return Err(Contradiction);
             }
         }
     }
     Ok(found)
+}
+
+/// A number of digits alone: without a sign, which Rust would read.
+pub(super) fn number(text: &[u8]) -> Option<u64> {
+    if text.is_empty() {
+        return None;
+    }
+    text.iter().try_fold(0_u64, |number, byte| {
+        let digit = byte.is_ascii_digit().then(|| byte - b'0')?;
+        number.checked_mul(10)?.checked_add(u64::from(digit))
+    })
 }
 
 enum Coding {

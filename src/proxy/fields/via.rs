@@ -48,5 +48,8 @@ fn with_own(before: &HeaderMap, version: Version) -> HeaderValue {
         _ => "1.1 ssecast",
     };
     let own = HeaderValue::from_static(own);
+    if !before.contains_key(VIA) {
+        return own;
+    }
     super::joined(before, &VIA, b", ", Some(&own)).unwrap_or(own)
 }
