@@ -73,8 +73,8 @@ pub(crate) enum Channels {
     Literal,
     /// One, of which they are the instances.
     Template,
-    /// The same, and they stay for as long as the bench runs, without an upstream: its first attempt
-    /// fails, and the next is hours away.
+    /// The same, and they stay for as long as the bench runs, without an upstream: where an origin fails,
+    /// it is given up.
     IdleTemplate,
 }
 
@@ -318,7 +318,7 @@ ids = "fill"
         )
         .unwrap();
         if *channels == Channels::IdleTemplate {
-            text.push_str("linger = \"10h\"\nbackoff = { first = \"10h\", max = \"10h\" }\n");
+            text.push_str("linger = \"10h\"\non_status = { 5xx = \"give-up\" }\n");
         }
         return text;
     }

@@ -3,6 +3,7 @@
 //! A [`Channel`] is the handle that the rest of the process holds; its [`Upstream`] is the task that
 //! writes. What a channel's subscribers do is not known here, beyond how many they are.
 
+mod alarm;
 mod coding;
 mod counters;
 mod damper;

@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout};
 
-use super::instances::Alarm;
+use super::alarm::Alarm;
 use super::refusals::{REFUSED_FOR, Refused, Remembered};
 use super::{
     Channel, Counters, Dialer, Heirlooms, Instance, Instances, Kind, RefusedBy, Seat, Upstream,

@@ -7,12 +7,14 @@ use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::StatusCode;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::alarm::Alarm;
 use super::decoded::DecodedBody;
 use super::endpoints::{Endpoints, Failed, Next};
 use super::error::{UpstreamError, with_causes};
@@ -226,27 +228,27 @@ impl Upstream {
     }
 
     /// Asks nobody until then, unless a change gives hope.
-    async fn pause(&mut self, mut until: Instant) {
+    async fn pause(&mut self, until: Instant) {
         let wait = until.saturating_duration_since(Instant::now());
         self.channel.will_try_after(wait);
         // Somebody may only wait for the outcome of this attempt.
         self.channel.look_again();
-        // In a box, like all that only some need.
-        let mut alarm = Box::pin(sleep_until(until));
-        loop {
-            tokio::select! {
-                () = alarm.as_mut() => return,
-                () = changed(&self.channel, &self.changes) => {}
-            }
+        let mut alarm = Alarm::at(until);
+        poll_fn(|cx| self.poll_pause(cx, &mut alarm)).await;
+    }
+
+    fn poll_pause(&mut self, cx: &mut Context<'_>, alarm: &mut Alarm) -> Poll<()> {
+        while self.channel.poll_changed(cx, &self.changes).is_ready() {
             if self.follow() >= UpstreamChange::Reconnect {
-                return;
+                return Poll::Ready(());
             }
             let now = Instant::now();
-            until = until.min(now + *self.settings.upstream.backoff.end());
+            let latest = now + *self.settings.upstream.backoff.end();
+            let until = alarm.set_earlier(latest);
             self.channel
                 .will_try_after(until.saturating_duration_since(now));
-            alarm.as_mut().reset(until);
         }
+        alarm.poll(cx)
     }
 
     /// What a failure means for the endpoint.

@@ -40,10 +40,12 @@ impl Epochs {
     }
 
     /// The epochs of an earlier log, and a new one for what follows.
-    pub(super) fn restored(runs: &[(&str, u64)], current: Epoch, first: Seq) -> Self {
-        let past = runs.iter().map(|(name, first)| Run {
-            epoch: Epoch::named(name),
-            first: Seq(*first),
+    pub(super) fn restored(runs: &[(String, u64)], current: Epoch, first: Seq) -> Self {
+        let past = runs.iter().filter_map(|(name, first)| {
+            Some(Run {
+                epoch: Epoch::named(name)?,
+                first: Seq(*first),
+            })
         });
         let mut n_seen = 0;
         let is_of_use = |run: &Run| {
@@ -60,7 +62,7 @@ impl Epochs {
     }
 
     /// The epochs by name, each with the first number that it named, the oldest first.
-    pub(super) fn runs(&self) -> impl Iterator<Item = (&str, u64)> {
+    pub(super) fn runs(&self) -> impl Iterator<Item = (String, u64)> {
         let runs = self.past.iter().chain(std::iter::once(&self.current));
         runs.map(|run| (run.epoch.name(), run.first.0))
     }
@@ -87,7 +89,7 @@ impl Epochs {
     }
 
     /// The epoch of the event with this number.
-    pub(super) fn epoch_of(&self, seq: Seq) -> &Epoch {
+    pub(super) fn epoch_of(&self, seq: Seq) -> Epoch {
         let past = || {
             let after = self.past.partition_point(|run| run.first <= seq);
             self.past.get(after.saturating_sub(1))
@@ -97,7 +99,7 @@ impl Epochs {
         } else {
             None
         };
-        &run.unwrap_or(&self.current).epoch
+        run.unwrap_or(&self.current).epoch
     }
 
     /// The number in an id that one of the epochs gave, or would have given if the event had needed
@@ -140,11 +142,11 @@ impl Epochs {
     }
 
     /// Whether `epoch` has named `seq`, or begins after it. Numbers from `next` on are not given yet.
-    pub(super) fn has_reached(&self, epoch: &Epoch, seq: Seq, next: Seq) -> bool {
+    pub(super) fn has_reached(&self, epoch: Epoch, seq: Seq, next: Seq) -> bool {
         let mut end = next;
         for run in std::iter::once(&self.current).chain(self.past.iter().rev()) {
             // A client can make any number of an id; what is behind `end` may have none after it.
-            if run.epoch == *epoch && seq < end && run.first <= seq.next() {
+            if run.epoch == epoch && seq < end && run.first <= seq.next() {
                 return true;
             }
             end = run.first;
@@ -163,7 +165,7 @@ mod tests {
     use super::*;
 
     fn epoch(n: u64) -> Epoch {
-        Epoch::named(&format!("e{n}"))
+        Epoch::named(&format!("e{n}")).expect("a name")
     }
 
     #[test]
@@ -201,10 +203,10 @@ mod tests {
         }
         assert_eq!(epochs.len(), 2);
         assert_eq!(epochs.id(Seq(1)), "e9-1");
-        assert_eq!(epochs.epoch_of(Seq(0)), &epoch(1));
-        assert!(epochs.has_reached(&epoch(1), Seq(0), Seq(1)));
-        assert!(!epochs.has_reached(&epoch(1), Seq(1), Seq(2)));
-        assert!(!epochs.has_reached(&epoch(2), Seq(0), Seq(1)));
+        assert_eq!(epochs.epoch_of(Seq(0)), epoch(1));
+        assert!(epochs.has_reached(epoch(1), Seq(0), Seq(1)));
+        assert!(!epochs.has_reached(epoch(1), Seq(1), Seq(2)));
+        assert!(!epochs.has_reached(epoch(2), Seq(0), Seq(1)));
     }
 
     #[test]

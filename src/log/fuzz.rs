@@ -76,7 +76,7 @@ impl World {
         let ids = [Ids::Fill, Ids::Gateway, Ids::Upstream];
         let ids = ids.get(program.choice(3)).copied().unwrap_or(Ids::Fill);
         let (log, writer) = Log::within(limits(program), ids, &Budget::unlimited());
-        let epoch = Epoch::named(&writer.epoch_text());
+        let epoch = writer.epoch();
         Self {
             log,
             writer,
@@ -107,7 +107,7 @@ impl World {
             6 => {
                 self.commit();
                 self.writer.begin_epoch(self.now);
-                self.epochs.push(Epoch::named(&self.writer.epoch_text()));
+                self.epochs.push(self.writer.epoch());
             }
             _ => {
                 self.commit();
@@ -119,7 +119,8 @@ impl World {
     /// An id that somebody may make up who has seen ours.
     fn any_id(&self, program: &mut Program<'_>) -> String {
         let epoch = program.choice(self.epochs.len());
-        let epoch = self.epochs.get(epoch).map_or("", Epoch::name);
+        let epoch = self.epochs.get(epoch).map(|epoch| epoch.name());
+        let epoch = epoch.unwrap_or_default();
         let known = self.known_ids();
         match program.choice(6) {
             0 => program.text(),

@@ -1,6 +1,5 @@
 //! Sequence numbers, and the ids that the gateway makes of them.
 
-use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The place of an entry in its log, counted from 1. Never reused, whatever [`Epoch`] follows.
@@ -20,64 +19,70 @@ impl Seq {
 
 /// What tells one run of sequence numbers from another, so that a run that begins anew can't be taken
 /// for the old one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Epoch(Arc<str>);
+///
+/// It is named by its number in base 36.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Epoch(u64);
 
 impl Epoch {
-    /// An epoch that no earlier process had: the time in milliseconds and 16 random bits, base 36.
+    /// An epoch that no earlier process had: the time in milliseconds and 16 random bits.
     pub fn fresh() -> Self {
         let millis = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |elapsed| {
                 u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
             });
-        Self(base36((millis << 16) | u64::from(fastrand::u16(..))).into())
+        Self((millis << 16) | u64::from(fastrand::u16(..)))
     }
 
-    /// An epoch that an earlier process had.
-    pub(super) fn named(name: &str) -> Self {
-        Self(name.into())
+    /// The epoch of this name; `None`: it is none that an epoch has.
+    pub(super) fn named(name: &str) -> Option<Self> {
+        let number = u64::from_str_radix(name, 36).ok()?;
+        // Only the one spelling that we give out.
+        (base36(number) == name).then_some(Self(number))
     }
 
     /// The epoch of this number.
     pub(super) fn of_number(number: u64) -> Self {
-        Self(base36(number).into())
+        Self(number)
     }
 
-    /// The number that its name writes; `None`: its name is none that [`Epoch::fresh`] gives.
-    pub(super) fn number(&self) -> Option<u64> {
-        let number = u64::from_str_radix(&self.0, 36).ok()?;
-        (*base36(number) == *self.0).then_some(number)
+    /// Its number.
+    pub(super) fn number(self) -> u64 {
+        self.0
     }
 
     /// What its ids begin with.
-    pub(super) fn name(&self) -> &str {
-        &self.0
+    pub(super) fn name(self) -> String {
+        base36(self.0)
     }
 
     /// The event id of `seq` in this epoch: `epoch-sequence`.
-    pub fn id(&self, seq: Seq) -> String {
-        format!("{}-{}", self.0, seq.0)
+    pub fn id(self, seq: Seq) -> String {
+        format!("{}-{}", self.name(), seq.0)
     }
 
     /// The id of the place behind `seq` in this epoch, whatever id the event there has:
     /// `epoch.sequence`.
-    pub fn place(&self, seq: Seq) -> String {
-        format!("{}.{}", self.0, seq.0)
+    pub fn place(self, seq: Seq) -> String {
+        format!("{}.{}", self.name(), seq.0)
     }
 
     /// The sequence number in an id of this epoch; `None` for any other text.
-    pub fn seq_of(&self, id: &str) -> Option<Seq> {
+    pub fn seq_of(self, id: &str) -> Option<Seq> {
         self.number_behind('-', id)
     }
 
     /// The sequence number in the id of a place in this epoch; `None` for any other text.
-    pub fn seq_of_place(&self, id: &str) -> Option<Seq> {
+    pub fn seq_of_place(self, id: &str) -> Option<Seq> {
         self.number_behind('.', id)
     }
 
-    fn number_behind(&self, separator: char, id: &str) -> Option<Seq> {
-        let digits = id.strip_prefix(&*self.0)?.strip_prefix(separator)?;
+    fn number_behind(self, separator: char, id: &str) -> Option<Seq> {
+        let (name, digits) = id.rsplit_once(separator)?;
+        if Self::named(name) != Some(self) {
+            return None;
+        }
         let seq: u64 = digits.parse().ok()?;
         // Only the one spelling that we give out: no `+`, no leading zeros.
         (seq.to_string() == digits).then_some(Seq(seq))
@@ -156,7 +161,7 @@ mod tests {
 
     #[test]
     fn other_texts_are_not_ours() {
-        let epoch = Epoch("abc".into());
+        let epoch = Epoch::named("abc").expect("a name");
         for id in [
             "", "abc", "abc-", "abc-+5", "abc-05", "abc--5", "abd-5", "abc-5 ", "5",
         ] {
@@ -167,9 +172,10 @@ mod tests {
     #[test]
     fn an_epoch_is_a_number() {
         let epoch = Epoch::fresh();
-        assert_eq!(epoch.number().map(Epoch::of_number), Some(epoch));
+        assert_eq!(Epoch::of_number(epoch.number()), epoch);
+        assert_eq!(Epoch::named(&epoch.name()), Some(epoch));
         for name in ["", "abc-", "A", "+5", "05", "zzzzzzzzzzzzzzzzzzzzz"] {
-            assert_eq!(Epoch::named(name).number(), None, "{name:?}");
+            assert_eq!(Epoch::named(name), None, "{name:?}");
         }
     }
 

@@ -132,7 +132,7 @@ impl Log {
     ) -> (Self, Writer) {
         let (sources, places) = view.unzip();
         let epoch = Epoch::fresh();
-        let ring = Ring::new(limits, epoch.clone(), budget);
+        let ring = Ring::new(limits, epoch, budget);
         let state = Mutex::new(State {
             ring,
             feeds: Vec::new(),
@@ -166,7 +166,11 @@ impl Log {
 
     /// Closes a feed.
     pub fn detach(&self, feed: &Arc<Feed>) {
-        self.lock().feeds.retain(|other| !Arc::ptr_eq(other, feed));
+        let mut state = self.lock();
+        state.feeds.retain(|other| !Arc::ptr_eq(other, feed));
+        if state.feeds.is_empty() {
+            state.feeds = Vec::new();
+        }
     }
 
     /// Where a subscriber begins, and what it gets before.
@@ -277,7 +281,9 @@ impl Log {
 
     /// Drops what is older than the limit allows, for logs to which nothing is appended.
     pub fn evict(&self, now: Instant) {
-        self.lock().ring.evict(now);
+        let mut state = self.lock();
+        state.ring.evict(now);
+        state.ring.rest();
     }
 
     /// Gives up the oldest of what is retained, as much as is needed to free `n_bytes`; returns how

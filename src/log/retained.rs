@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::forgotten::ForgottenTypes;
-use super::id::Seq;
+use super::id::{Epoch, Seq};
 use super::key::Key;
 use super::ring::WireId;
 use super::writer::MAX_ID_BYTES;
@@ -17,8 +17,7 @@ use super::writer::MAX_ID_BYTES;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Retained<'a> {
     /// The epochs, each with the first number that it named, the oldest first.
-    #[serde(borrow)]
-    pub(super) epochs: Vec<(&'a str, u64)>,
+    pub(super) epochs: Vec<(String, u64)>,
     /// The number of the first event.
     pub(super) first_seq: u64,
     /// What is known of the events before that.
@@ -142,7 +141,7 @@ impl Retained<'_> {
         if !is_in_order || last > self.next_seq().0 {
             return Err(Implausible::Numbers);
         }
-        if self.epochs.iter().any(|(name, _)| name.is_empty()) {
+        if (self.epochs.iter()).any(|(name, _)| Epoch::named(name).is_none()) {
             return Err(Implausible::Id);
         }
         let events = self.batches.iter().flat_map(|batch| &batch.events);

@@ -133,7 +133,7 @@ impl Writer {
     pub fn begin_epoch(&mut self, now: Instant) {
         self.commit(now);
         self.epoch = Epoch::fresh();
-        self.log.lock().ring.begin_epoch(self.epoch.clone());
+        self.log.lock().ring.begin_epoch(self.epoch);
     }
 
     /// Begins a new log with what an earlier one retained `age` ago; the events that follow are of a
@@ -150,7 +150,7 @@ impl Writer {
     ) -> Result<(), Implausible> {
         retained.check()?;
         let mut state = self.log.lock();
-        let fresh = self.epoch.clone();
+        let fresh = self.epoch;
         state.ring.restore((retained, age), fresh, now);
         self.next_seq = state.ring.next_seq();
         self.head = state.ring.head();
@@ -183,10 +183,15 @@ impl Writer {
     }
 
     /// What our ids begin with.
-    #[cfg(any(test, fuzzing))]
+    #[cfg(test)]
     pub(super) fn epoch_text(&self) -> String {
-        let id = self.epoch.id(Seq::FIRST);
-        id.trim_end_matches("-1").to_owned()
+        self.epoch.name()
+    }
+
+    /// The present epoch.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn epoch(&self) -> Epoch {
+        self.epoch
     }
 
     /// The number that the next event gets.

@@ -1,12 +1,20 @@
 //! Channels on demand: what an instance costs that delivers, and one that waits.
 
+use std::io::Read as _;
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::thread;
+
 use crate::Bench;
 use crate::load::Connect;
 use crate::load::Faults;
 use crate::load::Load;
 use crate::origin::Pace;
 use crate::pair::Pair;
-use crate::process;
 use crate::process::Place;
 use crate::series::Series;
 use crate::server::Channels;
@@ -47,12 +55,12 @@ pub(super) fn idle(bench: &Bench) -> Vec<Row> {
 
 fn weigh(bench: &Bench) -> (f64, Faults) {
     let n_instances = bench.pick(10_000, 100);
+    let origin = Failing::start();
     let kind = bench.gateway_with_template(Channels::IdleTemplate);
     let task = Task {
         group: kind.group(),
         kind,
-        // Nobody listens there.
-        origin: process::free_address(),
+        origin: origin.address,
         n_channels: 0,
     };
     let server = Server::start(bench.layout.server, &task);
@@ -61,8 +69,51 @@ fn weigh(bench: &Bench) -> (f64, Faults) {
     let mut faults = visit(bench, &server, n_instances, 0..1);
     let before = usage::settled_resident(server.id());
     faults += visit(bench, &server, n_instances, 1..1 + n_instances);
+    let n_asked = origin.n_asked.load(Ordering::Relaxed);
+    assert_eq!(n_asked, n_instances + 1, "each asks once");
     let resident = usage::settled_resident(server.id()).saturating_sub(before);
+    faults += visit(bench, &server, n_instances, 1..1 + n_instances);
+    let n_asked = origin.n_asked.load(Ordering::Relaxed);
+    assert_eq!(
+        n_asked,
+        n_instances + 1,
+        "who has gone would have asked again"
+    );
     (resident as f64 / n_instances as f64 / 1024.0, faults)
+}
+
+/// An origin that has nothing but failures.
+struct Failing {
+    address: SocketAddr,
+    n_asked: Arc<AtomicU64>,
+}
+
+impl Failing {
+    fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let n_asked = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&n_asked);
+        // It ends with the process.
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                counted.fetch_add(1, Ordering::Relaxed);
+                let mut head = [0; 4096];
+                let mut n_read = 0;
+                while !head[..n_read].ends_with(b"\r\n\r\n") {
+                    match stream.read(&mut head[n_read..]) {
+                        Ok(n @ 1..) => n_read += n,
+                        Ok(0) | Err(_) => break,
+                    }
+                }
+                let answer = "HTTP/1.1 500 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+                // The gateway may have gone.
+                drop(stream.write_all(answer.as_bytes()));
+            }
+        });
+        Self { address, n_asked }
+    }
 }
 
 /// Lets so many clients come to these channels, and leave: some at a time, because what is weighed is

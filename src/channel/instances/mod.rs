@@ -16,16 +16,16 @@
 mod tests;
 
 use std::collections::HashMap;
-use std::future::{Future as _, poll_fn};
+use std::future::poll_fn;
 use std::hash::Hash;
-use std::pin::Pin;
 use std::sync::PoisonError;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 
+use super::alarm::Alarm;
 use super::{Channel, RefusedBy, Seat};
 use crate::config;
 use crate::sync::{Mutex, MutexGuard};
@@ -240,24 +240,6 @@ impl<K: Clone + Eq + Hash> Instances<K> {
     /// Recovers from poison: the table is valid between any two statements that can panic.
     fn lock(&self) -> MutexGuard<'_, State<K>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Wakes a task at a time that may change. In a box, which is there only once somebody waits.
-#[derive(Debug, Default)]
-pub(super) struct Alarm {
-    sleep: Option<Pin<Box<Sleep>>>,
-}
-
-impl Alarm {
-    fn poll_until(&mut self, until: Instant, cx: &mut Context<'_>) -> Poll<()> {
-        let sleep = self
-            .sleep
-            .get_or_insert_with(|| Box::pin(sleep_until(until)));
-        if sleep.deadline() != until {
-            sleep.as_mut().reset(until);
-        }
-        sleep.as_mut().poll(cx)
     }
 }
 

@@ -16,13 +16,13 @@ impl Ring {
     /// All that is retained; of that, no more than the newest `max_bytes`: the rest is evicted.
     pub(in crate::log) fn export(&mut self, max_bytes: usize, now: Instant) -> Retained<'_> {
         self.evict(now);
-        while self.held_bytes > max_bytes {
+        while self.held_bytes() > max_bytes {
             self.evict_batch();
         }
-        self.held_entries.resize(self.entry_bytes);
+        self.settle_entries();
         self.shrink_keys(max_bytes);
-        let mut entries = self.entries.iter().peekable();
-        let batches = self.batches.iter().map(|batch| {
+        let mut entries = self.entries().iter().peekable();
+        let batches = self.batches().iter().map(|batch| {
             // The first batch may hold events that are evicted.
             let events = batch
                 .payloads_from(batch.start())
@@ -53,7 +53,7 @@ impl Ring {
 
     fn identity<'a>(&self, entry: &'a Entry) -> Identity<'a> {
         let origin_id = entry.origin_id.as_deref();
-        let slot = origin_id.and_then(|id| self.index.get(id));
+        let slot = origin_id.and_then(|id| self.slot(id));
         Identity {
             wire_id: entry.wire_id,
             origin_id,
@@ -110,13 +110,13 @@ impl Ring {
         self.index_retained();
         self.evict(now);
         if self.budget.is_exceeded() {
-            self.give_up(self.held_bytes, 1);
+            self.give_up(self.held_bytes(), 1);
         }
     }
 
     /// What was known of an id, and is not seen from the events that are left.
     fn note_identity(&mut self, identity: &Identity<'_>) {
-        let slot = identity.origin_id.and_then(|id| self.index.get_mut(id));
+        let slot = identity.origin_id.and_then(|id| self.slot_mut(id));
         if let Some(Slot {
             is_ambiguous,
             was_on_wire,

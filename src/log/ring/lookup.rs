@@ -10,7 +10,7 @@ use crate::log::replay::Replay;
 impl Ring {
     /// The position after the event with this id, or why there is none.
     pub(super) fn locate(&self, id: &str) -> Result<Position, Replay> {
-        if let Some(slot) = self.index.get(id).filter(|slot| slot.was_on_wire) {
+        if let Some(slot) = self.slot(id).filter(|slot| slot.was_on_wire) {
             let is_clear = !slot.is_ambiguous && !self.may_be_ours(id);
             let entry = self.entry(slot.seq).filter(|_| is_clear);
             return entry.map(|entry| entry.end).ok_or(Replay::Unknown);
@@ -57,7 +57,7 @@ impl Ring {
     /// subscriber that has it has all before it, as far as they are retained.
     pub(in crate::log) fn number_of(
         &self,
-        epoch: &Epoch,
+        epoch: Epoch,
         seq: Seq,
         origin_id: Option<&str>,
     ) -> Option<Seq> {
@@ -65,7 +65,7 @@ impl Ring {
             return Some(seq);
         }
         let id = origin_id?;
-        if let Some(slot) = self.index.get(id) {
+        if let Some(slot) = self.slot(id) {
             return (slot.n_entries == 1 && !slot.is_ambiguous).then_some(slot.seq);
         }
         let evicted = self.evicted.as_ref()?.origin_id.as_deref();
@@ -78,7 +78,7 @@ impl Ring {
     pub(in crate::log) fn number_of_id(&self, id: &str) -> Result<Seq, Replay> {
         match self.locate(id) {
             Ok(at) => {
-                let n_seen = self.entries.partition_point(|entry| entry.end <= at);
+                let n_seen = self.entries().partition_point(|entry| entry.end <= at);
                 Ok(Seq((self.first_seq.0 + n_seen as u64).saturating_sub(1)))
             }
             // One of ours, then: an index of all that were ever given.
@@ -92,13 +92,13 @@ impl Ring {
 
     /// The retained event with this origin id, if there is exactly one.
     pub(in crate::log) fn find_origin_id(&self, id: &str) -> Option<Seq> {
-        let slot = self.index.get(id)?;
+        let slot = self.slot(id)?;
         (slot.n_entries == 1 && !slot.is_ambiguous).then_some(slot.seq)
     }
 
     /// Whether an id is that of a retained event, or of the last one that was evicted.
     pub(in crate::log) fn has_seen_origin_id(&self, id: &str) -> bool {
-        self.index.contains_key(id)
+        self.slot(id).is_some()
             || self
                 .evicted
                 .as_ref()
@@ -108,7 +108,7 @@ impl Ring {
     /// The newest entry that has an origin id.
     pub(in crate::log) fn last_with_origin_id(&self) -> Option<Seq> {
         let found = self
-            .entries
+            .entries()
             .iter()
             .rposition(|entry| entry.origin_id.is_some())?;
         Some(Seq(self.first_seq.0 + found as u64))
@@ -116,7 +116,7 @@ impl Ring {
 
     /// The origin ids of the retained entries, the newest first.
     pub(in crate::log) fn origin_ids_from_newest(&self) -> impl Iterator<Item = &str> {
-        let entries = self.entries.iter().rev();
+        let entries = self.entries().iter().rev();
         entries.filter_map(|entry| entry.origin_id.as_deref())
     }
 
@@ -127,15 +127,15 @@ impl Ring {
 
     /// Whether a retained event after `at` has an id on the wire.
     pub(in crate::log) fn has_id_from(&self, at: Position) -> bool {
-        let first = self.entries.partition_point(|entry| entry.end <= at);
-        let mut rest = self.entries.range(first..);
+        let first = self.entries().partition_point(|entry| entry.end <= at);
+        let mut rest = self.entries().range(first..);
         rest.any(|entry| matches!(entry.wire_id, WireId::Gateway | WireId::Origin))
     }
 
     /// Whether anything but notices follows a position.
     pub(in crate::log) fn has_event_from(&self, at: Position) -> bool {
-        let first = self.entries.partition_point(|entry| entry.end <= at);
-        let mut rest = self.entries.range(first..);
+        let first = self.entries().partition_point(|entry| entry.end <= at);
+        let mut rest = self.entries().range(first..);
         rest.any(|entry| entry.wire_id != WireId::Notice)
     }
 
@@ -147,7 +147,7 @@ impl Ring {
     fn find_from(&self, seq: Seq, is_wanted: impl Fn(&Entry) -> bool) -> Option<Seq> {
         let first = seq.max(self.first_seq);
         let from = usize::try_from(first.0 - self.first_seq.0).ok()?;
-        let found = self.entries.iter().skip(from).position(is_wanted)?;
+        let found = self.entries().iter().skip(from).position(is_wanted)?;
         Some(Seq(first.0 + found as u64))
     }
 

@@ -66,13 +66,12 @@ pub(in crate::log) struct Ring {
     budget: Budget,
     limits: History,
     epochs: Epochs,
-    /// In order, without gaps.
-    batches: VecDeque<Arc<Batch>>,
-    /// The retained events, in order. Invariant: all of them lie in `batches`.
-    entries: VecDeque<Entry>,
-    /// The number of `entries.front()`, or of the next entry if there is none.
+    /// What is retained. In a box, because many logs of a gateway with many retain nothing most of the
+    /// time.
+    contents: Option<Box<Contents>>,
+    /// The number of the oldest entry, or of the next one if there is none.
     first_seq: Seq,
-    /// The event before `entries.front()`: who has seen it has missed nothing that is gone.
+    /// The event before the oldest entry: who has seen it has missed nothing that is gone.
     evicted: Option<Entry>,
     /// Whether its origin id was that of other retained events, so that nobody knows which of them
     /// a subscriber saw.
@@ -83,6 +82,25 @@ pub(in crate::log) struct Ring {
     head: Position,
     /// What the log has had up to the head.
     count: Count,
+    /// How often an id came again with other content.
+    n_ambiguous: u64,
+    /// What is still known of evicted events.
+    forgotten: Forgotten,
+    /// The newest event of each key, where somebody wants it.
+    latest: Option<Box<Latest>>,
+    /// The first event of the present source.
+    source_from: Seq,
+    /// Keys that had to go, for want of room.
+    n_keys_given_up: u64,
+}
+
+/// The batches and entries of a ring.
+#[derive(Debug)]
+struct Contents {
+    /// In order, without gaps.
+    batches: VecDeque<Arc<Batch>>,
+    /// The retained events, in order. Invariant: all of them lie in `batches`.
+    entries: VecDeque<Entry>,
     /// Bytes held by `batches`, chunk framing included.
     ///
     /// Invariant: the sum of their lengths; not above `limits.bytes` when `append` returns, unless
@@ -96,16 +114,6 @@ pub(in crate::log) struct Ring {
     held_entries: Held,
     /// Origin ids of the retained events.
     index: HashMap<Arc<str>, Slot>,
-    /// How often an id came again with other content.
-    n_ambiguous: u64,
-    /// What is still known of evicted events.
-    forgotten: Forgotten,
-    /// The newest event of each key, where somebody wants it.
-    latest: Option<Box<Latest>>,
-    /// The first event of the present source.
-    source_from: Seq,
-    /// Keys that had to go, for want of room.
-    n_keys_given_up: u64,
 }
 
 /// What the index knows of one origin id.
@@ -136,19 +144,14 @@ impl Ring {
         Self {
             limits,
             epochs: Epochs::new(epoch),
-            batches: VecDeque::new(),
-            entries: VecDeque::new(),
+            contents: None,
             first_seq: Seq::FIRST,
             evicted: None,
             is_evicted_ambiguous: false,
             tip: None,
             head: 0,
             count: Count::default(),
-            held_bytes: 0,
-            entry_bytes: 0,
-            held_entries: budget.hold(WhatFor::Events, 0),
             budget: budget.clone(),
-            index: HashMap::new(),
             n_ambiguous: 0,
             forgotten: Forgotten::new(budget),
             latest: None,
@@ -184,19 +187,25 @@ impl Ring {
         debug_assert_eq!(batch.start(), self.head, "the wire stream has no gaps");
         self.head = batch.end();
         self.count = batch.count_at(self.head);
-        self.held_bytes += batch.len();
-        self.batches.push_back(Arc::clone(batch));
+        let budget = &self.budget;
+        let contents = self
+            .contents
+            .get_or_insert_with(|| Box::new(Contents::new(budget)));
+        contents.held_bytes += batch.len();
+        contents.batches.push_back(Arc::clone(batch));
         for (mut entry, (block, _)) in entries.zip(batch.payloads_from(batch.start())) {
             entry.kind = match entry.wire_id {
                 WireId::Notice => Kind::of_notice(block),
                 _ => self.forgotten.note_appended(block),
             };
             self.index_entry(&entry);
-            self.entry_bytes += entry.footprint();
             if matches!(entry.wire_id, WireId::Gateway | WireId::Origin) {
                 self.tip = Some(self.next_seq());
             }
-            self.entries.push_back(entry);
+            if let Some(contents) = &mut self.contents {
+                contents.entry_bytes += entry.footprint();
+                contents.entries.push_back(entry);
+            }
         }
     }
 
@@ -228,18 +237,18 @@ impl Ring {
 
     /// Drops what is over the limits; returns whether anything left memory.
     pub(in crate::log) fn evict(&mut self, now: Instant) -> bool {
-        while self.entries.len() > self.limits.events {
+        while self.n_events() > self.limits.events {
             self.evict_entry();
         }
-        let held_before = self.held_bytes;
-        while let Some(oldest) = self.batches.front() {
+        let held_before = self.held_bytes();
+        while let Some(oldest) = self.batches().front() {
             let is_too_old = self
                 .limits
                 .age
                 .is_some_and(|age| now - oldest.appended_at() > age);
-            let is_too_much = self.held_bytes > self.limits.bytes && self.batches.len() > 1;
+            let is_too_much = self.held_bytes() > self.limits.bytes && self.batches().len() > 1;
             let is_unused = self
-                .entries
+                .entries()
                 .front()
                 .is_none_or(|entry| entry.end > oldest.end());
             if !(is_too_old || is_too_much || is_unused) {
@@ -247,12 +256,12 @@ impl Ring {
             }
             self.evict_batch();
         }
-        self.held_entries.resize(self.entry_bytes);
+        self.settle_entries();
         self.evict_keys();
         if let Some(latest) = &mut self.latest {
             latest.snapshots.expire(now);
         }
-        self.held_bytes < held_before
+        self.held_bytes() < held_before
     }
 
     /// Drops the oldest batches, as many as free `n_bytes`, but not the newest `n_kept`; returns how
@@ -261,14 +270,17 @@ impl Ring {
         if let Some(latest) = &mut self.latest {
             latest.snapshots.clear();
         }
-        let held = |ring: &Self| ring.held_bytes + ring.entry_bytes + ring.latest_bytes();
+        let held = |ring: &Self| {
+            let entries = ring.contents.as_ref().map_or(0, |one| one.entry_bytes);
+            ring.held_bytes() + entries + ring.latest_bytes()
+        };
         let held_before = held(self);
         // What is copied on the way out is not free.
         let freed = |ring: &Self| held_before.saturating_sub(held(ring));
-        while self.batches.len() > n_kept && freed(self) < n_bytes {
+        while self.batches().len() > n_kept && freed(self) < n_bytes {
             self.evict_batch();
         }
-        self.held_entries.resize(self.entry_bytes);
+        self.settle_entries();
         self.evict_keys();
         let missing = n_bytes.saturating_sub(freed(self));
         self.give_up_keys(missing);
@@ -277,40 +289,45 @@ impl Ring {
 
     /// Drops the oldest batch with its entries.
     fn evict_batch(&mut self) {
-        let Some(oldest) = self.batches.front() else {
+        let Some(oldest) = self.batches().front() else {
             return;
         };
         let (end, n_bytes) = (oldest.end(), oldest.len());
-        while self.entries.front().is_some_and(|entry| entry.end <= end) {
+        while self.entries().front().is_some_and(|entry| entry.end <= end) {
             self.evict_entry();
         }
-        self.batches.pop_front();
-        self.held_bytes -= n_bytes;
+        if let Some(contents) = &mut self.contents {
+            contents.batches.pop_front();
+            contents.held_bytes -= n_bytes;
+        }
     }
 
     /// When the oldest batch was appended; without any, the oldest event that is kept for its key.
     pub(in crate::log) fn oldest(&self) -> Option<Instant> {
-        let oldest = self.batches.front().map(|batch| batch.appended_at());
+        let oldest = self.batches().front().map(|batch| batch.appended_at());
         oldest.or_else(|| self.latest.as_ref()?.oldest())
     }
 
     fn evict_entry(&mut self) {
         self.keep_newest_of_key();
-        let Some(entry) = self.entries.pop_front() else {
+        let Some(contents) = &mut self.contents else {
             return;
         };
-        self.entry_bytes -= entry.footprint();
+        let Some(entry) = contents.entries.pop_front() else {
+            return;
+        };
+        contents.entry_bytes -= entry.footprint();
         let seq = self.first_seq;
         self.first_seq = seq.next();
         self.is_evicted_ambiguous = false;
         self.forgotten.note_evicted(entry.kind, seq);
         if let Some(id) = &entry.origin_id
-            && let Some(slot) = self.index.get_mut(id)
+            && let Some(slot) = contents.index.get_mut(id)
         {
             slot.n_entries -= 1;
             if slot.n_entries == 0 {
                 self.is_evicted_ambiguous = slot.is_ambiguous;
-                self.index.remove(id);
+                contents.index.remove(id);
             } else if slot.seq == seq {
                 // Later events have this id too; which of them a subscriber saw is not known.
                 slot.is_ambiguous = true;
@@ -323,28 +340,28 @@ impl Ring {
         let Some(id) = &entry.origin_id else { return };
         let seq = self.next_seq();
         let is_on_wire = entry.wire_id == WireId::Origin;
-        let Some(known) = self.index.get(id) else {
-            self.index.insert(
-                Arc::clone(id),
-                Slot {
-                    seq,
-                    n_entries: 1,
-                    is_ambiguous: false,
-                    was_on_wire: is_on_wire,
-                },
-            );
+        let Some(known) = self.slot(id) else {
+            let slot = Slot {
+                seq,
+                n_entries: 1,
+                is_ambiguous: false,
+                was_on_wire: is_on_wire,
+            };
+            if let Some(contents) = &mut self.contents {
+                contents.index.insert(Arc::clone(id), slot);
+            }
             return;
         };
         // The new event is not in `entries` yet: its bytes begin where the last entry ended.
         let start = self
-            .entries
+            .entries()
             .back()
             .map_or_else(|| self.tail(), |last| last.end);
         let new = self.payload_between(start, entry.end).map(without_id);
         // An ID whose first event is gone is ambiguous already, and nothing is left to compare.
         let known = self.payload_of(known.seq).map(without_id);
         let is_other = known.is_some() && known != new;
-        if let Some(slot) = self.index.get_mut(id) {
+        if let Some(slot) = self.slot_mut(id) {
             slot.n_entries += 1;
             slot.is_ambiguous |= is_other;
             slot.was_on_wire |= is_on_wire;
@@ -358,7 +375,7 @@ impl Ring {
     }
 
     /// The epoch of an entry.
-    pub(in crate::log) fn epoch_of(&self, seq: Seq) -> &Epoch {
+    pub(in crate::log) fn epoch_of(&self, seq: Seq) -> Epoch {
         self.epochs.epoch_of(seq)
     }
 
@@ -385,9 +402,9 @@ impl Ring {
         at: Position,
         to: Position,
     ) -> impl DoubleEndedIterator<Item = &Arc<Batch>> {
-        let n_before = |at| self.batches.partition_point(|batch| batch.end() <= at);
+        let n_before = |at| self.batches().partition_point(|batch| batch.end() <= at);
         let (first, end) = (n_before(at), n_before(to));
-        self.batches.range(first.min(end)..end)
+        self.batches().range(first.min(end)..end)
     }
 
     /// The id and the encoded block of a retained event.
@@ -397,7 +414,7 @@ impl Ring {
 
     /// The number that the next entry will get.
     pub(in crate::log) fn next_seq(&self) -> Seq {
-        Seq(self.first_seq.0 + self.entries.len() as u64)
+        Seq(self.first_seq.0 + self.n_events() as u64)
     }
 
     /// The number of the oldest retained entry, or of the next one if there is none.
@@ -420,11 +437,11 @@ impl Ring {
     }
 
     pub(in crate::log) fn held_bytes(&self) -> usize {
-        self.held_bytes
+        self.contents.as_ref().map_or(0, |one| one.held_bytes)
     }
 
     pub(in crate::log) fn n_events(&self) -> usize {
-        self.entries.len()
+        self.entries().len()
     }
 
     pub(in crate::log) fn n_ambiguous(&self) -> u64 {
@@ -434,16 +451,16 @@ impl Ring {
     /// Distinct origin ids in the index.
     #[cfg(test)]
     pub(in crate::log) fn n_indexed_ids(&self) -> usize {
-        self.index.len()
+        self.contents.as_ref().map_or(0, |one| one.index.len())
     }
 
     /// The position of the oldest retained event; the head if there is none.
     pub(in crate::log) fn tail(&self) -> Position {
-        if self.entries.is_empty() {
+        if self.entries().is_empty() {
             return self.head;
         }
         let from_batches = self
-            .batches
+            .batches()
             .front()
             .map_or(self.head, |batch| batch.start());
         self.evicted
@@ -453,7 +470,39 @@ impl Ring {
 
     fn entry(&self, seq: Seq) -> Option<&Entry> {
         let index = usize::try_from(seq.0.checked_sub(self.first_seq.0)?).ok()?;
-        self.entries.get(index)
+        self.entries().get(index)
+    }
+
+    fn entries(&self) -> &VecDeque<Entry> {
+        static NONE: VecDeque<Entry> = VecDeque::new();
+        self.contents.as_ref().map_or(&NONE, |one| &one.entries)
+    }
+
+    fn batches(&self) -> &VecDeque<Arc<Batch>> {
+        static NONE: VecDeque<Arc<Batch>> = VecDeque::new();
+        self.contents.as_ref().map_or(&NONE, |one| &one.batches)
+    }
+
+    fn slot(&self, origin_id: &str) -> Option<&Slot> {
+        self.contents.as_ref()?.index.get(origin_id)
+    }
+
+    fn slot_mut(&mut self, origin_id: &str) -> Option<&mut Slot> {
+        self.contents.as_mut()?.index.get_mut(origin_id)
+    }
+
+    /// Counts what the entries take now.
+    fn settle_entries(&mut self) {
+        if let Some(contents) = &mut self.contents {
+            contents.held_entries.resize(contents.entry_bytes);
+        }
+    }
+
+    /// Gives back what an empty ring has in reserve, if it is empty: nothing comes for a while.
+    pub(in crate::log) fn rest(&mut self) {
+        if self.batches().is_empty() {
+            self.contents = None;
+        }
     }
 
     fn retained_or_last_evicted(&self, seq: Seq) -> Option<&Entry> {
@@ -484,6 +533,19 @@ impl Ring {
             .payloads_from(start)
             .next()
             .and_then(|(bytes, payload_end)| (payload_end == end).then_some(bytes))
+    }
+}
+
+impl Contents {
+    fn new(budget: &Budget) -> Self {
+        Self {
+            batches: VecDeque::new(),
+            entries: VecDeque::new(),
+            held_bytes: 0,
+            entry_bytes: 0,
+            held_entries: budget.hold(WhatFor::Events, 0),
+            index: HashMap::new(),
+        }
     }
 }
 

@@ -104,14 +104,14 @@ impl Ring {
     /// The position before the newest `n` events of the origin's.
     fn before_newest(&self, n: usize) -> Position {
         let mut left = n;
-        let newer = self.entries.iter().rev().take_while(|entry| {
+        let newer = self.entries().iter().rev().take_while(|entry| {
             let is_wanted = left > 0;
             left -= usize::from(is_wanted && entry.wire_id != WireId::Notice);
             is_wanted
         });
         let n_newer = newer.count();
-        let before = self.entries.len().checked_sub(n_newer + 1);
-        let before = before.and_then(|index| self.entries.get(index));
+        let before = self.entries().len().checked_sub(n_newer + 1);
+        let before = before.and_then(|index| self.entries().get(index));
         before.map_or_else(|| self.tail(), |entry| entry.end)
     }
 
@@ -190,7 +190,7 @@ impl Ring {
         let Some(mut latest) = self.latest.take() else {
             return;
         };
-        if let Some(batch) = self.batches.front() {
+        if let Some(batch) = self.batches().front() {
             latest.keep(
                 self.first_seq,
                 self.payload_of(self.first_seq),

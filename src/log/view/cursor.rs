@@ -87,10 +87,9 @@ impl Mark {
         }
     }
 
-    /// Moves on to an entry of the source. An epoch that can't be written is none that anybody finds
-    /// again; the own id may be found all the same.
-    pub(super) fn move_to(&mut self, epoch: &Epoch, seq: Seq) {
-        self.epoch = epoch.number().unwrap_or_default();
+    /// Moves on to an entry of the source.
+    pub(super) fn move_to(&mut self, epoch: Epoch, seq: Seq) {
+        self.epoch = epoch.number();
         self.seq = seq.0;
     }
 
@@ -147,7 +146,7 @@ mod tests {
 
     fn mark(name: &str, seq: u64, own_id: Option<&str>) -> Mark {
         let mut mark = Mark::new(tag(name));
-        mark.move_to(&Epoch::fresh(), Seq(seq));
+        mark.move_to(Epoch::fresh(), Seq(seq));
         mark.set_own_id(own_id, 1);
         mark
     }
@@ -185,7 +184,7 @@ mod tests {
     fn an_id_is_never_longer_than_a_client_can_send_back() {
         let mark = |number: usize| {
             let mut mark = Mark::new(u32::MAX - u32::try_from(number).unwrap());
-            mark.move_to(&Epoch::of_number(u64::MAX), Seq(u64::MAX));
+            mark.move_to(Epoch::of_number(u64::MAX), Seq(u64::MAX));
             mark.set_own_id(Some(&"x".repeat(OWN_ID_BYTES / MAX_SOURCES)), MAX_SOURCES);
             mark
         };

@@ -149,13 +149,13 @@ impl Log {
 
     /// The epoch of an entry.
     pub(super) fn epoch_of(&self, seq: Seq) -> Epoch {
-        self.lock().ring.epoch_of(seq).clone()
+        self.lock().ring.epoch_of(seq)
     }
 
     fn number_of(&self, mark: &Mark) -> Option<Seq> {
         let state = self.lock();
         let own_id = mark.own_id.as_deref();
-        state.ring.number_of(&mark.epoch(), mark.seq(), own_id)
+        state.ring.number_of(mark.epoch(), mark.seq(), own_id)
     }
 
     fn number_of_id(&self, id: &str) -> Result<Seq, Replay> {

@@ -70,7 +70,7 @@ impl Tap {
             mark: Mark::new(tag(name)),
             ended: followed.ended,
         };
-        tap.mark.move_to(&log.epoch_of(tap.read), tap.read);
+        tap.mark.move_to(log.epoch_of(tap.read), tap.read);
         (tap, followed.lost)
     }
 
@@ -114,7 +114,7 @@ impl Tap {
         let (at, first) = self.hole.take()?;
         self.at = at;
         self.read = before(first);
-        self.mark.move_to(&self.log.epoch_of(self.read), self.read);
+        self.mark.move_to(self.log.epoch_of(self.read), self.read);
         Some(Next::Lost)
     }
 

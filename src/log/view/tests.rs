@@ -509,7 +509,7 @@ fn no_number_in_an_id_breaks_anything() {
         (u64::MAX, Replay::Unknown),
     ] {
         let mut made = cursor.clone();
-        made.marks[0].move_to(&epoch, Seq(seq));
+        made.marks[0].move_to(epoch, Seq(seq));
         let id = made.encode();
         let start = view.start(Some(id.as_str()), Instant::now());
         assert_eq!(start.replay, expected, "{seq}");

@@ -46,9 +46,10 @@ pub enum Progress {
 }
 
 /// Where entries are from that are given on: their source, and its epoch.
-struct Origin<'a> {
+#[derive(Clone, Copy)]
+struct Origin {
     source: usize,
-    epoch: &'a Epoch,
+    epoch: Epoch,
 }
 
 /// Bytes of the sources that are read at once.
@@ -117,19 +118,12 @@ impl ViewWriter {
         // A batch is of one epoch.
         let epoch = tap.log.epoch_of(tap.read.next());
         for (block, end) in batch.payloads_from(from) {
-            self.take(
-                &Origin {
-                    source,
-                    epoch: &epoch,
-                },
-                block,
-                end,
-            );
+            self.take(Origin { source, epoch }, block, end);
         }
     }
 
     /// Takes an entry of a source, if it belongs to the view.
-    fn take(&mut self, origin: &Origin<'_>, block: &[u8], end: Position) {
+    fn take(&mut self, origin: Origin, block: &[u8], end: Position) {
         let n_sources = self.taps.len();
         let Some(tap) = self.taps.get_mut(origin.source) else {
             return;
