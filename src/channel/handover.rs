@@ -56,7 +56,8 @@ pub(super) struct Bookmark {
 /// again what the log has, but misses nothing.
 #[derive(Debug, Default)]
 pub(super) struct Place {
-    bookmark: Mutex<Option<Bookmark>>,
+    /// In a box, which an upstream that never opened does not need.
+    bookmark: Mutex<Option<Box<Bookmark>>>,
 }
 
 /// What tells one source from another: the URL, whose query may be secret, so that only its checksum
@@ -110,7 +111,7 @@ impl Channel {
         take: impl FnOnce(&Legacy<'_>) -> T,
     ) -> T {
         // Before the log, so that it is not ahead of it.
-        let bookmark = self.shared.place.lock().clone();
+        let bookmark = self.shared.place.lock().as_deref().cloned();
         let key = self.key();
         let settings = self.settings();
         let key = (settings.connect == Connect::OnDemand).then(|| KeyLeft {
@@ -194,7 +195,7 @@ impl Place {
     }
 
     pub(super) fn set(&self, bookmark: Bookmark) {
-        *self.lock() = Some(bookmark);
+        *self.lock() = Some(Box::new(bookmark));
     }
 
     /// Notes the origin's last event id, once the log has all that came before it. An empty one takes
@@ -204,7 +205,7 @@ impl Place {
         let Some(Bookmark {
             last_event_id: last,
             ..
-        }) = bookmark.as_mut()
+        }) = bookmark.as_deref_mut()
         else {
             return;
         };
@@ -217,7 +218,7 @@ impl Place {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Bookmark>> {
+    fn lock(&self) -> MutexGuard<'_, Option<Box<Bookmark>>> {
         self.bookmark.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
