@@ -148,12 +148,17 @@ impl Http2 {
         (head, String::from_utf8(content).expect("content of text"))
     }
 
-    /// A subscriber of this path that sends these header fields more.
+    /// A subscriber of this path that sends these header fields more, once it is admitted: by HTTP/2
+    /// the head goes out before, and what it is sent first afterwards.
     pub(crate) async fn subscribe_with(&self, path: &str, fields: &[(&str, &str)]) -> Subscriber {
         let mut all = vec![("accept", "text/event-stream")];
         all.extend_from_slice(fields);
         let answer = self.try_request("GET", path, &all).await;
-        let (head, client) = answer.unwrap_or_else(|error| panic!("GET {path}: {error}"));
+        let (head, mut client) = answer.unwrap_or_else(|error| panic!("GET {path}: {error}"));
+        if head.status == 200 {
+            let first = client.take_some(1).await;
+            client.put_back(&first);
+        }
         client.with_head(head, Body::Framed)
     }
 
